@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+
+namespace ringdisk {
+
+class TargetChannel;
+class OperationSink;
+
+// What a queue asks of a target: one per slot, owned by the slot, fixed in memory until it is
+// finished. A target may carry it out in several parts, one after the other; `user_data` of every
+// io_uring submission on its behalf is the Operation's address.
+struct Operation {
+  enum class Kind : uint8_t { read, write, flush, discard };
+
+  Kind kind;
+  bool secure = false;        // discard: the secure variant
+  uint64_t offset = 0;        // bytes on the target
+  uint64_t length = 0;        // bytes; 0 for flush
+  iovec* iovecs = nullptr;    // read, write: the memory; the target may edit it on a short transfer
+  uint32_t iovec_count = 0;
+  bool registered = false;    // the memory is one iovec inside the reactor's registered bounce pool
+  int32_t result = 0;         // once finished: 0 or -errno
+
+  TargetChannel* channel = nullptr;  // who carries it out
+  OperationSink* sink = nullptr;     // who is told when it is finished
+  uint32_t slot_index = 0;           // the sink's
+
+  // The target's scratch space while the operation is with it.
+  uint64_t done = 0;       // bytes finished so far
+  uint64_t part = 0;       // bytes asked for by the part under way
+  uint32_t retries = 0;
+  alignas(8) unsigned char scratch[32] = {};  // e.g. NVMe's range list: memory the kernel reads
+
+  // Intrusive link and result used between reaping and running completions.
+  Operation* next = nullptr;
+  int32_t part_result = 0;
+};
+
+// Told on the reactor's thread, outside the reaping loop.
+class OperationSink {
+ public:
+  virtual ~OperationSink() = default;
+  virtual void finished(Operation& operation) = 0;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// The native boundary: the only file that loads ringdisk.node, and its types. Everything native is
+// asynchronous by command id: a call posts work and returns; the result arrives in the events
+// callback. datapath.ts turns that into promises; nothing else imports this file's `native`.
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+export type PlatformKind = 'xen' | 'loopback';
+export type Abi = 'native' | 'x86_32' | 'x86_64';
+export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
+export type TargetKind = 'file' | 'block' | 'nvme' | 'null';
+
+export interface UringFeatures {
+  available: boolean;
+  /** Why not, when not available: "EPERM", "ENOSYS", ... */
+  error?: string;
+  singleIssuer: boolean;
+  deferTaskrun: boolean;
+  coopTaskrun: boolean;
+  /** SQE128 and CQE32: NVMe passthrough needs them. */
+  bigEntries: boolean;
+  uringCommand: boolean;
+  /** Discard of block devices as a uring command (kernel 6.12). */
+  blockDiscard: boolean;
+}
+
+export interface EngineOptions {
+  platform: PlatformKind;
+  /** Loopback only: the folder that stands for the machine (see native/platform/loopback). */
+  machineDir?: string;
+  reactors: number;
+  /** CPU numbers to pin reactors to, one each; empty: unpinned. */
+  cpus: number[];
+  /** How long a reactor may poll without finding work before it sleeps, at most. */
+  pollBudgetUs: number;
+  /** Bounce memory per reactor, bytes; a multiple of 1 MiB. */
+  bouncePoolBytes: number;
+  /** Host-wide bound on persistently mapped pages. */
+  persistentPagesMax: number;
+}
+
+/** All sizes in bytes. */
+export interface TargetCapabilities {
+  capacity: number;
+  ioAlignment: number;
+  physicalBlock: number;
+  readOnly: boolean;
+  direct: boolean;
+  discard: boolean;
+  secureDiscard: boolean;
+  discardGranularity: number;
+  discardAlignment: number;
+  rotational: boolean;
+}
+
+export interface NativeTargetSpec {
+  kind: TargetKind;
+  /** null: the capacity in bytes, decimal. */
+  path: string;
+  readOnly: boolean;
+}
+
+export interface QueueRequest {
+  ringRefs: number[];
+  eventChannel: number;
+}
+
+export interface ConnectRequest {
+  domid: number;
+  devid: number;
+  target: number;
+  abi: Abi;
+  queues: QueueRequest[];
+  /** What both ends agreed on; `auto` has been resolved by negotiation. */
+  grants: Exclude<GrantStrategy, 'auto'>;
+  readOnly: boolean;
+  discard: boolean;
+  secureDiscard: boolean;
+  indirectSegmentsMax: number;
+  /** Bound on this VBD's persistently mapped pages. */
+  persistentPagesMax: number;
+}
+
+/** Counters since connect, summed over the VBD's queues; gauges are marked. */
+export interface VbdCounters {
+  reads: number;
+  writes: number;
+  flushes: number;
+  barriers: number;
+  discards: number;
+  readBytes: number;
+  writeBytes: number;
+  discardBytes: number;
+  /** Answered with BLKIF_RSP_ERROR because the target failed. */
+  ioErrors: number;
+  /** Answered with an error because the guest's request was not valid. */
+  rejected: number;
+  /** Answered with BLKIF_RSP_EOPNOTSUPP. */
+  unsupported: number;
+  indirect: number;
+  notificationsReceived: number;
+  notificationsSent: number;
+  polls: number;
+  batches: number;
+  grantMaps: number;
+  grantUnmaps: number;
+  grantCopies: number;
+  copiedBytes: number;
+  readModifyWrites: number;
+  flushRetries: number;
+  /** Gauges. */
+  inFlight: number;
+  mappedPages: number;
+  bounceBytes: number;
+  brokenQueues: number;
+}
+
+export interface EngineCounters {
+  /** Gauges over the whole process: both are 0 when no VBD is connected. */
+  mappedPages: number;
+  boundPorts: number;
+  reactors: {
+    sleeps: number;
+    wakeups: number;
+    uringEnters: number;
+    submissions: number;
+    grantCalls: number;
+    bounceBytes: number;
+  }[];
+}
+
+export type NativeEvent =
+  | { type: 'done'; command: number; value: number; capabilities?: TargetCapabilities }
+  | { type: 'failed'; command: number; code: string; message: string }
+  | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
+  | { type: 'flush-retry'; vbd: number; queue: number; error: string };
+
+/** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
+export interface NativeEngine {
+  /** done.value: the target's handle; done.capabilities is set. */
+  openTarget(command: number, spec: NativeTargetSpec): void;
+  /** Re-reads the size; connected VBDs see a grown capacity at once. done.capabilities is set. */
+  refreshTarget(command: number, target: number): void;
+  /** All its VBDs must be disconnected. */
+  closeTarget(command: number, target: number): void;
+  /** done.value: the VBD's handle. On failure nothing stays mapped or bound. */
+  connect(command: number, request: ConnectRequest): void;
+  /** Done when the kernel has let go of all memory, every grant is unmapped and every port unbound. */
+  disconnect(command: number, vbd: number): void;
+  vbdCounters(vbd: number): VbdCounters;
+  counters(): EngineCounters;
+  /** Ends the reactors. Everything must be disconnected. Safe to call twice. */
+  close(): void;
+}
+
+/** One frontend's workload or queue set-up; see src/platform/loopback_frontend.ts for the use. */
+export interface LoopbackWorkload {
+  operation: 'write' | 'read' | 'verify' | 'randwrite' | 'randread' | 'flush' | 'discard' | 'barrier';
+  /** Bytes per request, a multiple of 512, at most indirect segments x 4096. */
+  blockBytes: number;
+  /** Requests in flight per queue. */
+  depth: number;
+  /** Region of the disk, bytes. */
+  offset: number;
+  length: number;
+  /** Stop after so many bytes (whole workload) or so many milliseconds, whichever is first. */
+  bytes?: number;
+  milliseconds?: number;
+  /** Seed of the written pattern: verify must be given the seed that wrote. */
+  seed: number;
+}
+
+export interface LoopbackResult {
+  requests: number;
+  bytes: number;
+  errors: number;
+  /** Verify: blocks whose content differs from what the seed wrote. */
+  mismatches: number;
+  seconds: number;
+  latencyUs: { min: number; p50: number; p90: number; p99: number; p999: number; max: number };
+  notificationsSent: number;
+  notificationsReceived: number;
+}
+
+/** A guest domain of the loopback machine, with a real blkif frontend in native threads. */
+export interface NativeLoopbackGuest {
+  createQueue(options: { ringPageOrder: number; abi: Abi }): { ringRefs: number[]; eventChannel: number };
+  /** After Connected: what the backend offered and this frontend took. */
+  start(options: { indirectSegments: number; persistentGrants: boolean }): void;
+  run(workload: LoopbackWorkload): Promise<LoopbackResult>;
+  /** Progress of the workload under way; reads shared counters only. */
+  progress(): { requests: number; bytes: number };
+  cancel(): void;
+  /** Grants still mapped and copies under way by the backend: 0 after a clean disconnect. */
+  grantsInUse(): number;
+  destroyQueues(): void;
+  close(): void;
+}
+
+export interface NativeBinding {
+  version(): { addon: string; liburing: string };
+  probeUring(): UringFeatures;
+  /** Throws when the platform is not there. */
+  createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;
+  createLoopbackGuest(machineDir: string, domid: number): NativeLoopbackGuest;
+}
+
+type NodeGypBuild = (dir: string) => NativeBinding;
+
+// src/ and dist/ both lie one level below the package root, and this file one level below them.
+const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+const load = createRequire(import.meta.url)('node-gyp-build') as NodeGypBuild;
+
+export const native: NativeBinding = load(packageRoot);

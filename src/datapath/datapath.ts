@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Typed promises over the native boundary. No call reaches native after close().
+import { EventEmitter } from 'node:events';
+import type {
+  ConnectRequest,
+  EngineCounters,
+  EngineOptions,
+  NativeBinding,
+  NativeEngine,
+  NativeEvent,
+  NativeTargetSpec,
+  TargetCapabilities,
+  VbdCounters,
+} from './binding.ts';
+
+/** A native failure: `code` is the errno's name ("ENOENT") or "EINVAL"-like, never empty. */
+export class DatapathError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = 'DatapathError';
+    this.code = code;
+  }
+}
+
+type Done = Extract<NativeEvent, { type: 'done' }>;
+interface Waiter {
+  resolve(event: Done): void;
+  reject(error: Error): void;
+}
+
+/** The opened backing store of one VBD. */
+export interface OpenTarget {
+  readonly handle: number;
+  /** As last probed; `refresh` replaces it. */
+  readonly capabilities: TargetCapabilities;
+  refresh(): Promise<TargetCapabilities>;
+  close(): Promise<void>;
+}
+
+/** What a connected VBD may report by itself. */
+export interface ConnectionEvents {
+  'ring-broken': [queue: number, reason: string];
+  'flush-retry': [queue: number, error: string];
+}
+
+/** One connected VBD on the data path. */
+export interface Connection extends EventEmitter<ConnectionEvents> {
+  counters(): VbdCounters;
+  /** Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound. */
+  disconnect(): Promise<void>;
+}
+
+export type ConnectOptions = Omit<ConnectRequest, 'target'>;
+
+/** What the control plane needs of the data path; implemented below and by nothing else. */
+export interface Datapath {
+  openTarget(spec: NativeTargetSpec): Promise<OpenTarget>;
+  connect(target: OpenTarget, options: ConnectOptions): Promise<Connection>;
+  counters(): EngineCounters;
+  close(): void;
+}
+
+class NativeConnection extends EventEmitter<ConnectionEvents> implements Connection {
+  readonly #datapath: NativeDatapath;
+  readonly #vbd: number;
+  #last: VbdCounters | undefined;
+  #disconnecting: Promise<void> | undefined;
+
+  constructor(datapath: NativeDatapath, vbd: number) {
+    super();
+    this.#datapath = datapath;
+    this.#vbd = vbd;
+  }
+
+  counters(): VbdCounters {
+    this.#last = this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
+    return this.#last;
+  }
+
+  disconnect(): Promise<void> {
+    this.#disconnecting ??= this.#datapath.disconnect(this.#vbd);
+    return this.#disconnecting;
+  }
+}
+
+/** Opens the engine of `options.platform`; throws when the platform is not there. */
+export function openDatapath(binding: NativeBinding, options: EngineOptions): Datapath {
+  return new NativeDatapath(binding, options);
+}
+
+class NativeDatapath implements Datapath {
+  readonly #engine: NativeEngine;
+  readonly #waiters = new Map<number, Waiter>();
+  readonly #connections = new Map<number, NativeConnection>();
+  #nextCommand = 1;
+  #closed = false;
+
+  constructor(binding: NativeBinding, options: EngineOptions) {
+    this.#engine = binding.createEngine(options, (events) => {
+      for (const event of events) this.#onEvent(event);
+    });
+  }
+
+  async openTarget(spec: NativeTargetSpec): Promise<OpenTarget> {
+    const opened = await this.#command((id) => this.#engine.openTarget(id, spec));
+    return this.#openTarget(opened.value, required(opened.capabilities));
+  }
+
+  async connect(target: OpenTarget, options: ConnectOptions): Promise<Connection> {
+    const request: ConnectRequest = { ...options, target: target.handle };
+    const done = await this.#command((id) => this.#engine.connect(id, request));
+    const connection = new NativeConnection(this, done.value);
+    this.#connections.set(done.value, connection);
+    return connection;
+  }
+
+  async disconnect(vbd: number): Promise<void> {
+    await this.#command((id) => this.#engine.disconnect(id, vbd));
+    this.#connections.delete(vbd);
+  }
+
+  vbdCounters(vbd: number): VbdCounters {
+    this.#assertOpen();
+    return this.#engine.vbdCounters(vbd);
+  }
+
+  counters(): EngineCounters {
+    this.#assertOpen();
+    return this.#engine.counters();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#engine.close();
+    const gone = new DatapathError('ECANCELED', 'the data path was closed');
+    for (const waiter of this.#waiters.values()) waiter.reject(gone);
+    this.#waiters.clear();
+  }
+
+  #openTarget(handle: number, first: TargetCapabilities): OpenTarget {
+    let capabilities = first;
+    return {
+      handle,
+      get capabilities() {
+        return capabilities;
+      },
+      refresh: async () => {
+        const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
+        capabilities = required(done.capabilities);
+        return capabilities;
+      },
+      close: async () => {
+        await this.#command((id) => this.#engine.closeTarget(id, handle));
+      },
+    };
+  }
+
+  #command(post: (id: number) => void): Promise<Done> {
+    this.#assertOpen();
+    const id = this.#nextCommand++;
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(id, { resolve, reject });
+      try {
+        post(id);
+      } catch (error) {
+        this.#waiters.delete(id);
+        reject(error);
+      }
+    });
+  }
+
+  #onEvent(event: NativeEvent): void {
+    switch (event.type) {
+      case 'done':
+        this.#settle(event.command)?.resolve(event);
+        return;
+      case 'failed':
+        this.#settle(event.command)?.reject(new DatapathError(event.code, event.message));
+        return;
+      case 'ring-broken':
+        this.#connections.get(event.vbd)?.emit('ring-broken', event.queue, event.reason);
+        return;
+      case 'flush-retry':
+        this.#connections.get(event.vbd)?.emit('flush-retry', event.queue, event.error);
+        return;
+    }
+  }
+
+  #settle(command: number): Waiter | undefined {
+    const waiter = this.#waiters.get(command);
+    this.#waiters.delete(command);
+    return waiter;
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new DatapathError('ECANCELED', 'the data path is closed');
+  }
+}
+
+function required(capabilities: TargetCapabilities | undefined): TargetCapabilities {
+  if (!capabilities) throw new DatapathError('EPROTO', 'native answered without capabilities');
+  return capabilities;
+}
