@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one table of what a machine needs besides Node, and how Debian and its children get it.
+// Node builtins only: this runs before `npm ci`.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+
+const runs = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+const cxxFinds = (header) =>
+  spawnSync('g++', ['-E', '-x', 'c++', '-'], { input: `#include <${header}>\n` }).status === 0;
+
+/** `group` says who needs it: build, test (npm test), lint (npm run check), rig (npm run test:rig). */
+const NEEDS = [
+  { group: 'build', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
+  { group: 'build', why: 'make', packages: ['make'], ok: () => runs('make', '--version') },
+  {
+    group: 'build',
+    why: 'Python 3, for node-gyp',
+    packages: ['python3-minimal'],
+    ok: () => runs('python3', '--version'),
+  },
+  { group: 'build', why: 'CMake', packages: ['cmake'], ok: () => runs('cmake', '--version') },
+  { group: 'build', why: 'Ninja', packages: ['ninja-build'], ok: () => runs('ninja', '--version') },
+  {
+    group: 'build',
+    why: 'pkg-config',
+    packages: ['pkg-config'],
+    ok: () => runs('pkg-config', '--version'),
+  },
+  {
+    group: 'build',
+    why: 'liburing 2.3 or newer',
+    packages: ['liburing-dev'],
+    ok: () => runs('pkg-config', '--atleast-version=2.3', 'liburing'),
+  },
+  {
+    group: 'test',
+    why: 'doctest, for the native tests',
+    packages: ['doctest-dev'],
+    ok: () => cxxFinds('doctest/doctest.h'),
+  },
+  {
+    group: 'lint',
+    why: 'clang-format 19',
+    packages: ['clang-format-19'],
+    ok: () => runs('clang-format-19', '--version'),
+  },
+  {
+    group: 'lint',
+    why: 'clang-tidy 19',
+    packages: ['clang-tidy-19'],
+    ok: () => runs('clang-tidy-19', '--version'),
+  },
+];
+
+/** What of the given groups this machine lacks. */
+export function missingNeeds(groups) {
+  return NEEDS.filter((need) => groups.includes(need.group) && !need.ok());
+}
+
+/** The commands that install `needs` here, as argument lists; empty where apt is not at home. */
+export function installCommands(needs) {
+  const packages = needs.flatMap((need) => need.packages);
+  if (!isDebianLike()) return [];
+  const sudo = process.getuid() === 0 ? [] : ['sudo'];
+  return [
+    [...sudo, 'apt-get', 'update', '-qq'],
+    [...sudo, 'apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages],
+  ];
+}
+
+function isDebianLike() {
+  const file = '/etc/os-release';
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  return /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(text);
+}
