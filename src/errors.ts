@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every error the control plane raises on purpose. Messages are sentences for the operator; codes are
+// for programs and never change their meaning.
+
+/** The codes, each with what it tells the caller. */
+export const ERROR_CODES = {
+  CONFIG_INVALID: 'The configuration file or an override cannot be used; each problem is listed.',
+  TARGET_INVALID: 'The toolstack names a target in a way that cannot be served.',
+  BACKEND_NODE_INVALID: 'A node the toolstack wrote into the backend directory is not valid.',
+  FRONTEND_NODE_INVALID: 'A node the guest wrote is not valid; its VBD is closed.',
+  VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
+  VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',
+  RESIZE_REFUSED: 'The target shrank; a disk in use can only grow.',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export class RingdiskError extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** `problems` holds one sentence per problem, each naming its key. */
+export class ConfigError extends RingdiskError {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super('CONFIG_INVALID', problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+export class TargetSpecError extends RingdiskError {
+  constructor(message: string) {
+    super('TARGET_INVALID', message);
+  }
+}
+
+const SHOWN_VALUE_MAX = 64;
+
+/** A xenstore value as it may stand in a log line or an error node: cut short, escaped, quoted. */
+export function showValue(value: string | undefined): string {
+  if (value === undefined) return 'missing';
+  const cut = value.length > SHOWN_VALUE_MAX ? `${value.slice(0, SHOWN_VALUE_MAX)}…` : value;
+  // JSON leaves DEL, C1 controls, bidirectional marks and lone surrogates readable; a log must not.
+  const escaped = JSON.stringify(cut).replace(/[^\x20-\x7e…]/g, (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+  return escaped;
+}
+
+/** A node of the toolstack that makes no sense. */
+export class BackendNodeError extends RingdiskError {
+  readonly node: string;
+  constructor(node: string, value: string | undefined, expects: string) {
+    super('BACKEND_NODE_INVALID', `backend node ${node} is ${showValue(value)}, not ${expects}`);
+    this.node = node;
+  }
+}
+
+/** A node of the frontend that makes no sense or exceeds what was offered. */
+export class NegotiationError extends RingdiskError {
+  readonly node: string;
+  /** The value as shown: bounded and escaped. */
+  readonly value: string;
+  constructor(node: string, value: string | undefined, expects: string) {
+    super('FRONTEND_NODE_INVALID', `frontend node ${node} is ${showValue(value)}, not ${expects}`);
+    this.node = node;
+    this.value = showValue(value);
+  }
+}

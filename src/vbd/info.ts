@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a VBD is called and what it tells about itself: the record behind `list`, `show` and `stats`.
+import type {
+  Abi,
+  GrantStrategy,
+  TargetCapabilities,
+  TargetKind,
+  VbdCounters,
+} from '../datapath/binding.ts';
+
+/** Names one backend directory: /local/domain/<backend>/backend/<kind>/<domid>/<devid>. */
+export interface VbdId {
+  readonly kind: string;
+  readonly domid: number;
+  readonly devid: number;
+}
+
+/** "vbd3/5/51712": unique on this daemon. */
+export function vbdName(id: VbdId): string {
+  return `${id.kind}/${id.domid}/${id.devid}`;
+}
+
+/** What both ends settled on when they connected. */
+export interface Agreement {
+  readonly abi: Abi;
+  readonly queues: readonly {
+    readonly ringRefs: readonly number[];
+    readonly eventChannel: number;
+  }[];
+  readonly ringPageOrder: number;
+  readonly grants: Exclude<GrantStrategy, 'auto'>;
+  readonly indirectSegmentsMax: number;
+  readonly readOnly: boolean;
+  readonly discard: boolean;
+  readonly secureDiscard: boolean;
+}
+
+/**
+ * Our side's state. All but one are spelled as in xenbus.h; `Left` is a VBD that a dead daemon left
+ * Connected with requests that nobody can know: its nodes stay untouched until its frontend moves.
+ */
+export type OurState = 'Initialising' | 'InitWait' | 'Connected' | 'Closing' | 'Closed' | 'Left';
+
+/** JSON-able. Sizes in bytes. */
+export interface VbdInfo {
+  readonly name: string;
+  readonly kind: string;
+  readonly domid: number;
+  readonly devid: number;
+  /** The guest's name of the disk ("xvda"), where the toolstack wrote one. */
+  readonly vdev?: string;
+  readonly state: OurState;
+  /** xenbus.h's name of the frontend's state; Unknown: there is no frontend. */
+  readonly frontendState: string;
+  readonly readOnly: boolean;
+  /** Missing for a CD drive without a disc, and until the target could be opened. */
+  readonly target?: {
+    /** As the toolstack wrote it. */
+    readonly spec: string;
+    readonly kind: TargetKind;
+    readonly path: string;
+    readonly capabilities: TargetCapabilities;
+  };
+  /** While connected. */
+  readonly agreement?: Agreement;
+  /** While connected, and the last figures after that until the next connect. */
+  readonly counters?: VbdCounters;
+  /** The last failure, until something succeeds. */
+  readonly error?: string;
+}
