@@ -18,7 +18,12 @@ export interface Permission {
   access: 'n' | 'r' | 'w' | 'b';
 }
 
-/** The requests, inside or outside a transaction. Absolute paths, or relative to the own domain. */
+/**
+ * The requests, inside or outside a transaction. Paths are absolute, or relative to the own domain's
+ * home; relative ones are for /dev/xen/xenbus and the in-memory store only: what they mean on
+ * xenstored's socket is undefined. A path or value that xenstore could not take is refused before it
+ * is sent: EINVAL for the path, E2BIG for both together over 4096 bytes.
+ */
 export interface XenstoreRequests {
   /** The node's value; undefined where there is no such node. */
   read(path: string): Promise<string | undefined>;
@@ -42,15 +47,18 @@ export interface XenstoreClient extends XenstoreRequests {
   /**
    * Calls back with the path that changed: once at registration, then on every change at or below
    * `path`; spurious calls and repeated ones are allowed. Survives a reconnect (and fires then).
-   * Callbacks are coalesced: a path already waiting to be delivered is not queued again.
+   * Callbacks are coalesced: a path already waiting to be delivered is not queued again, and too many
+   * different ones become one call with `path` itself. So `path` itself always means: look at
+   * everything below again.
    */
   watch(path: string, onChange: (changedPath: string) => void): Promise<Watch>;
   /**
    * Runs `body` in a transaction and commits; runs it again from the start on EAGAIN, a bounded number
-   * of times. What `body` throws aborts the transaction and is thrown.
+   * of times (then EAGAIN is thrown). What `body` throws aborts the transaction and is thrown.
    */
   transaction<T>(body: (requests: XenstoreRequests) => Promise<T>): Promise<T>;
   /** The home of a domain, "/local/domain/N". */
   domainPath(domid: number): Promise<string>;
+  /** Ends watches and transactions; every later request fails with ECANCELED. */
   close(): Promise<void>;
 }
