@@ -17,21 +17,21 @@ struct Operation {
   enum class Kind : uint8_t { read, write, flush, discard };
 
   Kind kind;
-  bool secure = false;        // discard: the secure variant
-  uint64_t offset = 0;        // bytes on the target
-  uint64_t length = 0;        // bytes; 0 for flush
-  iovec* iovecs = nullptr;    // read, write: the memory; the target may edit it on a short transfer
+  bool secure = false;      // discard: the secure variant
+  uint64_t offset = 0;      // bytes on the target
+  uint64_t length = 0;      // bytes; 0 for flush
+  iovec* iovecs = nullptr;  // read, write: the memory; put back as it was when finished
   uint32_t iovec_count = 0;
-  bool registered = false;    // the memory is one iovec inside the reactor's registered bounce pool
-  int32_t result = 0;         // once finished: 0 or -errno
+  bool registered = false;  // the memory is one iovec inside the reactor's registered bounce pool
+  int32_t result = 0;       // once finished: 0 or -errno
 
   TargetChannel* channel = nullptr;  // who carries it out
   OperationSink* sink = nullptr;     // who is told when it is finished
   uint32_t slot_index = 0;           // the sink's
 
   // The target's scratch space while the operation is with it.
-  uint64_t done = 0;       // bytes finished so far
-  uint64_t part = 0;       // bytes asked for by the part under way
+  uint64_t done = 0;  // bytes finished so far
+  uint64_t part = 0;  // bytes asked for by the part under way
   uint32_t retries = 0;
   alignas(8) unsigned char scratch[32] = {};  // e.g. NVMe's range list: memory the kernel reads
 

@@ -5,6 +5,8 @@
 
 #include <liburing.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -15,21 +17,28 @@ namespace ringdisk {
 // What the running kernel's io_uring offers, probed once; also printed by `ringdisk doctor`.
 struct UringFeatures {
   bool available = false;
-  int error = 0;              // errno of the first set-up when not available
+  int error = 0;             // errno of the first set-up when not available
+  uint32_t setup_flags = 0;  // the best IORING_SETUP_* flags that work together
   bool single_issuer = false;
   bool defer_taskrun = false;
   bool coop_taskrun = false;
-  bool big_entries = false;   // SQE128 + CQE32: NVMe passthrough needs them
+  bool big_entries = false;  // SQE128 + CQE32: NVMe passthrough needs them
   bool uring_cmd = false;
-  bool block_discard = false; // kernel >= 6.12: discard of block devices as a uring command
+  bool block_discard = false;  // some block device of this host takes discard as a uring command
 };
 UringFeatures probe_uring();
 
-// Completions of the reactor's own business, told apart from Operation addresses by being small.
-enum class Wakeup : uint64_t { event_channel = 1, mailbox = 2, ignore = 3 };
+// Whether this block device takes discard as a uring command (kernel 6.12 and later). Asks with a
+// command that every kernel refuses, so nothing is discarded; `fd` may be open for reading only.
+bool takes_discard_command(int fd);
 
+// Completions of the reactor's own business, told apart from Operation addresses by being small.
+enum class Wakeup : uint64_t { event_channel = 1, mailbox = 2 };
+
+// Created, used and destroyed on one thread: the kernel refuses a second one (SINGLE_ISSUER).
 class Uring {
  public:
+  // Throws std::system_error when the kernel refuses the ring.
   explicit Uring(const UringFeatures& features);
   ~Uring();
   Uring(const Uring&) = delete;
@@ -41,17 +50,17 @@ class Uring {
   io_uring_sqe* reserve();
   io_uring_sqe* reserve_for(Operation& operation) {
     io_uring_sqe* sqe = reserve();
-    operation_pending_ = true;
     sqe->user_data = reinterpret_cast<uint64_t>(&operation);
     return sqe;
   }
-  // Keeps reporting `wakeup` whenever `fd` becomes readable.
+  // Keeps reporting `wakeup` when `fd` becomes readable. Edge-triggered: whoever is told reads the
+  // descriptor until it is empty.
   void watch(int fd, Wakeup wakeup);
 
   // Submits what was reserved and runs the kernel's deferred work if there is any. No syscall when
   // there is neither.
   void submit();
-  // Submits and sleeps until a completion or `timeout_us` (UINT64_MAX: for ever).
+  // Submits and sleeps until a completion or `timeout_us` (UINT64_MAX: for ever). May return early.
   void sleep(uint64_t timeout_us);
 
   struct Reaped {
@@ -59,6 +68,7 @@ class Uring {
     bool event_channel = false;
     bool mailbox = false;
   };
+  // Read an operation's `next` before advancing it: once submitted again it may join a new list.
   Reaped reap();
 
   // Registers one memory region as fixed buffer 0. Returns false where the kernel refuses.
@@ -72,12 +82,20 @@ class Uring {
   const Counters& counters() const { return counters_; }
 
  private:
-  void rearm(Wakeup wakeup);
+  static constexpr size_t kWakeupKinds = 3;  // indexed by Wakeup, 0 is unused
+
+  bool kernel_work_pending() const;
+  void enter();
+  void collect();
+  void take(const io_uring_cqe& completion);
+  void arm(Wakeup wakeup);
 
   UringFeatures features_;
   io_uring ring_{};
-  int watched_fds_[4] = {-1, -1, -1, -1};  // by Wakeup
-  bool operation_pending_ = false;
+  std::array<int, kWakeupKinds> watched_fds_{-1, -1, -1};
+  std::array<bool, kWakeupKinds> disarmed_{};
+  Reaped reaped_;  // collected, not yet handed out
+  Operation** reaped_tail_ = &reaped_.operations;
   Counters counters_;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A target is the backing store of a VBD. `Target` is the control handle: opened, probed, resized
-// and closed off the data path. `TargetChannel` is the data handle: one per queue, used only on that
-// queue's reactor. Filters (mirror, throttle, ...) will be channels that hold a channel.
+// and closed off the data path. `TargetChannel` is the data handle: one per queue, used only on
+// that queue's reactor. Filters (mirror, throttle, ...) will be channels that hold a channel.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Capabilities {
   uint32_t memory_alignment = 512;  // addresses must be
   uint32_t physical_block = 512;    // told to the guest as physical-sector-size
   bool read_only = false;
-  bool direct = false;              // the page cache is bypassed
+  bool direct = false;  // the page cache is bypassed
   bool discard = false;
   bool secure_discard = false;
   uint32_t discard_granularity = 0;

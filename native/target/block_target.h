@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/fd.h"
+#include "target/fd_channel.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+// Any block device: disks, partitions, logical volumes, zvols, DRBD. Claimed exclusively when
+// writable, so that nothing mounted, no volume group and no second daemon shares it.
+class BlockTarget final : public Target {
+ public:
+  explicit BlockTarget(const TargetSpec& spec);
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+  void refresh() override;
+  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+
+ private:
+  void probe_blocks();
+  void probe_discard();
+
+  std::string path_;
+  Fd fd_;
+  DiscardMethod discard_method_ = DiscardMethod::none;
+  Capabilities capabilities_;
+};
+
+// Opens the block device with O_DIRECT and claims it when it is to be written. Throws
+// std::system_error; when the device is in use the message says who to look for.
+Fd open_block_device(const TargetSpec& spec);
+
+}  // namespace ringdisk

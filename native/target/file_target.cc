@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/file_target.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/units.h"
+#include "target/fd_channel.h"
+#include "target/open_path.h"
+#include "target/probe.h"
+
+namespace ringdisk {
+
+FileTarget::FileTarget(const TargetSpec& spec) : path_(spec.path) {
+  const struct stat status = stat_target(spec, S_IFREG);
+  fd_ = open_path(spec, 0);
+  refresh();
+  if (capabilities_.capacity == 0) {
+    throw std::invalid_argument("cannot serve " + path_ +
+                                ": it is smaller than one sector of 512 bytes");
+  }
+  capabilities_.read_only = spec.read_only;
+  capabilities_.physical_block = kPageBytes;
+  open_direct(spec);
+  capabilities_.discard = !spec.read_only && takes_punch_hole(fd_.get());
+  probe_queue(status.st_dev, capabilities_);
+  // Not the disk's granularity but the file system's: it frees whole blocks.
+  if (capabilities_.discard) {
+    const auto block = static_cast<uint32_t>(status.st_blksize);
+    capabilities_.discard_granularity = std::max(block, capabilities_.io_alignment);
+    capabilities_.discard_alignment = 0;
+  }
+}
+
+void FileTarget::open_direct(const TargetSpec& spec) {
+  const int mode = spec.read_only ? O_RDONLY : O_RDWR;
+  Fd direct(open(path_.c_str(), mode | O_CLOEXEC | O_DIRECT));
+  if (!direct.valid()) return;
+  const std::optional<DirectIo> alignment = probe_direct_io(direct.get());
+  if (!alignment) return;
+  capabilities_.direct = true;
+  capabilities_.io_alignment = alignment->io_alignment;
+  capabilities_.memory_alignment = alignment->memory_alignment;
+  fd_ = std::move(direct);
+}
+
+void FileTarget::refresh() {
+  struct stat status{};
+  if (fstat(fd_.get(), &status) != 0) {
+    throw std::system_error(errno, std::generic_category(), "cannot read the size of " + path_);
+  }
+  capabilities_.capacity = static_cast<uint64_t>(status.st_size) / kSectorBytes * kSectorBytes;
+}
+
+std::unique_ptr<TargetChannel> FileTarget::open_channel(Uring& uring, Offload& offload) {
+  const auto discard = capabilities_.discard ? DiscardMethod::punch_hole : DiscardMethod::none;
+  return std::make_unique<FdChannel>(fd_.get(), discard, capabilities_.secure_discard, uring,
+                                     offload);
+}
+
+}  // namespace ringdisk

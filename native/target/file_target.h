@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/fd.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+// A regular file. Bypasses the page cache where its file system can.
+class FileTarget final : public Target {
+ public:
+  explicit FileTarget(const TargetSpec& spec);
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+  void refresh() override;
+  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+
+ private:
+  void open_direct(const TargetSpec& spec);
+
+  std::string path_;
+  Fd fd_;
+  Capabilities capabilities_;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/null_target.h"
+
+#include <charconv>
+#include <cstring>
+#include <span>
+#include <stdexcept>
+
+#include "base/assert.h"
+#include "base/units.h"
+#include "target/part.h"
+
+namespace ringdisk {
+namespace {
+
+class NullChannel final : public TargetChannel {
+ public:
+  bool start(Operation& operation) override {
+    if (operation.kind == Operation::Kind::read) {
+      // The memory may be a bounce buffer that held another guest's data.
+      for (const iovec& part : std::span(operation.iovecs, operation.iovec_count)) {
+        std::memset(part.iov_base, 0, part.iov_len);
+      }
+    }
+    return finish(operation, 0);
+  }
+
+  bool advance(Operation&, int32_t) override {
+    RD_ASSERT(!"the null target submits nothing");
+    return true;
+  }
+};
+
+uint64_t parse_capacity(const std::string& text) {
+  uint64_t bytes = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, bytes);
+  if (error != std::errc{} || stopped != end || bytes == 0 || bytes % kSectorBytes != 0) {
+    throw std::invalid_argument("cannot open the null target \"" + text +
+                                "\": give its capacity in bytes, a multiple of 512");
+  }
+  return bytes;
+}
+
+}  // namespace
+
+NullTarget::NullTarget(const TargetSpec& spec) {
+  capabilities_.capacity = parse_capacity(spec.path);
+  capabilities_.memory_alignment = 1;
+  capabilities_.read_only = spec.read_only;
+  capabilities_.discard = !spec.read_only;
+  capabilities_.discard_granularity = spec.read_only ? 0 : kSectorBytes;
+}
+
+std::unique_ptr<TargetChannel> NullTarget::open_channel(Uring&, Offload&) {
+  return std::make_unique<NullChannel>();
+}
+
+}  // namespace ringdisk

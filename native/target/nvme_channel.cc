@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/nvme_channel.h"
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "base/assert.h"
+#include "io/uring.h"
+#include "target/part.h"
+
+namespace ringdisk {
+
+static_assert(sizeof(NvmeDatasetRange) <= sizeof(Operation::scratch));
+
+NvmeChannel::NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilities& capabilities,
+                         Uring& uring)
+    : fd_(fd),
+      geometry_(geometry),
+      read_only_(capabilities.read_only),
+      discard_(capabilities.discard),
+      uring_(uring) {
+  RD_ASSERT(uring.features().big_entries && uring.features().uring_cmd);
+}
+
+bool NvmeChannel::start(Operation& operation) {
+  begin_parts(operation);
+  switch (operation.kind) {
+    case Operation::Kind::read:
+      break;
+    case Operation::Kind::write:
+      // A descriptor opened for reading does not stop root's passthrough commands.
+      if (read_only_) return finish(operation, -EROFS);
+      break;
+    case Operation::Kind::flush:
+      if (!geometry_.volatile_write_cache) return finish(operation, 0);
+      break;
+    case Operation::Kind::discard:
+      if (!discard_ || operation.secure) return finish(operation, -EOPNOTSUPP);
+      break;
+  }
+  submit_part(operation);
+  return false;
+}
+
+bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
+  close_window(operation);
+  const int32_t result = nvme_result_to_errno(part_result);
+  if (may_retry(operation, result)) {
+    submit_part(operation);
+    return false;
+  }
+  if (result < 0) return finish(operation, result);
+  // A command succeeds as a whole or not at all.
+  operation.done += operation.part;
+  if (operation.done == operation.length) return finish(operation, 0);
+  submit_part(operation);
+  return false;
+}
+
+void NvmeChannel::submit_part(Operation& operation) {
+  switch (operation.kind) {
+    case Operation::Kind::read:
+    case Operation::Kind::write:
+      return submit_transfer(operation);
+    case Operation::Kind::flush:
+      return submit_command(operation, NVME_URING_CMD_IO, encode_nvme_flush(geometry_));
+    case Operation::Kind::discard:
+      return submit_discard(operation);
+  }
+}
+
+void NvmeChannel::submit_transfer(Operation& operation) {
+  const std::span<iovec> iovecs(operation.iovecs, operation.iovec_count);
+  operation.part =
+      nvme_part_bytes(geometry_, iovecs, operation.done, operation.length - operation.done);
+  const bool write = operation.kind == Operation::Kind::write;
+  const uint64_t offset = operation.offset + operation.done;
+  const std::span<iovec> memory = open_window(operation);
+  if (memory.size() == 1) {
+    return submit_command(
+        operation, NVME_URING_CMD_IO,
+        encode_nvme_transfer(geometry_, write, offset, operation.part, memory[0].iov_base,
+                             static_cast<uint32_t>(operation.part)));
+  }
+  submit_command(operation, NVME_URING_CMD_IO_VEC,
+                 encode_nvme_transfer(geometry_, write, offset, operation.part, memory.data(),
+                                      static_cast<uint32_t>(memory.size())));
+}
+
+void NvmeChannel::submit_discard(Operation& operation) {
+  operation.part = discard_part_bytes(operation);
+  const auto* range = new (operation.scratch) NvmeDatasetRange(
+      encode_nvme_range(geometry_, operation.offset + operation.done, operation.part));
+  submit_command(operation, NVME_URING_CMD_IO, encode_nvme_deallocate(geometry_, *range));
+}
+
+void NvmeChannel::submit_command(Operation& operation, uint32_t request,
+                                 const nvme_uring_cmd& command) {
+  io_uring_sqe* sqe = uring_.reserve_for(operation);
+  sqe->opcode = IORING_OP_URING_CMD;
+  sqe->fd = fd_;
+  sqe->cmd_op = request;
+  // The command fills the second half of a big entry and the end of the first.
+  std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd), &command,
+              sizeof(command));
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "target/nvme_command.h"
+#include "target/target.h"
+
+struct io_uring_sqe;
+
+namespace ringdisk {
+
+// NVMe commands handed to the kernel's driver through io_uring, past the block layer: this side
+// splits what one command cannot carry. The owner of the descriptor outlives the channel.
+class NvmeChannel final : public TargetChannel {
+ public:
+  // `uring` must have big entries.
+  NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilities& capabilities, Uring& uring);
+
+  bool start(Operation& operation) override;
+  bool advance(Operation& operation, int32_t part_result) override;
+
+ private:
+  void submit_part(Operation& operation);
+  void submit_transfer(Operation& operation);
+  void submit_discard(Operation& operation);
+  void submit_command(Operation& operation, uint32_t request, const nvme_uring_cmd& command);
+
+  const int fd_;
+  const NvmeGeometry geometry_;
+  const bool read_only_;
+  const bool discard_;
+  Uring& uring_;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/fd.h"
+#include "target/nvme_command.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+// One NVMe namespace through its generic character device (/dev/ng0n1). Its block device is claimed
+// for as long as the target is open, because passthrough itself respects no mount.
+class NvmeTarget final : public Target {
+ public:
+  explicit NvmeTarget(const TargetSpec& spec);
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+  void refresh() override;
+  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+
+ private:
+  void claim_block_device(const TargetSpec& spec, dev_t generic);
+  void identify();
+  NvmeNamespaceIdentity identify_namespace() const;
+
+  std::string path_;
+  Fd fd_;
+  Fd block_fd_;
+  dev_t block_device_ = 0;
+  NvmeGeometry geometry_;
+  Capabilities capabilities_;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/open_path.h"
+
+#include <fcntl.h>
+
+#include <stdexcept>
+
+namespace ringdisk {
+namespace {
+
+std::string kind_of(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFREG:
+      return "a regular file: use a file target";
+    case S_IFBLK:
+      return "a block device: use a block target";
+    case S_IFCHR:
+      return "a character device: only NVMe's generic ones (/dev/ng*) serve, as an nvme target";
+    case S_IFDIR:
+      return "a directory";
+    default:
+      return "not something that stores data";
+  }
+}
+
+}  // namespace
+
+struct stat stat_target(const TargetSpec& spec, mode_t expected) {
+  struct stat status{};
+  if (stat(spec.path.c_str(), &status) != 0) {
+    throw std::system_error(errno, std::generic_category(),
+                            "cannot open the " + spec.kind + " target " + spec.path);
+  }
+  if ((status.st_mode & S_IFMT) != expected) {
+    throw std::invalid_argument("cannot open the " + spec.kind + " target " + spec.path +
+                                ": it is " + kind_of(status.st_mode));
+  }
+  return status;
+}
+
+Fd open_path(const TargetSpec& spec, int extra_flags) {
+  const int mode = spec.read_only ? O_RDONLY : O_RDWR;
+  const int fd = open(spec.path.c_str(), mode | O_CLOEXEC | extra_flags);
+  return Fd::checked(fd, "cannot open the " + spec.kind + " target " + spec.path +
+                             (spec.read_only ? " for reading" : " for writing"));
+}
+
+}  // namespace ringdisk

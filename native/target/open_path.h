@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "base/fd.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+// stat() of the target's path before it is opened, because opening the wrong kind of file may have
+// effects (a FIFO waits, a tape rewinds). Throws std::system_error when there is nothing, and
+// std::invalid_argument saying which kind it is when it is not an `S_IF...` of `expected`.
+struct stat stat_target(const TargetSpec& spec, mode_t expected);
+
+// Opens the target's path as its spec asks, with `extra_flags` added. Throws std::system_error.
+Fd open_path(const TargetSpec& spec, int extra_flags);
+
+}  // namespace ringdisk

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Questions to the kernel about a medium. None of them changes a byte of it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "target/target.h"
+
+namespace ringdisk {
+
+inline constexpr uint32_t kIoAlignmentMax = 4096;
+
+// What O_DIRECT asks of transfers on one open file.
+struct DirectIo {
+  uint32_t io_alignment;      // 512 or 4096
+  uint32_t memory_alignment;  // bytes
+};
+// `fd` is a regular file opened with O_DIRECT. Nothing when the file system only pretends, or wants
+// an alignment beyond kIoAlignmentMax.
+std::optional<DirectIo> probe_direct_io(int fd);
+
+// Bytes of an open block device. Throws std::system_error; `path` is for the message.
+uint64_t block_device_bytes(int fd, const std::string& path);
+
+// One of the request queue's limits ("discard_granularity"); a partition's queue is its disk's.
+std::optional<uint64_t> read_queue_limit(dev_t device, const std::string& name);
+// One of the device's own attributes, which partitions have too ("discard_alignment").
+std::optional<uint64_t> read_device_attribute(dev_t device, const std::string& name);
+
+// Fills rotational and the discard geometry of `capabilities` from sysfs.
+void probe_queue(dev_t device, Capabilities& capabilities);
+
+// Whether a block device opened for writing takes BLKDISCARD or BLKSECDISCARD (`request`).
+bool takes_discard_ioctl(int fd, unsigned long request);
+
+// Whether holes can be punched into this regular file, open for writing.
+bool takes_punch_hole(int fd);
+
+}  // namespace ringdisk
