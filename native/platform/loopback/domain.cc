@@ -9,7 +9,7 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <new>
+#include <stdexcept>
 #include <system_error>
 
 #include "base/assert.h"
@@ -51,8 +51,14 @@ uint32_t LoopbackDomain::Pool::take() {
     free.pop_back();
     return number;
   }
-  if (next == end) throw std::bad_alloc();
-  return next++;
+  return take_consecutive(1);
+}
+
+uint32_t LoopbackDomain::Pool::take_consecutive(uint32_t count) {
+  if (end - next < count)
+    throw std::runtime_error("the loopback guest has no pages or grants left");
+  next += count;
+  return next - count;
 }
 
 LoopbackDomain::LoopbackDomain(const std::string& machine_dir, Domid domid, uint32_t page_count)
@@ -82,6 +88,11 @@ LoopbackDomain::~LoopbackDomain() {
 uint32_t LoopbackDomain::allocate_page() {
   const std::lock_guard lock(mutex_);
   return pages_.take();
+}
+
+uint32_t LoopbackDomain::allocate_pages(uint32_t count) {
+  const std::lock_guard lock(mutex_);
+  return pages_.take_consecutive(count);
 }
 
 void LoopbackDomain::free_page(uint32_t index) {

@@ -28,8 +28,12 @@ class LoopbackDomain {
   LoopbackDomain& operator=(const LoopbackDomain&) = delete;
 
   Domid domid() const { return domid_; }
+  uint32_t page_count() const { return page_count_; }
 
   uint32_t allocate_page();
+  // The first of `count` consecutive pages, which are freed one by one. Only pages that were never
+  // used before will do: meant for rings, which are few.
+  uint32_t allocate_pages(uint32_t count);
   void free_page(uint32_t index);
   std::byte* page(uint32_t index) const { return memory_ + size_t{index} * kPageBytes; }
 
@@ -61,6 +65,7 @@ class LoopbackDomain {
     uint32_t end;
     std::vector<uint32_t> free;
     uint32_t take();
+    uint32_t take_consecutive(uint32_t count);
   };
   int fifo(Port port, Fd Channel::* end);
 
