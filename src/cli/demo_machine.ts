@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `ringdisk demo` runs on: a temporary folder with a sparse disk image in it, the loopback
+// machine, the daemon in this process, and one guest.
+import { existsSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseConfig } from '../config.ts';
+import { type Daemon, startDaemon } from '../daemon.ts';
+import { native } from '../datapath/binding.ts';
+import type { Logger } from '../log.ts';
+import { type LoopbackPlatform, openLoopbackPlatform } from '../platform/loopback.ts';
+import { LoopbackFrontend } from '../platform/loopback_frontend.ts';
+import { createVbd, detachVbd, type VbdPaths } from '../platform/loopback_toolstack.ts';
+import { MemoryXenstore } from '../xenstore/memory_client.ts';
+import { MemorySession } from '../xenstore/memory_store.ts';
+
+const DOMID = 1;
+const XVDA = 51712;
+
+export interface DemoMachine {
+  readonly image: string;
+  readonly frontend: LoopbackFrontend;
+  /** Bytes that the image takes on the host's disk. */
+  allocatedBytes(): number;
+  /** Undoes everything, in order; safe at any moment. */
+  close(): Promise<void>;
+}
+
+/** Undo steps, run last in first out. */
+class Undo {
+  readonly #steps: (() => Promise<void> | void)[] = [];
+
+  add(step: () => Promise<void> | void): void {
+    this.#steps.push(step);
+  }
+
+  async run(): Promise<void> {
+    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) await step();
+  }
+}
+
+/** Everything but the negotiation. On failure nothing is left behind. */
+export async function startDemoMachine(diskBytes: number, log: Logger): Promise<DemoMachine> {
+  const undo = new Undo();
+  try {
+    const image = path.join(temporaryFolder(os.tmpdir(), undo), 'disk.img');
+    writeFileSync(image, '');
+    truncateSync(image, diskBytes);
+    // Guest memory: it belongs on tmpfs.
+    const shm = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
+    const config = parseConfig({}, { runtimeDir: temporaryFolder(shm, undo) });
+    const platform = await openLoopbackPlatform(config);
+    undo.add(() => platform.close());
+    const daemon: Daemon = await startDaemon(config, platform, log);
+    undo.add(() => daemon.stop());
+    const frontend = await startGuest(platform, image, undo);
+    const allocatedBytes = () => statSync(image).blocks * 512;
+    return { image, frontend, allocatedBytes, close: () => undo.run() };
+  } catch (error) {
+    await undo.run();
+    throw error;
+  }
+}
+
+function temporaryFolder(parent: string, undo: Undo): string {
+  const folder = mkdtempSync(path.join(parent, 'ringdisk-demo-'));
+  undo.add(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function startGuest(
+  platform: LoopbackPlatform,
+  image: string,
+  undo: Undo,
+): Promise<LoopbackFrontend> {
+  const paths = await createVbd(platform.xenstore, {
+    domid: DOMID,
+    devid: XVDA,
+    vdev: 'xvda',
+    params: `aio:${image}`,
+  });
+  const guest = new MemoryXenstore(new MemorySession(platform.store, DOMID));
+  undo.add(() => guest.close());
+  const frontend = new LoopbackFrontend(native, platform.machineDir, guest, paths);
+  undo.add(() => frontend.close());
+  undo.add(() => unplug(platform, frontend, paths));
+  return frontend;
+}
+
+async function unplug(
+  platform: LoopbackPlatform,
+  frontend: LoopbackFrontend,
+  paths: VbdPaths,
+): Promise<void> {
+  const detached = detachVbd(platform.xenstore, paths);
+  await Promise.all([detached, frontend.followClose()]);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Command, Option } from 'commander';
+import type { PlatformKind } from '../datapath/binding.ts';
+import { openXenstore } from '../xenstore/connection.ts';
+import { EXIT_CODE } from './exit_code.ts';
+import { readHostFacts } from './host_facts.ts';
+import { judgeHost, type Verdict } from './host_verdicts.ts';
+import { printResult } from './output.ts';
+import { formatTable, printable } from './table.ts';
+import { addDaemonOptions, type DaemonOptions } from './with_daemon.ts';
+
+interface DoctorOptions extends DaemonOptions {
+  platform: PlatformKind;
+}
+
+export function addDoctor(program: Command): void {
+  const command = program
+    .command('doctor')
+    .description('check this host: what is missing, what breaks without it, what to do')
+    .addOption(platformOption())
+    .addHelpText('after', '\nExits with 1 if something fails.\n\nExample:\n  ringdisk doctor');
+  addDaemonOptions(command).action(doctor);
+}
+
+export function platformOption(): Option {
+  return new Option('--platform <platform>', 'real Xen, or a machine without a hypervisor')
+    .choices(['xen', 'loopback'])
+    .default('xen');
+}
+
+async function doctor(options: DoctorOptions): Promise<void> {
+  const facts = await readHostFacts(options.runtimeDir, reachXenstore);
+  const verdicts = judgeHost(facts, options.platform);
+  printResult('doctor', options, { platform: options.platform, verdicts }, () => report(verdicts));
+  if (verdicts.some((verdict) => verdict.status === 'fail')) process.exitCode = EXIT_CODE.error;
+}
+
+async function reachXenstore(): Promise<void> {
+  const xenstore = await openXenstore();
+  await xenstore.close();
+}
+
+function report(verdicts: Verdict[]): string {
+  const table = formatTable(
+    [
+      { title: '', value: (verdict) => verdict.status },
+      { title: 'CHECK', value: (verdict) => verdict.check },
+      { title: 'FOUND', value: (verdict) => verdict.found },
+    ],
+    verdicts,
+  );
+  const wrong = verdicts.filter((verdict) => verdict.status !== 'ok');
+  const advice = wrong.map(
+    ({ status, check, breaks, remedy }) =>
+      `${status}: ${check}\n  without it: ${breaks}\n  what to do: ${printable(remedy ?? '')}`,
+  );
+  return [table, ...advice].join('\n\n');
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+import { CommanderError } from 'commander';
+import { DaemonUnreachableError } from '../control/errors.ts';
+
+/** The exit status of every command. */
+export const EXIT_CODE = {
+  ok: 0,
+  error: 1,
+  usage: 2,
+  daemonUnreachable: 3,
+  /** 128 + SIGINT, as shells do it. */
+  interrupted: 130,
+} as const;
+
+export type ExitCode = (typeof EXIT_CODE)[keyof typeof EXIT_CODE];
+
+/** What was asked for makes no sense; the message says what would. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'UsageError';
+  }
+}
+
+/** The exit status that tells a script what went wrong. */
+export function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
+  if (error instanceof UsageError) return EXIT_CODE.usage;
+  if (error instanceof DaemonUnreachableError) return EXIT_CODE.daemonUnreachable;
+  return EXIT_CODE.error;
+}

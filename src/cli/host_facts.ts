@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `ringdisk doctor` looks at. Reading is here, judging in host_verdicts.ts.
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ControlClient } from '../control/client.ts';
+import { controlSocketPath } from '../control/protocol.ts';
+import type { UringFeatures } from '../datapath/binding.ts';
+
+/** /dev/xen/NAME. */
+export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
+export type XenDevice = (typeof XEN_DEVICES)[number];
+
+export interface HostFacts {
+  /** As `uname -r` prints it. */
+  kernel: string;
+  /** A sentence, when the addon does not load. */
+  addonError?: string;
+  uring?: UringFeatures;
+  /** The sysctl kernel.io_uring_disabled, where the kernel has it. */
+  uringDisabled?: number;
+  /** undefined: usable; else the errno's name. */
+  devices: Record<XenDevice, string | undefined>;
+  /** Why xenstore cannot be reached; undefined when it can. */
+  xenstoreError?: string;
+  /** Soft limits; Infinity for none. */
+  memlockBytes: number;
+  nofile: number;
+  /** CAP_IPC_LOCK: the memory lock limit does not apply. */
+  mayLockMemory: boolean;
+  maxMapCount: number;
+  blkbackLoaded: boolean;
+  tapbackPids: number[];
+  runtimeDirError?: string;
+  daemonVersion?: string;
+}
+
+/** Reads all of it; `reachXenstore` throws when there is none. */
+export async function readHostFacts(
+  runtimeDir: string,
+  reachXenstore: () => Promise<void>,
+): Promise<HostFacts> {
+  const limits = readText('/proc/self/limits') ?? '';
+  return {
+    kernel: os.release(),
+    ...(await readUring()),
+    ...optional('uringDisabled', readNumber('/proc/sys/kernel/io_uring_disabled')),
+    devices: Object.fromEntries(
+      XEN_DEVICES.map((name) => [name, accessError(`/dev/xen/${name}`)]),
+    ) as HostFacts['devices'],
+    ...optional('xenstoreError', await errorOf(reachXenstore)),
+    memlockBytes: softLimit(limits, 'Max locked memory'),
+    nofile: softLimit(limits, 'Max open files'),
+    mayLockMemory: hasCapability(14),
+    maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
+    blkbackLoaded: existsSync('/sys/module/xen_blkback'),
+    tapbackPids: pidsOf('tapback'),
+    ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
+    ...optional('daemonVersion', await daemonVersion(runtimeDir)),
+  };
+}
+
+async function readUring(): Promise<Pick<HostFacts, 'addonError' | 'uring'>> {
+  try {
+    // Not imported at the top: an addon that does not load is a finding, not a crash.
+    const { native } = await import('../datapath/binding.ts');
+    return { uring: native.probeUring() };
+  } catch (error) {
+    return { addonError: (error as Error).message.split('\n')[0] ?? 'unknown' };
+  }
+}
+
+function accessError(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'EIO';
+  }
+}
+
+async function errorOf(attempt: () => Promise<void>): Promise<string | undefined> {
+  try {
+    await attempt();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function runtimeDirError(runtimeDir: string): string | undefined {
+  // Where it does not exist yet, the daemon makes it: its nearest existing parent must let it.
+  let folder = path.resolve(runtimeDir);
+  while (!existsSync(folder)) folder = path.dirname(folder);
+  const error = accessError(folder);
+  return error && `${folder}: ${error}`;
+}
+
+async function daemonVersion(runtimeDir: string): Promise<string | undefined> {
+  try {
+    const client = await ControlClient.connect(controlSocketPath(runtimeDir));
+    try {
+      return (await client.call('version', {})).ringdisk;
+    } finally {
+      client.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/** "Max open files            1024                 524288               files" → 1024. */
+function softLimit(limits: string, name: string): number {
+  const line = limits.split('\n').find((candidate) => candidate.startsWith(name)) ?? '';
+  const soft = line.slice(name.length).trim().split(/\s+/)[0] ?? '0';
+  return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
+}
+
+function hasCapability(bit: number): boolean {
+  const effective =
+    /^CapEff:\s*([0-9a-f]+)$/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0';
+  return ((BigInt(`0x${effective}`) >> BigInt(bit)) & 1n) === 1n;
+}
+
+function pidsOf(name: string): number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry) && readText(`/proc/${entry}/comm`)?.trim() === name)
+    .map(Number);
+}
+
+function readText(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function readNumber(file: string): number | undefined {
+  const text = readText(file);
+  return text === undefined ? undefined : Number(text);
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { [key in K]?: V };
+}

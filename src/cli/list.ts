@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import type { WireVbd } from '../control/protocol.ts';
+import { printResult } from './output.ts';
+import { type Column, formatTable } from './table.ts';
+import { formatBytes } from './units.ts';
+import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
+
+const COLUMNS: Column<WireVbd>[] = [
+  { title: 'VBD', value: (vbd) => vbd.name },
+  { title: 'VDEV', value: (vbd) => vbd.vdev ?? '-' },
+  { title: 'STATE', value: (vbd) => vbd.state },
+  { title: 'FRONTEND', value: (vbd) => vbd.frontendState },
+  { title: 'MODE', value: (vbd) => (vbd.readOnly ? 'r' : 'w') },
+  { title: 'SIZE', right: true, value: sizeOf },
+  { title: 'QUEUES', right: true, value: (vbd) => String(vbd.agreement?.queues.length ?? '-') },
+  { title: 'TARGET', value: (vbd) => vbd.target?.spec ?? '-' },
+];
+
+export function addList(program: Command): void {
+  const command = program
+    .command('list')
+    .description('list the disks that the daemon serves')
+    .addHelpText('after', '\nExample:\n  ringdisk list\n  ringdisk list --json');
+  addDaemonOptions(command).action(list);
+}
+
+async function list(options: DaemonOptions): Promise<void> {
+  const result = await withDaemon(options, (client) => client.call('list', {}));
+  printResult('list', options, result, () => formatList(result.vbds));
+}
+
+function formatList(vbds: WireVbd[]): string {
+  if (vbds.length === 0) return 'No disks. A toolstack puts them there: see README.md, "A guest".';
+  const errors = vbds.filter((vbd) => vbd.error).map((vbd) => `${vbd.name}: ${vbd.error}`);
+  return [formatTable(COLUMNS, vbds), ...errors].join('\n');
+}
+
+function sizeOf(vbd: WireVbd): string {
+  return vbd.target ? formatBytes(vbd.target.capabilities.capacity) : '-';
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+import { CommanderError } from 'commander';
+import { exitCodeOf } from './exit_code.ts';
+import { printError } from './output.ts';
+import { buildProgram } from './program.ts';
+
+async function main(): Promise<void> {
+  // "ringdisk list | head" ends when head does.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? 0 : 1);
+  });
+  const program = buildProgram();
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    const [command = 'ringdisk', ...rest] = process.argv.slice(2);
+    // commander has printed its own already.
+    if (!(error instanceof CommanderError)) printError(command, rest.includes('--json'), error);
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+await main();

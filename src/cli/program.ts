@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command tree.
+import { Command } from 'commander';
+import { packageVersion } from '../version.ts';
+import { addDemo } from './demo.ts';
+import { addDisconnect } from './disconnect.ts';
+import { addDoctor } from './doctor.ts';
+import { addList } from './list.ts';
+import { addResize } from './resize.ts';
+import { addServe } from './serve.ts';
+import { addShow } from './show.ts';
+import { addStats } from './stats.ts';
+
+const EPILOGUE = `
+Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached.
+
+Example:
+  ringdisk doctor && ringdisk serve`;
+
+/** Throws CommanderError instead of exiting. */
+export function buildProgram(): Command {
+  const program = new Command('ringdisk')
+    .description('serves the disks of Xen guests from user space')
+    .version(packageVersion())
+    .showHelpAfterError('(--help tells more)')
+    .addHelpText('after', EPILOGUE)
+    .exitOverride();
+  const adders = [
+    addServe,
+    addList,
+    addShow,
+    addStats,
+    addResize,
+    addDisconnect,
+    addDoctor,
+    addDemo,
+  ];
+  for (const add of adders) add(program);
+  return program;
+}

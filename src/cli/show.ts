@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import type { WireVbd } from '../control/protocol.ts';
+import { printResult } from './output.ts';
+import { formatFields } from './table.ts';
+import { formatBytes, formatCount } from './units.ts';
+import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
+
+type Fields = [name: string, value: string][];
+
+export function addShow(program: Command): void {
+  const command = program
+    .command('show')
+    .description('show all there is to know about one disk')
+    .argument('<vbd>', VBD_ARGUMENT)
+    .addHelpText('after', '\nExample:\n  ringdisk show 3/xvda');
+  addDaemonOptions(command).action(show);
+}
+
+async function show(vbd: string, options: DaemonOptions): Promise<void> {
+  const result = await withDaemon(options, (client) => client.call('show', { vbd }));
+  printResult('show', options, result, () => formatVbd(result.vbd));
+}
+
+function formatVbd(vbd: WireVbd): string {
+  const sections = [generalFields(vbd), targetFields(vbd), agreedFields(vbd), counterFields(vbd)];
+  return sections
+    .filter((fields) => fields.length > 0)
+    .map(formatFields)
+    .join('\n\n');
+}
+
+function generalFields(vbd: WireVbd): Fields {
+  return [
+    ['vbd', vbd.name],
+    ['vdev', vbd.vdev ?? '-'],
+    ['state', vbd.state],
+    ['frontend', vbd.frontendState],
+    ['mode', vbd.readOnly ? 'read only' : 'read and write'],
+    ...(vbd.error ? ([['error', vbd.error]] satisfies Fields) : []),
+  ];
+}
+
+function targetFields({ target }: WireVbd): Fields {
+  if (!target) return [];
+  const { capabilities: can } = target;
+  const discard = can.discard ? `yes, in ${formatBytes(can.discardGranularity)}` : 'no';
+  return [
+    ['target', target.spec],
+    ['opened as', `${target.kind} ${target.path}`],
+    ['capacity', `${formatBytes(can.capacity)} (${formatCount(can.capacity / 512)} sectors)`],
+    ['direct I/O', can.direct ? `yes, aligned to ${formatBytes(can.ioAlignment)}` : 'no'],
+    ['physical block', formatBytes(can.physicalBlock)],
+    ['discard', discard],
+  ];
+}
+
+function agreedFields({ agreement }: WireVbd): Fields {
+  if (!agreement) return [];
+  return [
+    ['queues', String(agreement.queues.length)],
+    ['ring pages', `${2 ** agreement.ringPageOrder} per queue`],
+    ['indirect segments', String(agreement.indirectSegmentsMax)],
+    ['grants', agreement.grants],
+    ['request format', agreement.abi],
+  ];
+}
+
+function counterFields({ counters }: WireVbd): Fields {
+  if (!counters) return [];
+  // "readModifyWrites" → "read modify writes"
+  const words = (key: string) => key.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return Object.entries(counters).map(([key, value]) => [
+    words(key),
+    key.endsWith('Bytes') ? formatBytes(value) : formatCount(value),
+  ]);
+}

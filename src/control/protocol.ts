@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control socket's language: JSON-RPC 2.0 in all but its version field, one message per line.
+//   → {"protocol":1,"id":7,"method":"show","params":{"vbd":"3/xvda"}}
+//   ← {"protocol":1,"id":7,"result":{...}}  or  {"protocol":1,"id":7,"error":{"code":"ENOENT",...}}
+// Within one protocol version, fields are only ever added.
+import path from 'node:path';
+import * as v from 'valibot';
+import type { EngineCounters, TargetCapabilities, VbdCounters } from '../datapath/binding.ts';
+
+export const PROTOCOL = 1;
+
+/** Where the daemon with this runtime directory listens. */
+export function controlSocketPath(runtimeDir: string): string {
+  return path.join(runtimeDir, 'control.sock');
+}
+
+const requestId = v.pipe(v.number(), v.safeInteger());
+
+export const RequestSchema = v.object({
+  protocol: v.literal(PROTOCOL),
+  id: requestId,
+  method: v.pipe(v.string(), v.maxLength(64)),
+  params: v.optional(v.unknown()),
+});
+
+export const ResponseSchema = v.object({
+  protocol: v.literal(PROTOCOL),
+  /** null: the request could not be read that far. */
+  id: v.nullable(requestId),
+  result: v.optional(v.unknown()),
+  error: v.optional(v.object({ code: v.string(), message: v.string() })),
+});
+
+type AllNumbers<T> = { [K in keyof T]: v.NumberSchema<undefined> };
+
+/** An object of numbers with just these keys; a missing one does not compile. */
+function numbers<T>(keys: Record<keyof T, true>): AllNumbers<T> {
+  return Object.fromEntries(Object.keys(keys).map((key) => [key, v.number()])) as AllNumbers<T>;
+}
+
+const Counters = v.object(
+  numbers<VbdCounters>({
+    reads: true,
+    writes: true,
+    flushes: true,
+    barriers: true,
+    discards: true,
+    readBytes: true,
+    writeBytes: true,
+    discardBytes: true,
+    ioErrors: true,
+    rejected: true,
+    unsupported: true,
+    indirect: true,
+    notificationsReceived: true,
+    notificationsSent: true,
+    polls: true,
+    batches: true,
+    grantMaps: true,
+    grantUnmaps: true,
+    grantCopies: true,
+    copiedBytes: true,
+    readModifyWrites: true,
+    flushRetries: true,
+    inFlight: true,
+    mappedPages: true,
+    bounceBytes: true,
+    brokenQueues: true,
+  }),
+);
+
+type ReactorCounters = EngineCounters['reactors'][number];
+
+const Engine = v.object({
+  mappedPages: v.number(),
+  boundPorts: v.number(),
+  reactors: v.array(
+    v.object(
+      numbers<ReactorCounters>({
+        sleeps: true,
+        wakeups: true,
+        uringEnters: true,
+        submissions: true,
+        grantCalls: true,
+        bounceBytes: true,
+      }),
+    ),
+  ),
+});
+
+type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational';
+
+const Capabilities = v.object({
+  ...numbers<Omit<TargetCapabilities, Flags>>({
+    capacity: true,
+    ioAlignment: true,
+    physicalBlock: true,
+    discardGranularity: true,
+    discardAlignment: true,
+  }),
+  readOnly: v.boolean(),
+  direct: v.boolean(),
+  discard: v.boolean(),
+  secureDiscard: v.boolean(),
+  rotational: v.boolean(),
+});
+
+const Target = v.object({
+  spec: v.string(),
+  kind: v.string(),
+  path: v.string(),
+  capabilities: Capabilities,
+});
+
+const QueueNodes = v.object({ ringRefs: v.array(v.number()), eventChannel: v.number() });
+
+const Negotiated = v.object({
+  abi: v.string(),
+  queues: v.array(QueueNodes),
+  ringPageOrder: v.number(),
+  grants: v.string(),
+  indirectSegmentsMax: v.number(),
+  readOnly: v.boolean(),
+  discard: v.boolean(),
+  secureDiscard: v.boolean(),
+});
+
+/** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
+const Vbd = v.object({
+  name: v.string(),
+  kind: v.string(),
+  domid: v.number(),
+  devid: v.number(),
+  vdev: v.optional(v.string()),
+  state: v.string(),
+  frontendState: v.string(),
+  readOnly: v.boolean(),
+  target: v.optional(Target),
+  agreement: v.optional(Negotiated),
+  counters: v.optional(Counters),
+  error: v.optional(v.string()),
+});
+
+const vbdName = v.pipe(v.string(), v.maxLength(64));
+const nothing = v.object({});
+const oneVbd = v.object({ vbd: vbdName });
+
+/** Every method: its parameters and its result. */
+export const METHODS = {
+  version: {
+    params: nothing,
+    result: v.object({
+      ringdisk: v.string(),
+      addon: v.string(),
+      liburing: v.string(),
+      protocol: v.number(),
+      platform: v.string(),
+      backends: v.array(v.string()),
+      pid: v.number(),
+    }),
+  },
+  list: { params: nothing, result: v.object({ vbds: v.array(Vbd) }) },
+  show: { params: oneVbd, result: v.object({ vbd: Vbd }) },
+  stats: {
+    params: nothing,
+    result: v.object({
+      /** Milliseconds of a clock that never jumps: rates come from two answers. */
+      monotonicMs: v.number(),
+      vbds: v.array(v.object({ name: v.string(), counters: Counters })),
+      engine: Engine,
+    }),
+  },
+  /** Re-reads the target's size and tells the guest; bytes. */
+  resize: { params: oneVbd, result: v.object({ before: v.number(), after: v.number() }) },
+  /** Closes the VBD as if the toolstack had asked; done when nothing of the guest is held. */
+  disconnect: { params: oneVbd, result: nothing },
+} as const;
+
+export type Method = keyof typeof METHODS;
+export type Methods = {
+  [M in Method]: {
+    params: v.InferOutput<(typeof METHODS)[M]['params']>;
+    result: v.InferOutput<(typeof METHODS)[M]['result']>;
+  };
+};
+
+export type WireVbd = v.InferOutput<typeof Vbd>;
+export type WireCounters = v.InferOutput<typeof Counters>;
+export type Stats = Methods['stats']['result'];

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's end of the control socket. Only root can open it (0600), yet it bounds everything: a
+// confused script must not be able to hurt the guests' disks.
+import { rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import * as v from 'valibot';
+import type { Logger } from '../log.ts';
+import { ControlError } from './errors.ts';
+import { LineSplitter } from './framing.ts';
+import { METHODS, type Method, type Methods, PROTOCOL, RequestSchema } from './protocol.ts';
+
+export const CONNECTIONS_MAX = 32;
+export const REQUEST_BYTES_MAX = 64 * 1024;
+/** Requests of one connection that wait for their turn; one runs at a time. */
+export const QUEUED_REQUESTS_MAX = 32;
+/** sun_path's size on Linux, without its final zero. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** One function per method: checked parameters in, the result or a thrown error out. */
+export type Handlers = {
+  [M in Method]: (params: Methods[M]['params']) => Promise<Methods[M]['result']>;
+};
+
+export interface ControlServer {
+  readonly path: string;
+  close(): Promise<void>;
+}
+
+/** Listens on `path`, whose folder exists. The caller holds the folder's lock: an old socket is dead. */
+export async function serveControl(
+  path: string,
+  handlers: Handlers,
+  log: Logger,
+): Promise<ControlServer> {
+  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
+    throw new ControlError(
+      'ENAMETOOLONG',
+      `${path}: too long for a socket, use a shorter --runtime-dir`,
+    );
+  }
+  rmSync(path, { force: true });
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    new ControlConnection(socket, handlers, log);
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  await listen(server, path);
+  server.on('error', (error) => log.error({ err: error }, 'control socket failed'));
+  return {
+    path,
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+async function listen(server: Server, path: string): Promise<void> {
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.once('listening', () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  // bind() happens within listen(): the socket is never open to others, not even for a moment.
+  const umask = process.umask(0o177);
+  try {
+    server.listen({ path, backlog: CONNECTIONS_MAX });
+  } finally {
+    process.umask(umask);
+  }
+  await listening;
+}
+
+/** One client: its requests are answered in their order, one at a time. */
+class ControlConnection {
+  readonly #socket: Socket;
+  readonly #handlers: Handlers;
+  readonly #log: Logger;
+  readonly #lines = new LineSplitter(REQUEST_BYTES_MAX);
+  readonly #queue: string[] = [];
+  #busy = false;
+
+  constructor(socket: Socket, handlers: Handlers, log: Logger) {
+    this.#socket = socket;
+    this.#handlers = handlers;
+    this.#log = log;
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+  }
+
+  #onData(chunk: Buffer): void {
+    try {
+      this.#queue.push(...this.#lines.push(chunk));
+      if (this.#queue.length > QUEUED_REQUESTS_MAX) {
+        throw new RangeError(`more than ${QUEUED_REQUESTS_MAX} requests wait for their answer`);
+      }
+    } catch (error) {
+      this.#log.warn({ err: error }, 'control connection closed');
+      this.#socket.destroy();
+      return;
+    }
+    void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    for (let line = this.#queue.shift(); line !== undefined; line = this.#queue.shift()) {
+      const answer = await this.#answer(line);
+      if (this.#socket.destroyed) return;
+      this.#socket.write(`${JSON.stringify(answer)}\n`);
+    }
+    this.#busy = false;
+  }
+
+  async #answer(line: string): Promise<object> {
+    let id: number | null = null;
+    try {
+      const request = parseRequest(line);
+      id = request.id;
+      const result = await this.#call(request.method, request.params);
+      return { protocol: PROTOCOL, id, result };
+    } catch (error) {
+      return { protocol: PROTOCOL, id, error: this.#describe(error) };
+    }
+  }
+
+  #call(method: string, params: unknown): Promise<unknown> {
+    if (!isMethod(method)) {
+      const known = Object.keys(METHODS).join(', ');
+      throw new ControlError('ENOSYS', `no method "${method}"; there are ${known}`);
+    }
+    const checked = v.safeParse(METHODS[method].params, params ?? {});
+    if (!checked.success)
+      throw new ControlError('EINVAL', `${method}: ${issuesOf(checked.issues)}`);
+    // The table ties each method's schema to its handler; the compiler cannot follow the index.
+    const handler = this.#handlers[method] as (params: unknown) => Promise<unknown>;
+    return handler(checked.output);
+  }
+
+  #describe(error: unknown): { code: string; message: string } {
+    const { code, message } = error as { code?: unknown; message?: unknown };
+    if (typeof code === 'string' && typeof message === 'string') return { code, message };
+    this.#log.error({ err: error }, 'control request failed');
+    return { code: 'EIO', message: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function parseRequest(line: string): v.InferOutput<typeof RequestSchema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw new ControlError('EPROTO', 'the request is not JSON');
+  }
+  const parsed = v.safeParse(RequestSchema, value);
+  if (parsed.success) return parsed.output;
+  throw new ControlError(
+    'EPROTO',
+    `the request is not one of protocol ${PROTOCOL}: ${issuesOf(parsed.issues)}`,
+  );
+}
+
+function isMethod(name: string): name is Method {
+  return Object.hasOwn(METHODS, name);
+}
+
+function issuesOf(issues: readonly v.BaseIssue<unknown>[]): string {
+  return issues.map((issue) => `${v.getDotPath(issue) ?? 'value'}: ${issue.message}`).join('; ');
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real Xen: xenstored, and the addon on /dev/xen/gntdev and /dev/xen/evtchn.
+import { type Config, engineOptions } from '../config.ts';
+import { native } from '../datapath/binding.ts';
+import { openDatapath } from '../datapath/datapath.ts';
+import type { XenstoreClient } from '../xenstore/client.ts';
+import { openXenstore } from '../xenstore/connection.ts';
+import { parseDomid } from '../xenstore/paths.ts';
+import type { Platform } from './platform.ts';
+
+/** Throws, saying what is missing, on a machine that is not dom0 or a driver domain. */
+export async function openXenPlatform(config: Config): Promise<Platform> {
+  const xenstore = await openXenstore();
+  try {
+    const backendDomid = await readOwnDomid(xenstore);
+    const datapath = openDatapath(native, { platform: 'xen', ...engineOptions(config) });
+    return {
+      name: 'xen',
+      backendDomid,
+      xenstore,
+      datapath,
+      close: async () => {
+        datapath.close();
+        await xenstore.close();
+      },
+    };
+  } catch (error) {
+    await xenstore.close();
+    throw error;
+  }
+}
+
+/** Our own home holds it; dom0 lacks the node in some set-ups. */
+async function readOwnDomid(xenstore: XenstoreClient): Promise<number> {
+  return parseDomid((await xenstore.read('domid')) ?? '0') ?? 0;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from 'vitest';
+import type { HostFacts } from '../../../src/cli/host_facts.ts';
+import { judgeHost } from '../../../src/cli/host_verdicts.ts';
+
+const HEALTHY: HostFacts = {
+  kernel: '6.12.57-amd64',
+  uring: {
+    available: true,
+    singleIssuer: true,
+    deferTaskrun: true,
+    coopTaskrun: true,
+    bigEntries: true,
+    uringCommand: true,
+    blockDiscard: true,
+  },
+  uringDisabled: 0,
+  devices: { gntdev: undefined, evtchn: undefined, xenbus: undefined, privcmd: undefined },
+  memlockBytes: Number.POSITIVE_INFINITY,
+  nofile: 65536,
+  mayLockMemory: true,
+  maxMapCount: 1_048_576,
+  blkbackLoaded: false,
+  tapbackPids: [],
+  daemonVersion: '0.1.0',
+};
+
+function verdict(facts: Partial<HostFacts>, check: string, platform: 'xen' | 'loopback' = 'xen') {
+  const found = judgeHost({ ...HEALTHY, ...facts }, platform).filter((one) => one.check === check);
+  expect(found).toHaveLength(1);
+  return found[0];
+}
+
+describe('judgeHost', () => {
+  it('finds nothing wrong with a good host', () => {
+    expect(judgeHost(HEALTHY, 'xen').filter((one) => one.status !== 'ok')).toEqual([]);
+  });
+
+  it('says what breaks and what to do for all that is not ok', () => {
+    const bad: HostFacts = {
+      ...HEALTHY,
+      kernel: '5.10.0',
+      addonError: 'no build',
+      uring: { ...(HEALTHY.uring as NonNullable<HostFacts['uring']>), blockDiscard: false },
+      devices: { gntdev: 'ENOENT', evtchn: 'EACCES', xenbus: 'ENOENT', privcmd: 'ENOENT' },
+      xenstoreError: 'no xenstored',
+      memlockBytes: 65536,
+      nofile: 1024,
+      mayLockMemory: false,
+      maxMapCount: 65530,
+      blkbackLoaded: true,
+      tapbackPids: [12],
+      runtimeDirError: '/run: EACCES',
+    };
+    const wrong = judgeHost(bad, 'xen').filter((one) => one.status !== 'ok');
+    expect(wrong.length).toBeGreaterThan(10);
+    for (const one of wrong) {
+      expect(one.breaks, one.check).toMatch(/\w/);
+      expect(one.remedy, one.check).toMatch(/\w/);
+    }
+  });
+
+  it('fails without grants on Xen, and does not ask for them on loopback', () => {
+    const devices = { ...HEALTHY.devices, gntdev: 'ENOENT' };
+    expect(verdict({ devices }, '/dev/xen/gntdev')).toMatchObject({
+      status: 'fail',
+      remedy: expect.stringContaining('modprobe xen-gntdev'),
+    });
+    const checks = judgeHost({ ...HEALTHY, devices }, 'loopback').map((one) => one.check);
+    expect(checks.some((check) => check.includes('xen'))).toBe(false);
+  });
+
+  it('tells a switched-off io_uring from a missing one', () => {
+    const none = { available: false, error: 'EPERM' } as HostFacts['uring'];
+    const uring = none as NonNullable<HostFacts['uring']>;
+    expect(verdict({ uring, uringDisabled: 2 }, 'io_uring')?.remedy).toContain('sysctl');
+    expect(verdict({ uring, uringDisabled: 0 }, 'io_uring')).toMatchObject({
+      status: 'fail',
+      found: 'EPERM',
+    });
+  });
+
+  it('only warns of competing backends', () => {
+    expect(verdict({ blkbackLoaded: true }, 'xen-blkback')?.status).toBe('warn');
+    expect(verdict({ tapbackPids: [7, 9] }, 'tapback')?.found).toContain('7, 9');
+  });
+});
