@@ -203,6 +203,8 @@ export interface NativeBinding {
   /** Throws when the platform is not there. */
   createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;
   createLoopbackGuest(machineDir: string, domid: number): NativeLoopbackGuest;
+  /** Tells systemd "READY=1" or the like; false where systemd did not start us. */
+  sdNotify(state: string): boolean;
 }
 
 type NodeGypBuild = (dir: string) => NativeBinding;
