@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/null_target.h"
 
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <span>
@@ -15,7 +16,12 @@ namespace {
 
 class NullChannel final : public TargetChannel {
  public:
+  explicit NullChannel(bool read_only) : read_only_(read_only) {}
+
   bool start(Operation& operation) override {
+    const bool discard = operation.kind == Operation::Kind::discard;
+    if (discard && (read_only_ || operation.secure)) return finish(operation, -EOPNOTSUPP);
+    if (operation.kind == Operation::Kind::write && read_only_) return finish(operation, -EROFS);
     if (operation.kind == Operation::Kind::read) {
       // The memory may be a bounce buffer that held another guest's data.
       for (const iovec& part : std::span(operation.iovecs, operation.iovec_count)) {
@@ -29,6 +35,9 @@ class NullChannel final : public TargetChannel {
     RD_ASSERT(!"the null target submits nothing");
     return true;
   }
+
+ private:
+  const bool read_only_;
 };
 
 uint64_t parse_capacity(const std::string& text) {
@@ -53,7 +62,7 @@ NullTarget::NullTarget(const TargetSpec& spec) {
 }
 
 std::unique_ptr<TargetChannel> NullTarget::open_channel(Uring&, Offload&) {
-  return std::make_unique<NullChannel>();
+  return std::make_unique<NullChannel>(capabilities_.read_only);
 }
 
 }  // namespace ringdisk

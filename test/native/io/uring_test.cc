@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/uring.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "base/fd.h"
+
+namespace ringdisk {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+
+bool has_uring() {
+  const UringFeatures features = probe_uring();
+  if (!features.available) MESSAGE("skipped: no io_uring: ", std::strerror(features.error));
+  return features.available;
+}
+
+// The least a kernel can offer: everything above it is an optimisation the code must not need.
+UringFeatures plain_features() {
+  UringFeatures features;
+  features.available = true;
+  features.setup_flags = IORING_SETUP_CQSIZE;
+  return features;
+}
+
+void reserve_nop(Uring& uring, Operation& operation) {
+  uring.reserve_for(operation)->opcode = IORING_OP_NOP;
+}
+
+// Reaps until `expected` operations came back; returns them in order.
+std::vector<Operation*> reap_all(Uring& uring, size_t expected) {
+  std::vector<Operation*> operations;
+  while (operations.size() < expected) {
+    uring.sleep(UINT64_MAX);
+    for (Operation* each = uring.reap().operations; each != nullptr; each = each->next) {
+      operations.push_back(each);
+    }
+  }
+  return operations;
+}
+
+void check_many_operations(const UringFeatures& features) {
+  Uring uring(features);
+  // More than both queues hold: reserving has to submit, and completions have to overflow.
+  std::vector<Operation> operations(10'000);
+  for (Operation& operation : operations) reserve_nop(uring, operation);
+  const std::vector<Operation*> done = reap_all(uring, operations.size());
+  REQUIRE(done.size() == operations.size());
+  for (size_t i = 0; i < done.size(); i++) REQUIRE(done[i] == &operations[i]);
+  CHECK(uring.counters().submissions == operations.size());
+  CHECK(uring.reap().operations == nullptr);
+}
+
+void check_watch(const UringFeatures& features) {
+  Uring uring(features);
+  const Fd mailbox = Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  const Fd events = Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  uring.watch(mailbox.get(), Wakeup::mailbox);
+  uring.watch(events.get(), Wakeup::event_channel);
+  for (int round = 0; round < 100; round++) {
+    const bool use_mailbox = round % 3 != 0;
+    eventfd_t value = 0;
+    eventfd_write(use_mailbox ? mailbox.get() : events.get(), 1);
+    uring.sleep(UINT64_MAX);
+    const Uring::Reaped reaped = uring.reap();
+    CHECK(reaped.mailbox == use_mailbox);
+    CHECK(reaped.event_channel == !use_mailbox);
+    eventfd_read(use_mailbox ? mailbox.get() : events.get(), &value);
+  }
+  uring.sleep(1000);
+  CHECK_FALSE(uring.reap().mailbox);
+}
+
+TEST_CASE("uring: more operations than the queues hold all come back, in order") {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check_many_operations(probe_uring()); }
+  SUBCASE("plain") { check_many_operations(plain_features()); }
+}
+
+TEST_CASE("uring: a watched descriptor reports every time") {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check_watch(probe_uring()); }
+  SUBCASE("plain") { check_watch(plain_features()); }
+}
+
+TEST_CASE("uring: a watch survives the overflow of the completion queue") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  const Fd mailbox = Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  uring.watch(mailbox.get(), Wakeup::mailbox);
+  std::vector<Operation> operations(10'000);
+  for (Operation& operation : operations) {
+    reserve_nop(uring, operation);
+    eventfd_write(mailbox.get(), 1);
+  }
+  reap_all(uring, operations.size());
+  eventfd_t value = 0;
+  eventfd_read(mailbox.get(), &value);
+  uring.sleep(1000);
+  uring.reap();
+  eventfd_write(mailbox.get(), 1);
+  uring.sleep(1'000'000);
+  CHECK(uring.reap().mailbox);
+}
+
+TEST_CASE("uring: submitting nothing costs no system call") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  uring.submit();
+  CHECK(uring.counters().enter_calls == 0);
+  Operation operation{};
+  reserve_nop(uring, operation);
+  uring.submit();
+  CHECK(uring.counters().enter_calls == 1);
+  CHECK(uring.reap().operations == &operation);
+  uring.submit();
+  CHECK(uring.counters().enter_calls == 1);
+}
+
+TEST_CASE("uring: submit runs deferred kernel work without anything reserved") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  if (!uring.features().defer_taskrun) return;
+  const Fd mailbox = Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  uring.watch(mailbox.get(), Wakeup::mailbox);
+  uring.submit();
+  eventfd_write(mailbox.get(), 1);
+  CHECK_FALSE(uring.reap().mailbox);
+  uring.submit();
+  CHECK(uring.reap().mailbox);
+}
+
+TEST_CASE("uring: sleep ends at its time-out and not before") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  const auto start = std::chrono::steady_clock::now();
+  uring.sleep(20'000);
+  CHECK(std::chrono::steady_clock::now() - start >= Milliseconds(19));
+  CHECK(uring.counters().sleeps == 1);
+}
+
+TEST_CASE("uring: sleep returns at once while something is waiting to be reaped") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  Operation operation{};
+  reserve_nop(uring, operation);
+  uring.submit();
+  const auto start = std::chrono::steady_clock::now();
+  uring.sleep(10'000'000);
+  CHECK(std::chrono::steady_clock::now() - start < Milliseconds(5000));
+  CHECK(uring.reap().operations == &operation);
+}
+
+TEST_CASE("uring: reserved entries are zeroed to their whole size") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  const size_t size = uring.features().big_entries ? 128 : 64;
+  std::vector<Operation> operations(2000);
+  const std::vector<unsigned char> zeros(size);
+  for (Operation& operation : operations) {
+    io_uring_sqe* sqe = uring.reserve();
+    REQUIRE(std::memcmp(sqe, zeros.data(), size) == 0);
+    if (size == 128) std::memset(sqe + 1, 0xff, sizeof(*sqe));
+    sqe->opcode = IORING_OP_NOP;
+    sqe->user_data = reinterpret_cast<uint64_t>(&operation);
+  }
+  reap_all(uring, operations.size());
+}
+
+TEST_CASE("uring: transfers use registered memory") {
+  if (!has_uring()) return;
+  Uring uring(probe_uring());
+  const std::unique_ptr<void, void (*)(void*)> memory(std::aligned_alloc(4096, 8192), std::free);
+  auto* bytes = static_cast<std::byte*>(memory.get());
+  if (!uring.register_buffer({bytes, 8192})) {
+    MESSAGE("skipped: the kernel refuses registered memory here");
+    return;
+  }
+  const Fd zero = Fd::checked(open("/dev/zero", O_RDONLY | O_CLOEXEC), "/dev/zero");
+  std::memset(bytes, 0xff, 8192);
+  Operation operation{};
+  io_uring_prep_read_fixed(uring.reserve_for(operation), zero.get(), bytes + 4096, 512, 0, 0);
+  reap_all(uring, 1);
+  CHECK(operation.part_result == 512);
+  CHECK(bytes[4095] == std::byte{0xff});
+  CHECK(bytes[4096 + 511] == std::byte{0});
+  CHECK(bytes[4096 + 512] == std::byte{0xff});
+}
+
+TEST_CASE("uring: only block devices can take discard commands") {
+  if (!has_uring()) return;
+  const Fd zero = Fd::checked(open("/dev/zero", O_RDONLY | O_CLOEXEC), "/dev/zero");
+  CHECK_FALSE(takes_discard_command(zero.get()));
+}
+
+}  // namespace
+}  // namespace ringdisk

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/fd_channel.h"
+
+#include <doctest/doctest.h>
+
+#include <fcntl.h>
+#include <cerrno>
+
+#include "target/open_path.h"
+#include "target/part.h"
+#include "target_driver.h"
+#include "test_media.h"
+
+namespace ringdisk {
+namespace {
+
+constexpr uint64_t kMebibyte = 1 << 20;
+
+// A file target whose channel is told lies about what the kernel did.
+struct FileFixture {
+  TempFile file{disk_folder(), 80 * kMebibyte};
+  std::unique_ptr<Target> target = open_target({"file", file.path()});
+  TargetDriver driver{*target};
+  TargetChannel& channel = driver.channel();
+
+  void check_continues(size_t piece, int32_t first_part) {
+    GuestMemory memory(65536, piece);
+    memory.fill(5);
+    REQUIRE(driver.write(0, memory) == 0);
+    memory.clear();
+    Operation operation = TargetDriver::transfer(Operation::Kind::read, 0, memory);
+    REQUIRE_FALSE(channel.start(operation));
+    driver.await_part(operation);
+    REQUIRE(operation.part_result == 65536);
+    // The rest is read again, to the same places.
+    REQUIRE_FALSE(channel.advance(operation, first_part));
+    driver.await_part(operation);
+    CHECK(operation.part_result == 65536 - first_part);
+    REQUIRE(channel.advance(operation, operation.part_result));
+    CHECK(operation.result == 0);
+    CHECK(memory.matches(5));
+  }
+};
+
+TEST_CASE("fd channel: a short transfer goes on where it stopped") {
+  if (!has_uring()) return;
+  FileFixture fixture;
+  const auto unit = static_cast<int32_t>(fixture.target->capabilities().io_alignment);
+  for (const size_t piece : {size_t{0}, size_t{512}, size_t{1536}, size_t{4096}}) {
+    fixture.check_continues(piece, unit);
+    fixture.check_continues(piece, 9 * unit);
+    fixture.check_continues(piece, 65536 - unit);
+  }
+}
+
+TEST_CASE("fd channel: 'again' is tried a bounded number of times") {
+  if (!has_uring()) return;
+  FileFixture fixture;
+  GuestMemory memory(8192, 4096);
+  Operation operation = TargetDriver::transfer(Operation::Kind::write, 0, memory);
+  REQUIRE_FALSE(fixture.channel.start(operation));
+  for (uint32_t i = 0; i < kRetriesMax; i++) {
+    fixture.driver.await_part(operation);
+    REQUIRE_FALSE(fixture.channel.advance(operation, i % 2 == 0 ? -EAGAIN : -EINTR));
+  }
+  fixture.driver.await_part(operation);
+  CHECK(fixture.channel.advance(operation, -EAGAIN));
+  CHECK(operation.result == -EAGAIN);
+  // The next use of the same operation starts with a full allowance.
+  CHECK(fixture.driver.run(operation) == 0);
+  CHECK(operation.retries == 0);
+}
+
+TEST_CASE("fd channel: an error of any part is the result") {
+  if (!has_uring()) return;
+  FileFixture fixture;
+  GuestMemory memory(8192, 4096);
+  Operation operation = TargetDriver::transfer(Operation::Kind::write, 0, memory);
+  REQUIRE_FALSE(fixture.channel.start(operation));
+  fixture.driver.await_part(operation);
+  CHECK(fixture.channel.advance(operation, -ENOSPC));
+  CHECK(operation.result == -ENOSPC);
+}
+
+TEST_CASE("fd channel: a large discard goes in parts, one after the other") {
+  if (!has_uring()) return;
+  FileFixture fixture;
+  const uint64_t before = fixture.driver.uring().counters().submissions;
+  CHECK(fixture.driver.discard(0, 80 * kMebibyte) == 0);
+  CHECK(fixture.driver.uring().counters().submissions - before <= 4);  // 3, and the mailbox watch
+  CHECK(fixture.driver.uring().counters().submissions - before >= 3);
+}
+
+TEST_CASE("fd channel: the helper thread discards where io_uring cannot") {
+  if (!has_uring()) return;
+  std::optional<LoopDevice> loop = LoopDevice::create(80 * kMebibyte);
+  if (!loop) return;
+  const std::unique_ptr<Target> target = open_target({"block", loop->path(), true});
+  const Fd fd = open_path({"block", loop->path(), false}, O_DIRECT);
+  TargetDriver driver(*target);
+  driver.use(std::make_unique<FdChannel>(fd.get(), DiscardMethod::offload, false, driver.uring(),
+                                         driver.offload()));
+  GuestMemory memory(kMebibyte, 4096);
+  memory.fill(9);
+  REQUIRE(driver.write(40 * kMebibyte, memory) == 0);
+  REQUIRE(driver.flush() == 0);
+  CHECK(loop->allocated_bytes() >= kMebibyte);
+  CHECK(driver.discard(0, 80 * kMebibyte) == 0);
+  CHECK(loop->allocated_bytes() == 0);
+  CHECK(driver.discard(512, 80 * kMebibyte) == -EINVAL);  // the last part ends beyond the end
+  CHECK(driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
+}
+
+TEST_CASE("fd channel: a secure discard the device lacks is an honest error") {
+  if (!has_uring()) return;
+  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
+  if (!loop) return;
+  const std::unique_ptr<Target> target = open_target({"block", loop->path()});
+  CHECK_FALSE(target->capabilities().secure_discard);
+  TargetDriver driver(*target);
+  // As if it had been probed: the device's own answer comes through.
+  const Fd fd = open_path({"block", loop->path(), false}, O_DIRECT);
+  driver.use(std::make_unique<FdChannel>(fd.get(), DiscardMethod::command, true, driver.uring(),
+                                         driver.offload()));
+  CHECK(driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
+}
+
+}  // namespace
+}  // namespace ringdisk

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a reactor and a queue do for a target, reduced to one operation at a time.
+#pragma once
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/assert.h"
+#include "base/fd.h"
+#include "base/units.h"
+#include "io/offload.h"
+#include "io/uring.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+// Memory as a guest grants it: pieces on pages of their own, `piece_bytes` long each (the last one
+// may be shorter), at most 4096. Pieces of 0 bytes mean one contiguous run instead.
+class GuestMemory {
+ public:
+  GuestMemory(size_t bytes, size_t piece_bytes);
+
+  std::span<iovec> iovecs() { return iovecs_; }
+  size_t bytes() const { return bytes_; }
+  std::span<std::byte> run();  // contiguous memory only
+  void fill(uint32_t seed);
+  void clear();
+  bool matches(uint32_t seed) const;
+  bool is_zero() const;
+
+ private:
+  size_t bytes_;
+  size_t allocated_;
+  std::unique_ptr<std::byte, void (*)(void*)> memory_;
+  std::vector<iovec> iovecs_;
+};
+
+class TargetDriver {
+ public:
+  explicit TargetDriver(Target& target);
+
+  // The result of the finished operation: 0 or -errno.
+  int32_t write(uint64_t offset, GuestMemory& memory);
+  int32_t read(uint64_t offset, GuestMemory& memory);
+  int32_t flush();
+  int32_t discard(uint64_t offset, uint64_t length, bool secure = false);
+  int32_t run(Operation& operation);
+
+  // The next part that comes back for a started operation; sets its part_result.
+  void await_part(Operation& operation);
+
+  static Operation transfer(Operation::Kind kind, uint64_t offset, GuestMemory& memory);
+
+  Uring& uring() { return uring_; }
+  Offload& offload() { return offload_; }
+  TargetChannel& channel() { return *channel_; }
+  void use(std::unique_ptr<TargetChannel> channel) { channel_ = std::move(channel); }
+
+ private:
+  Fd mailbox_;
+  Uring uring_;
+  Offload offload_;
+  std::unique_ptr<TargetChannel> channel_;
+};
+
+// A pattern that differs at every 8 bytes, so that swapped pieces are noticed.
+inline uint64_t pattern(uint32_t seed, uint64_t position) {
+  return (uint64_t{seed} << 32 | position / 8) * 0x9e37'79b9'7f4a'7c15ull;
+}
+
+inline GuestMemory::GuestMemory(size_t bytes, size_t piece_bytes)
+    : bytes_(bytes),
+      allocated_(piece_bytes == 0 ? (bytes + kPageBytes - 1) / kPageBytes * kPageBytes
+                                  : (bytes + piece_bytes - 1) / piece_bytes * kPageBytes),
+      memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, allocated_)), std::free) {
+  RD_ASSERT(memory_ != nullptr);
+  clear();
+  if (piece_bytes == 0) {
+    iovecs_.push_back({memory_.get(), bytes});
+    return;
+  }
+  for (size_t done = 0, page = 0; done < bytes; done += piece_bytes, page++) {
+    const size_t length = std::min(piece_bytes, bytes - done);
+    iovecs_.push_back({memory_.get() + page * kPageBytes + (kPageBytes - length), length});
+  }
+}
+
+inline std::span<std::byte> GuestMemory::run() {
+  RD_ASSERT(iovecs_.size() == 1);
+  return {memory_.get(), allocated_};
+}
+
+inline void GuestMemory::clear() { std::memset(memory_.get(), 0xa5, allocated_); }
+
+inline void GuestMemory::fill(uint32_t seed) {
+  uint64_t position = 0;
+  for (const iovec& piece : iovecs_) {
+    for (size_t i = 0; i < piece.iov_len; i += 8, position += 8) {
+      const uint64_t value = pattern(seed, position);
+      std::memcpy(static_cast<std::byte*>(piece.iov_base) + i, &value, 8);
+    }
+  }
+}
+
+inline bool GuestMemory::matches(uint32_t seed) const {
+  uint64_t position = 0;
+  for (const iovec& piece : iovecs_) {
+    for (size_t i = 0; i < piece.iov_len; i += 8, position += 8) {
+      const uint64_t value = pattern(seed, position);
+      if (std::memcmp(static_cast<std::byte*>(piece.iov_base) + i, &value, 8) != 0) return false;
+    }
+  }
+  return true;
+}
+
+inline bool GuestMemory::is_zero() const {
+  return std::ranges::all_of(iovecs_, [](const iovec& piece) {
+    const std::span bytes(static_cast<std::byte*>(piece.iov_base), piece.iov_len);
+    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+  });
+}
+
+inline TargetDriver::TargetDriver(Target& target)
+    : mailbox_(Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
+      uring_(probe_uring()),
+      offload_([fd = mailbox_.get()] { eventfd_write(fd, 1); }),
+      channel_(target.open_channel(uring_, offload_)) {
+  uring_.watch(mailbox_.get(), Wakeup::mailbox);
+}
+
+inline Operation TargetDriver::transfer(Operation::Kind kind, uint64_t offset,
+                                        GuestMemory& memory) {
+  Operation operation{};
+  operation.kind = kind;
+  operation.offset = offset;
+  operation.length = memory.bytes();
+  operation.iovecs = memory.iovecs().data();
+  operation.iovec_count = static_cast<uint32_t>(memory.iovecs().size());
+  return operation;
+}
+
+inline int32_t TargetDriver::write(uint64_t offset, GuestMemory& memory) {
+  Operation operation = transfer(Operation::Kind::write, offset, memory);
+  return run(operation);
+}
+
+inline int32_t TargetDriver::read(uint64_t offset, GuestMemory& memory) {
+  memory.clear();
+  Operation operation = transfer(Operation::Kind::read, offset, memory);
+  return run(operation);
+}
+
+inline int32_t TargetDriver::flush() {
+  Operation operation{};
+  operation.kind = Operation::Kind::flush;
+  return run(operation);
+}
+
+inline int32_t TargetDriver::discard(uint64_t offset, uint64_t length, bool secure) {
+  Operation operation{};
+  operation.kind = Operation::Kind::discard;
+  operation.secure = secure;
+  operation.offset = offset;
+  operation.length = length;
+  return run(operation);
+}
+
+inline int32_t TargetDriver::run(Operation& operation) {
+  bool finished = channel_->start(operation);
+  while (!finished) {
+    await_part(operation);
+    finished = channel_->advance(operation, operation.part_result);
+  }
+  return operation.result;
+}
+
+inline void TargetDriver::await_part(Operation& operation) {
+  for (;;) {
+    uring_.sleep(UINT64_MAX);
+    const Uring::Reaped reaped = uring_.reap();
+    Operation* done = reaped.operations;
+    if (reaped.mailbox) {
+      eventfd_t count = 0;
+      eventfd_read(mailbox_.get(), &count);
+      if (done == nullptr) done = offload_.collect();
+    }
+    if (done == nullptr) continue;
+    RD_ASSERT(done == &operation && done->next == nullptr);
+    return;
+  }
+}
+
+}  // namespace ringdisk
