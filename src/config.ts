@@ -75,7 +75,7 @@ const schema = v.strictObject(
     persistentPagesPerVbd: integer(0, 1 << 20),
     /** Host-wide bound; Xen's default allows 262144 mappings for all guests together. */
     persistentPagesMax: integer(0, 1 << 20),
-    queuesMax: integer(1, 64),
+    queuesMax: integer(1, 16),
     ringPageOrderMax: integer(0, 4),
     /** 0: indirect requests are not offered. */
     indirectSegmentsMax: integer(0, 256),

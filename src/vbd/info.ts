@@ -7,13 +7,10 @@ import type {
   TargetKind,
   VbdCounters,
 } from '../datapath/binding.ts';
+import type { BackendId } from '../xenstore/paths.ts';
 
 /** Names one backend directory: /local/domain/<backend>/backend/<kind>/<domid>/<devid>. */
-export interface VbdId {
-  readonly kind: string;
-  readonly domid: number;
-  readonly devid: number;
-}
+export type VbdId = Readonly<BackendId>;
 
 /** "vbd3/5/51712": unique on this daemon. */
 export function vbdName(id: VbdId): string {

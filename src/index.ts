@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The public API: re-exports only.
+export { type Config, type ConfigOverrides, loadConfig, parseConfig } from './config.ts';
+export { Daemon, startDaemon } from './daemon.ts';
+export type {
+  EngineCounters,
+  TargetCapabilities,
+  TargetKind,
+  VbdCounters,
+} from './datapath/binding.ts';
+export { DatapathError } from './datapath/datapath.ts';
+export {
+  BackendNodeError,
+  ConfigError,
+  ERROR_CODES,
+  type ErrorCode,
+  NegotiationError,
+  RingdiskError,
+  TargetSpecError,
+} from './errors.ts';
+export { createLogger, type LogOptions } from './log.ts';
+export type { Platform } from './platform/platform.ts';
+export type { Agreement, OurState, VbdId, VbdInfo } from './vbd/info.ts';
+export type { Vbd } from './vbd/vbd.ts';
+export { type Permission, type XenstoreClient, XenstoreError } from './xenstore/client.ts';

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or a
+// target URI. Parsing touches nothing; only resolveTarget() looks at the path.
+import { stat } from 'node:fs/promises';
+import type { TargetKind } from '../datapath/binding.ts';
+import { showValue, TargetSpecError } from '../errors.ts';
+
+export interface TargetSpec {
+  readonly kind: TargetKind;
+  /** An absolute path; for null: the capacity in bytes, decimal. */
+  readonly path: string;
+}
+
+/** `kind` is missing for a bare path: the file system tells whether it is a file or a device. */
+export interface ParsedTarget {
+  readonly kind?: TargetKind;
+  readonly path: string;
+}
+
+/** What resolveTarget() asks of a file's status; node's Stats fits. */
+export interface FileType {
+  isFile(): boolean;
+  isBlockDevice(): boolean;
+  isCharacterDevice(): boolean;
+}
+
+// PATH_MAX without its NUL, and room for the prefixes before it.
+const SPEC_BYTES_MAX = 4095;
+const PREFIXES_MAX = 4;
+const SECTOR_BYTES = 512;
+
+const TARGET_KINDS: readonly string[] = ['file', 'block', 'nvme', 'null'] satisfies TargetKind[];
+// xl's words for "the bytes of the target are the bytes of the disk"; they say nothing of its kind.
+const RAW_FORMATS: readonly string[] = ['aio', 'raw', 'phy'];
+const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk', 'vdi', 'vhdx'];
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  K: 1024,
+  M: 1024 ** 2,
+  G: 1024 ** 3,
+  T: 1024 ** 4,
+};
+
+/** Throws TargetSpecError with a sentence that names what is wrong. */
+export function parseTarget(params: string): ParsedTarget {
+  if (params === '') throw new TargetSpecError('The target is empty.');
+  if (Buffer.byteLength(params) > SPEC_BYTES_MAX) {
+    throw new TargetSpecError(`The target is longer than ${SPEC_BYTES_MAX} bytes.`);
+  }
+  if (params.includes('\0')) throw new TargetSpecError('The target contains a NUL byte.');
+  const { kind, rest } = stripPrefixes(params);
+  if (kind === 'null') return { kind, path: parseSize(rest) };
+  const path = checkedPath(params, rest);
+  return kind === undefined ? { path } : { kind, path };
+}
+
+/** Formats may precede a kind ("aio:nvme:/dev/ng0n1"); a kind ends the prefixes. */
+function stripPrefixes(params: string): { kind: TargetKind | undefined; rest: string } {
+  let rest = params;
+  for (let count = 0; count < PREFIXES_MAX; count++) {
+    const colon = rest.startsWith('/') ? -1 : rest.indexOf(':');
+    if (colon < 0) return { kind: undefined, rest };
+    const word = rest.slice(0, colon).toLowerCase();
+    rest = rest.slice(colon + 1);
+    if (TARGET_KINDS.includes(word)) return { kind: word as TargetKind, rest };
+    if (IMAGE_FORMATS.includes(word)) {
+      throw new TargetSpecError(
+        `The target ${showValue(params)} is a ${word} image; only raw targets are served.`,
+      );
+    }
+    if (!RAW_FORMATS.includes(word)) {
+      throw new TargetSpecError(
+        `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
+          `${[...RAW_FORMATS, ...TARGET_KINDS].join(', ')}.`,
+      );
+    }
+  }
+  throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
+}
+
+function checkedPath(params: string, rest: string): string {
+  // A URI with an empty host: file:///srv/disk.
+  const path = rest.startsWith('///') ? rest.slice(2) : rest;
+  if (path.startsWith('//')) {
+    throw new TargetSpecError(`The target ${showValue(params)} names a host, not a local path.`);
+  }
+  if (!path.startsWith('/')) {
+    throw new TargetSpecError(`The target ${showValue(params)} is not an absolute path.`);
+  }
+  return path;
+}
+
+/** "64G" → bytes, decimal. */
+function parseSize(text: string): string {
+  const match = /^([0-9]{1,16})([KMGT]?)$/i.exec(text);
+  const bytes = Number(match?.[1]) * (SIZE_UNITS[match?.[2]?.toUpperCase() ?? ''] ?? 1);
+  if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % SECTOR_BYTES !== 0) {
+    throw new TargetSpecError(
+      `The size ${showValue(text)} of a null target is not a multiple of 512 bytes; ` +
+        'write it as 1048576, 512K, 20M, 64G or 1T.',
+    );
+  }
+  return String(bytes);
+}
+
+/** Finds the kind of a bare path. Throws TargetSpecError when there is nothing that can be served. */
+export async function resolveTarget(
+  parsed: ParsedTarget,
+  fileType: (path: string) => Promise<FileType> = stat,
+): Promise<TargetSpec> {
+  const { kind, path } = parsed;
+  if (kind !== undefined) return { kind, path };
+  let type: FileType;
+  try {
+    type = await fileType(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new TargetSpecError(`The target ${showValue(path)} cannot be looked at: ${code}.`);
+  }
+  if (type.isFile()) return { kind: 'file', path };
+  if (type.isBlockDevice()) return { kind: 'block', path };
+  if (type.isCharacterDevice()) {
+    throw new TargetSpecError(
+      `The target ${showValue(path)} is a character device; ` +
+        'an NVMe namespace is written as nvme:/dev/ng0n1.',
+    );
+  }
+  throw new TargetSpecError(`The target ${showValue(path)} is neither a file nor a block device.`);
+}

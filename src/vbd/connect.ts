@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a fresh directory to Connected: open the target, offer, agree, connect, publish.
+import { publish } from '../blkif/backend_nodes.ts';
+import { letGo } from './close.ts';
+import type { Device, Medium, View } from './device.ts';
+import type { Agreement } from './info.ts';
+import { currentMedia, openMedium } from './media.ts';
+import { agree, makeOffer, offerValues } from './negotiate.ts';
+import { listen, publishConnected } from './run.ts';
+import { readTransport } from './transport.ts';
+
+/**
+ * Opens the target and goes to InitWait. False: the toolstack has not written `params` yet. Throws
+ * what is wrong with the toolstack's nodes or the target; nothing but the old link has changed then.
+ */
+export async function offer(device: Device, view: View): Promise<boolean> {
+  letGo(device);
+  if (view.backend.problem) throw view.backend.problem;
+  if (view.backend.toolstack.params === undefined) return false;
+  await openMedium(device, view);
+  const { config, xenstore } = device.services;
+  device.offer = makeOffer(config, device.medium?.target.capabilities);
+  const result = await publish(xenstore, device.directory, view.backend.state, {
+    ...offerValues(device.offer),
+    hotplugStatus: 'connected',
+    kthreadPid: process.pid,
+    state: 'InitWait',
+  });
+  if (result === 'published') device.state = 'InitWait';
+  return true;
+}
+
+/**
+ * Connects the data path and goes to Connected. False: an old data path has not let go yet, or the
+ * drive is empty. Throws NegotiationError or DatapathError; nothing is mapped or bound then.
+ */
+export async function connect(device: Device, view: View): Promise<boolean> {
+  const { medium, services } = device;
+  // No request of an earlier life may meet the new rings.
+  if (device.lettingGo || !medium || !device.offer) return false;
+  const nodes = await readTransport(device, view, device.offer);
+  const media = await currentMedia(device, view, medium);
+  const { toolstack } = view.backend;
+  const agreement = agree(services.config, device.offer, toolstack, media, nodes);
+  await link(device, medium, agreement);
+  // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
+  // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
+  device.state = 'Connected';
+  await publishConnected(device, view);
+  device.log.info({ agreement: summary(agreement), target: medium.params }, 'connected');
+  return true;
+}
+
+/** The data path's part of a connect, as `device.link`. */
+export async function link(device: Device, medium: Medium, agreement: Agreement): Promise<void> {
+  const { datapath, config } = device.services;
+  const connection = await datapath.connect(medium.target, {
+    domid: device.id.domid,
+    devid: device.id.devid,
+    abi: agreement.abi,
+    queues: agreement.queues.map(({ ringRefs, eventChannel }) => ({
+      ringRefs: [...ringRefs],
+      eventChannel,
+    })),
+    grants: agreement.grants,
+    readOnly: agreement.readOnly,
+    discard: agreement.discard,
+    secureDiscard: agreement.secureDiscard,
+    indirectSegmentsMax: agreement.indirectSegmentsMax,
+    persistentPagesMax: config.persistentPagesPerVbd,
+  });
+  device.link = { connection, agreement };
+  listen(device, connection);
+}
+
+/** For a log line: without the queues' grant references. */
+export function summary(agreement: Agreement): object {
+  const { queues, ...rest } = agreement;
+  return { ...rest, queues: queues.length };
+}

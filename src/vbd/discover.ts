@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finds VBDs: one watch per backend kind covers every domain and disk of it. Events are hints; a
+// device that is named too often costs a look at its nodes, one that is missed would cost a disk.
+import type { Watch, XenstoreClient } from '../xenstore/client.ts';
+import {
+  backendDomainDir,
+  backendKindDir,
+  parseBackendPath,
+  parseDevid,
+  parseDomid,
+} from '../xenstore/paths.ts';
+import type { VbdId } from './info.ts';
+
+export interface DiscoveryEvents {
+  /** This device may have appeared, changed or gone. */
+  changed(id: VbdId): void;
+  /** Something above the devices of this kind changed: all that are known may have gone. */
+  kindChanged(kind: string): void;
+  /** Enumerating failed; it is done again at the next change. */
+  failed(kind: string, error: unknown): void;
+}
+
+export class Discovery {
+  readonly #xenstore: XenstoreClient;
+  readonly #backendDomid: number;
+  readonly #events: DiscoveryEvents;
+  readonly #watches: Watch[] = [];
+  /** Kinds whose enumeration under way has to be followed by another. */
+  readonly #again = new Map<string, boolean>();
+
+  constructor(xenstore: XenstoreClient, backendDomid: number, events: DiscoveryEvents) {
+    this.#xenstore = xenstore;
+    this.#backendDomid = backendDomid;
+    this.#events = events;
+  }
+
+  /** Resolves when every device that is there by now has been reported. */
+  async start(kinds: readonly string[]): Promise<void> {
+    for (const kind of kinds) {
+      const directory = backendKindDir(this.#backendDomid, kind);
+      this.#watches.push(
+        await this.#xenstore.watch(directory, (path) => this.#onChange(kind, path)),
+      );
+      await this.#enumerate(kind);
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#watches.splice(0).map((watch) => watch.remove()));
+  }
+
+  #onChange(kind: string, path: string): void {
+    const id = parseBackendPath(this.#backendDomid, path);
+    if (id?.kind === kind) {
+      this.#events.changed({ kind, domid: id.domid, devid: id.devid });
+      return;
+    }
+    this.#events.kindChanged(kind);
+    if (this.#again.has(kind)) {
+      this.#again.set(kind, true);
+      return;
+    }
+    void this.#enumerateUntilQuiet(kind);
+  }
+
+  async #enumerateUntilQuiet(kind: string): Promise<void> {
+    try {
+      do {
+        this.#again.set(kind, false);
+        await this.#enumerate(kind);
+      } while (this.#again.get(kind));
+    } catch (error) {
+      this.#events.failed(kind, error);
+    } finally {
+      this.#again.delete(kind);
+    }
+  }
+
+  async #enumerate(kind: string): Promise<void> {
+    const domids = await this.#children(backendKindDir(this.#backendDomid, kind), parseDomid);
+    for (const domid of domids) {
+      const directory = backendDomainDir(this.#backendDomid, kind, domid);
+      for (const devid of await this.#children(directory, parseDevid)) {
+        this.#events.changed({ kind, domid, devid });
+      }
+    }
+  }
+
+  async #children(
+    directory: string,
+    parse: (name: string) => number | undefined,
+  ): Promise<number[]> {
+    const names = (await this.#xenstore.directory(directory)) ?? [];
+    return names.map(parse).filter((id) => id !== undefined);
+  }
+}

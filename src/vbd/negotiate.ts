@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pure: what we offer for a target, and what a frontend and we agree on.
+import type { BackendValues, ToolstackNodes } from '../blkif/backend_nodes.ts';
+import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
+import type { Config } from '../config.ts';
+import type { TargetCapabilities } from '../datapath/binding.ts';
+import type { Agreement } from './info.ts';
+
+const SECTOR_BYTES = 512;
+const CDROM_BIT = 1;
+const REMOVABLE_BIT = 2;
+const READONLY_BIT = 4;
+
+/** What the toolstack and the target allow. */
+export interface Media {
+  readonly cdrom: boolean;
+  readonly removable: boolean;
+  readonly readOnly: boolean;
+  readonly discard: boolean;
+  readonly secureDiscard: boolean;
+}
+
+/** What we put before the frontend. A guest may be moved between hosts: it must not get less there. */
+export interface Offer {
+  readonly queuesMax: number;
+  readonly ringPageOrderMax: number;
+  readonly indirectSegmentsMax: number;
+  readonly persistent: boolean;
+}
+
+export function isCdrom(
+  toolstack: ToolstackNodes,
+  frontendDeviceType: string | undefined,
+): boolean {
+  return (toolstack.deviceType ?? frontendDeviceType) === 'cdrom';
+}
+
+export function describeMedia(
+  toolstack: ToolstackNodes,
+  cdrom: boolean,
+  capabilities: TargetCapabilities,
+): Media {
+  const readOnly = toolstack.mode === 'r' || cdrom || capabilities.readOnly;
+  // Read-only comes first: a discard on a disk that may not be written is a write.
+  const discard = !readOnly && toolstack.discardEnable !== false && capabilities.discard;
+  return {
+    cdrom,
+    removable: toolstack.removable === true,
+    readOnly,
+    discard,
+    secureDiscard: discard && capabilities.secureDiscard,
+  };
+}
+
+/** `capabilities` is undefined for a drive without a disc. */
+export function makeOffer(config: Config, capabilities: TargetCapabilities | undefined): Offer {
+  // A medium with larger sectors is written by read-modify-write, which only keeps its order within
+  // a queue.
+  const singleQueue = (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
+  return {
+    queuesMax: singleQueue ? 1 : config.queuesMax,
+    ringPageOrderMax: config.ringPageOrderMax,
+    indirectSegmentsMax: config.indirectSegmentsMax,
+    persistent: config.grants === 'auto' || config.grants === 'persistent',
+  };
+}
+
+/** The nodes of an offer: before InitWait. */
+export function offerValues(offer: Offer): BackendValues {
+  return {
+    ringPageOrderMax: offer.ringPageOrderMax,
+    ringPagesMax: 1 << offer.ringPageOrderMax,
+    queuesMax: offer.queuesMax,
+    indirectSegmentsMax: offer.indirectSegmentsMax,
+    persistent: offer.persistent,
+  };
+}
+
+/** The nodes of a disk: before Connected. Sizes on the wire are in units of 512 bytes, always. */
+export function diskValues(media: Media, capabilities: TargetCapabilities): BackendValues {
+  const { physicalBlock, discardGranularity, discardAlignment } = capabilities;
+  return {
+    sectors: sectorsOf(capabilities),
+    sectorSize: SECTOR_BYTES,
+    physicalSectorSize: Math.max(physicalBlock, SECTOR_BYTES),
+    info:
+      (media.cdrom ? CDROM_BIT : 0) |
+      (media.removable ? REMOVABLE_BIT : 0) |
+      (media.readOnly ? READONLY_BIT : 0),
+    // Both always, also where nothing is cached: the guest may be moved to where something is.
+    flushCache: true,
+    barrier: true,
+    discard: media.discard,
+    discardSecure: media.secureDiscard,
+    ...(media.discard ? { discardGranularity, discardAlignment } : {}),
+  };
+}
+
+export function sectorsOf(capabilities: TargetCapabilities): number {
+  return Math.floor(capabilities.capacity / SECTOR_BYTES);
+}
+
+/** `nodes` has been read within the limits of `offer`. */
+export function agree(
+  config: Config,
+  offer: Offer,
+  toolstack: ToolstackNodes,
+  media: Media,
+  nodes: FrontendNodes,
+): Agreement {
+  return {
+    abi: nodes.abi,
+    queues: nodes.queues,
+    ringPageOrder: nodes.ringPageOrder,
+    grants: agreeGrants(config, offer, toolstack, nodes),
+    indirectSegmentsMax: offer.indirectSegmentsMax,
+    readOnly: media.readOnly,
+    discard: media.discard,
+    secureDiscard: media.secureDiscard,
+  };
+}
+
+function agreeGrants(
+  config: Config,
+  offer: Offer,
+  toolstack: ToolstackNodes,
+  nodes: FrontendNodes,
+): Agreement['grants'] {
+  // direct-io-safe=0 warns of kernels that still send a page (to storage on a network) after they
+  // reported its write as done. Only `map` gives the page back at that moment; persistent mappings
+  // stay, and copies are ours. Where the toolstack says nothing, the operator's choice counts. The
+  // target is opened with O_DIRECT wherever it can be, in all cases.
+  if (config.grants === 'map') return toolstack.directIoSafe === false ? 'copy' : 'map';
+  if (config.grants === 'copy') return 'copy';
+  return offer.persistent && nodes.persistent ? 'persistent' : 'copy';
+}

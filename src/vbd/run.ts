@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// While connected: resumed guests, grown targets, rings that break.
+import { publish } from '../blkif/backend_nodes.ts';
+import type { Connection } from '../datapath/datapath.ts';
+import { NegotiationError, RingdiskError } from '../errors.ts';
+import { letGo } from './close.ts';
+import { type Device, messageOf, type View } from './device.ts';
+import { currentMedia } from './media.ts';
+import { diskValues, sectorsOf } from './negotiate.ts';
+import { readTransport, transportDigest } from './transport.ts';
+
+/** What the frontend needs to know and our state, in one transaction. */
+export async function publishConnected(device: Device, view: View): Promise<void> {
+  const { medium, offer, services } = device;
+  if (!medium || !offer) return;
+  const media = await currentMedia(device, view, medium);
+  await publish(services.xenstore, device.directory, view.backend.state, {
+    ...diskValues(media, medium.target.capabilities),
+    persistent: offer.persistent,
+    state: 'Connected',
+  });
+}
+
+/** What the data path reports by itself. */
+export function listen(device: Device, connection: Connection): void {
+  connection.on('ring-broken', (queue, reason) => {
+    device.error = `queue ${queue} is broken: ${reason}`;
+    device.log.error({ queue, reason }, 'a ring broke; the guest must reconnect to use it again');
+    void device.services.xenstore.write(device.errorNode, device.error).catch((error: unknown) => {
+      device.log.warn({ error: messageOf(error) }, 'could not write the error node');
+    });
+  });
+  connection.on('flush-retry', (queue, error) => {
+    device.log.warn({ queue, error }, 'a flush failed and is tried again');
+  });
+}
+
+/**
+ * Compares the frontend's rings with the ones served. A guest that was suspended comes back with new
+ * ones and no Closing in between: then the old ones are let go of, and true asks for a connect.
+ */
+export async function verify(device: Device, view: View): Promise<boolean> {
+  const { link, offer } = device;
+  if (!link || !offer) return false;
+  if (await isSameTransport(device, view)) {
+    // Publishing failed last time, or xenstore lost it.
+    if (view.backend.state !== 'Connected') await publishConnected(device, view);
+    return false;
+  }
+  device.log.info({}, 'the frontend has new rings: reconnecting');
+  letGo(device);
+  device.state = 'InitWait';
+  return true;
+}
+
+async function isSameTransport(device: Device, view: View): Promise<boolean> {
+  const { link, offer } = device;
+  if (!link || !offer) return true;
+  try {
+    const nodes = await readTransport(device, view, offer);
+    return transportDigest(nodes) === transportDigest(link.agreement);
+  } catch (error) {
+    if (!(error instanceof NegotiationError)) throw error;
+    // A connected frontend may tidy up its nodes; one that is about to connect needs them.
+    if (view.frontend === 'Connected') return true;
+    throw error;
+  }
+}
+
+/**
+ * Reads the target's size again and tells the guest if it grew. Throws RESIZE_REFUSED if it shrank,
+ * VBD_NOT_READY if no target is open.
+ */
+export async function resize(device: Device): Promise<void> {
+  const { medium, services } = device;
+  if (!medium) throw new RingdiskError('VBD_NOT_READY', 'The VBD has no open target.');
+  const before = sectorsOf(medium.target.capabilities);
+  const after = sectorsOf(await medium.target.refresh());
+  if (after < before) {
+    throw new RingdiskError(
+      'RESIZE_REFUSED',
+      `The target shrank from ${before} to ${after} sectors; a disk in use can only grow.`,
+    );
+  }
+  if (device.state !== 'Connected' || !device.link) return;
+  // Writing the state again, unchanged, is how Linux is told to look at `sectors`.
+  await publish(services.xenstore, device.directory, 'Connected', {
+    sectors: after,
+    state: 'Connected',
+  });
+  device.log.info({ before, after }, 'resized');
+}
