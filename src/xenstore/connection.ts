@@ -293,8 +293,11 @@ export async function openXenstore(
   for (const place of places) {
     const found = await stat(place).catch(() => undefined);
     if (!found) continue;
-    const openLink = found.isSocket() ? openSocketLink : openDeviceLink;
     try {
+      if (!found.isSocket() && !found.isCharacterDevice()) {
+        throw new XenstoreError('EINVAL', 'it is neither a socket nor a character device');
+      }
+      const openLink = found.isSocket() ? openSocketLink : openDeviceLink;
       return await XenstoreConnection.open((handlers) => openLink(place, handlers), options);
     } catch (error) {
       const { code = 'EIO', message } = error as NodeJS.ErrnoException;

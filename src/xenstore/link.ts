@@ -76,6 +76,7 @@ const wakeRequest = encodeMessage({
  *
  * Nothing interrupts that read from here, and a process whose pool thread is blocked cannot exit. So
  * closing, and exiting without having closed, asks xenstored something: the answer ends the read.
+ * (Where xenstored itself has died, only SIGKILL ends the process.)
  */
 export class DeviceLink implements Link {
   readonly #file: DeviceFile;
