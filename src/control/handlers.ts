@@ -4,8 +4,9 @@ import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
 import type { Platform } from '../platform/platform.ts';
+import type { VbdInfo } from '../vbd/info.ts';
 import { packageVersion } from '../version.ts';
-import { PROTOCOL } from './protocol.ts';
+import { PROTOCOL, type WireVbd } from './protocol.ts';
 import type { Handlers } from './server.ts';
 
 export function daemonHandlers(daemon: Daemon, platform: Platform, config: Config): Handlers {
@@ -18,5 +19,38 @@ export function daemonHandlers(daemon: Daemon, platform: Platform, config: Confi
       backends: [...config.backends],
       pid: process.pid,
     }),
+    list: async () => ({ vbds: daemon.vbds().map((vbd) => wireVbd(vbd.info())) }),
+    show: async ({ vbd }) => ({ vbd: wireVbd(daemon.find(vbd).info()) }),
+    stats: async () => ({
+      monotonicMs: performance.now(),
+      vbds: daemon.vbds().flatMap((vbd) => {
+        const { name, counters } = vbd.info();
+        return counters ? [{ name, counters }] : [];
+      }),
+      engine: daemon.counters(),
+    }),
+    resize: async ({ vbd }) => {
+      const found = daemon.find(vbd);
+      const before = capacityOf(found.info());
+      return { before, after: capacityOf(await found.resize()) };
+    },
+    disconnect: async ({ vbd }) => {
+      await daemon.find(vbd).disconnect();
+      return {};
+    },
   };
+}
+
+function capacityOf(info: VbdInfo): number {
+  return info.target?.capabilities.capacity ?? 0;
+}
+
+/** The same record; the daemon's own is read-only to the depths, what travels is a copy anyway. */
+function wireVbd({ agreement, ...rest }: VbdInfo): WireVbd {
+  if (!agreement) return rest;
+  const queues = agreement.queues.map(({ ringRefs, eventChannel }) => ({
+    ringRefs: [...ringRefs],
+    eventChannel,
+  }));
+  return { ...rest, agreement: { ...agreement, queues } };
 }

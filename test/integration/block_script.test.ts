@@ -8,8 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const SCRIPT = fileURLToPath(new URL('../../src/host/block-ringdisk', import.meta.url));
-const HOME = '/local/domain/0';
-const BACKEND = `${HOME}/backend/vbd3/1/51712`;
+const BACKEND = '/local/domain/0/backend/vbd3/1/51712';
 
 let folder: string;
 beforeEach(() => {
@@ -61,10 +60,9 @@ describe('block-ringdisk', () => {
   });
 
   it('passes on why the daemon refused the disk', () => {
-    node('state', '6');
-    const reasons = path.join(folder, HOME, 'error/backend/vbd3/1/51712');
-    mkdirSync(reasons, { recursive: true });
-    writeFileSync(path.join(reasons, 'error'), '/dev/vg/none: ENOENT');
+    node('state', '1');
+    node('hotplug-status', 'error');
+    node('hotplug-error', '/dev/vg/none: ENOENT');
     expect(run(['add']).status).toBe(1);
     expect(node('hotplug-error')).toContain('/dev/vg/none: ENOENT');
   });
