@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bytes of blkif and its ring, as xen/include/public/io/{blkif,ring}.h lay them out for the three
-// ABIs. `native` is x86_64 on the only architecture built today. Offsets instead of structs: one
-// decoder then serves every ABI, and nothing depends on the compiler's packing.
+// The bytes of blkif and its ring, as xen/include/public/io/{blkif,ring}.h lay them out for the
+// three ABIs. `native` is x86_64 on the only architecture built today. Offsets instead of structs:
+// one decoder then serves every ABI, and nothing depends on the compiler's packing.
 #pragma once
 
 #include <bit>
@@ -40,17 +40,17 @@ inline constexpr size_t kRingHeaderBytes = 64;
 
 // Offsets within one entry. operation is byte 0 in all; what byte 1 is depends on it.
 struct Layout {
-  size_t entry_bytes;      // union of request and response
+  size_t entry_bytes;  // union of request and response
   size_t id;
   size_t sector;
-  size_t segments;         // read, write, barrier
+  size_t segments;  // read, write, barrier
   size_t discard_sectors;
   size_t indirect_grefs;
-  size_t response_bytes;   // id, operation, status and padding
+  size_t response_bytes;  // id, operation, status and padding
 };
-inline constexpr size_t kNrSegments = 1;        // u8: read, write, barrier
-inline constexpr size_t kDiscardFlag = 1;       // u8
-inline constexpr size_t kIndirectOperation = 1; // u8
+inline constexpr size_t kNrSegments = 1;          // u8: read, write, barrier
+inline constexpr size_t kDiscardFlag = 1;         // u8
+inline constexpr size_t kIndirectOperation = 1;   // u8
 inline constexpr size_t kIndirectNrSegments = 2;  // u16
 inline constexpr size_t kResponseId = 0;
 inline constexpr size_t kResponseOperation = 8;
@@ -69,8 +69,8 @@ static_assert(kLayout32.segments + kDirectSegmentsMax * kSegmentBytes == kLayout
 
 // Positions of a ring of `pages` pages: a power of two, 32 for one page in every ABI.
 constexpr uint32_t ring_entries(Abi abi, uint32_t pages) {
-  return std::bit_floor(static_cast<uint32_t>((pages * kPageBytes - kRingHeaderBytes) /
-                                              layout(abi).entry_bytes));
+  return std::bit_floor(
+      static_cast<uint32_t>((pages * kPageBytes - kRingHeaderBytes) / layout(abi).entry_bytes));
 }
 static_assert(ring_entries(Abi::x86_64, 1) == 32 && ring_entries(Abi::x86_32, 1) == 32);
 static_assert(ring_entries(Abi::x86_64, kRingPagesMax) == kRingEntriesMax);

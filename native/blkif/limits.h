@@ -18,12 +18,12 @@ inline constexpr uint32_t kIndirectSegmentsMax = 256;
 inline constexpr uint32_t kSegmentsPerIndirectPage = kPageBytes / 8;
 inline constexpr uint32_t kRequestBytesMax = kIndirectSegmentsMax * kPageBytes;
 
-inline constexpr uint32_t kTakeBatch = 32;        // requests taken per queue and poll: fairness
-inline constexpr uint32_t kCopyBatch = 1024;      // grant copies per call
-inline constexpr uint32_t kPendingPorts = 256;    // event channel ports read per call
-inline constexpr uint32_t kSegmentBlocks = 128;   // indirect requests in flight per reactor
+inline constexpr uint32_t kTakeBatch = 32;       // requests taken per queue and poll: fairness
+inline constexpr uint32_t kCopyBatch = 1024;     // grant copies per call
+inline constexpr uint32_t kPendingPorts = 256;   // event channel ports read per call
+inline constexpr uint32_t kSegmentBlocks = 128;  // indirect requests in flight per reactor
 inline constexpr uint32_t kQueuesPerVbdMax = 16;
-inline constexpr uint32_t kMailboxMax = 4096;     // control commands waiting per reactor
+inline constexpr uint32_t kMailboxMax = 4096;  // control commands waiting per reactor
 
 // A guest that sends rubbish pays with its own ring's time (xen-blkback sleeps as long).
 inline constexpr uint64_t kRejectPenaltyUs = 1000;

@@ -15,9 +15,9 @@ namespace ringdisk {
 class LatencyHistogram {
  public:
   static constexpr uint32_t kSubBucketBits = 5;
-  static constexpr uint32_t kSubBuckets = 1u << kSubBucketBits;
+  static constexpr size_t kSubBuckets = size_t{1} << kSubBucketBits;
   static constexpr uint32_t kValueBits = 40;  // 18 minutes; what takes longer counts as that
-  static constexpr uint32_t kBucketCount = (kValueBits - kSubBucketBits + 1) * kSubBuckets;
+  static constexpr size_t kBucketCount = (kValueBits - kSubBucketBits + 1) * kSubBuckets;
 
   void record(uint64_t nanoseconds);
   // Adds what `other` holds; only on the thread that records here.

@@ -198,7 +198,7 @@ export interface NativeLoopbackGuest {
 }
 
 export interface NativeBinding {
-  version(): { addon: string; liburing: string };
+  version(): { liburing: string };
   probeUring(): UringFeatures;
   /** Throws when the platform is not there. */
   createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;

@@ -94,6 +94,7 @@ std::unique_ptr<WorkloadResult> LoopbackGuest::run(const Workload& workload,
   FirstFailure failure;
   {
     std::vector<std::jthread> threads;  // joined when they go out of scope
+    threads.reserve(count);
     for (uint32_t i = 0; i < count; i++) {
       threads.emplace_back([&, i] {
         work(*queues_[i], workload, BlockSchedule(workload, i, count), control, results[i],

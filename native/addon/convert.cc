@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "addon/convert.h"
+
+#include <cstring>
+
+namespace ringdisk {
+namespace {
+
+[[noreturn]] void reject(const Napi::Env& env, const std::string& what) {
+  throw Napi::TypeError::New(env, what);
+}
+
+uint32_t number(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsNumber()) reject(object.Env(), std::string(key) + " must be a number");
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= 0 && number <= UINT32_MAX))
+    reject(object.Env(), std::string(key) + " is out of range");
+  return static_cast<uint32_t>(number);
+}
+
+bool boolean(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsBoolean()) reject(object.Env(), std::string(key) + " must be a boolean");
+  return value.As<Napi::Boolean>();
+}
+
+std::string string(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsString()) reject(object.Env(), std::string(key) + " must be a string");
+  return value.As<Napi::String>();
+}
+
+Napi::Array array(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsArray()) reject(object.Env(), std::string(key) + " must be an array");
+  return value.As<Napi::Array>();
+}
+
+template <typename T>
+std::vector<T> numbers(const Napi::Object& object, const char* key) {
+  const Napi::Array values = array(object, key);
+  std::vector<T> result;
+  for (uint32_t i = 0; i < values.Length(); i++)
+    result.push_back(static_cast<T>(values.Get(i).As<Napi::Number>().Uint32Value()));
+  return result;
+}
+
+QueueOptions to_queue(const Napi::Object& object, uint32_t index) {
+  return {index, numbers<GrantRef>(object, "ringRefs"), number(object, "eventChannel")};
+}
+
+Abi to_abi(const Napi::Object& object) {
+  const std::string abi = string(object, "abi");
+  if (abi == "x86_32") return Abi::x86_32;
+  if (abi == "x86_64" || abi == "native") return Abi::x86_64;
+  reject(object.Env(), "unknown abi " + abi);
+}
+
+GrantStrategy to_grants(const Napi::Object& object) {
+  const std::string grants = string(object, "grants");
+  if (grants == "persistent") return GrantStrategy::persistent;
+  if (grants == "copy") return GrantStrategy::copy;
+  if (grants == "map") return GrantStrategy::map;
+  reject(object.Env(), "unknown grants strategy " + grants);
+}
+
+Napi::Object from_capabilities(Napi::Env env, const Capabilities& capabilities) {
+  Napi::Object object = Napi::Object::New(env);
+  object["capacity"] = static_cast<double>(capabilities.capacity);
+  object["ioAlignment"] = capabilities.io_alignment;
+  object["physicalBlock"] = capabilities.physical_block;
+  object["readOnly"] = capabilities.read_only;
+  object["direct"] = capabilities.direct;
+  object["discard"] = capabilities.discard;
+  object["secureDiscard"] = capabilities.secure_discard;
+  object["discardGranularity"] = capabilities.discard_granularity;
+  object["discardAlignment"] = capabilities.discard_alignment;
+  object["rotational"] = capabilities.rotational;
+  return object;
+}
+
+struct CounterName {
+  const char* name;
+  Counter QueueCounters::* counter;
+};
+constexpr CounterName kVbdCounters[] = {
+    {"reads", &QueueCounters::reads},
+    {"writes", &QueueCounters::writes},
+    {"flushes", &QueueCounters::flushes},
+    {"barriers", &QueueCounters::barriers},
+    {"discards", &QueueCounters::discards},
+    {"readBytes", &QueueCounters::read_bytes},
+    {"writeBytes", &QueueCounters::write_bytes},
+    {"discardBytes", &QueueCounters::discard_bytes},
+    {"ioErrors", &QueueCounters::io_errors},
+    {"rejected", &QueueCounters::rejected},
+    {"unsupported", &QueueCounters::unsupported},
+    {"indirect", &QueueCounters::indirect},
+    {"notificationsReceived", &QueueCounters::notifications_received},
+    {"notificationsSent", &QueueCounters::notifications_sent},
+    {"polls", &QueueCounters::polls},
+    {"batches", &QueueCounters::batches},
+    {"grantMaps", &QueueCounters::grant_maps},
+    {"grantUnmaps", &QueueCounters::grant_unmaps},
+    {"grantCopies", &QueueCounters::grant_copies},
+    {"copiedBytes", &QueueCounters::copied_bytes},
+    {"readModifyWrites", &QueueCounters::read_modify_writes},
+    {"flushRetries", &QueueCounters::flush_retries},
+    {"inFlight", &QueueCounters::in_flight},
+    {"mappedPages", &QueueCounters::mapped_pages},
+    {"bounceBytes", &QueueCounters::bounce_bytes},
+    {"brokenQueues", &QueueCounters::broken},
+};
+
+const char* event_name(EngineEvent::Type type) {
+  switch (type) {
+    case EngineEvent::Type::done:
+      return "done";
+    case EngineEvent::Type::failed:
+      return "failed";
+    case EngineEvent::Type::ring_broken:
+      return "ring-broken";
+    case EngineEvent::Type::flush_retry:
+      return "flush-retry";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+std::string errno_name(int error) {
+  const char* name = ::strerrorname_np(error);
+  return name ? name : "E" + std::to_string(error);
+}
+
+EngineSettings to_engine_settings(const Napi::Object& object) {
+  EngineSettings settings;
+  settings.loopback = string(object, "platform") == "loopback";
+  if (settings.loopback) settings.machine_dir = string(object, "machineDir");
+  settings.options.reactors = number(object, "reactors");
+  settings.options.cpus = numbers<int>(object, "cpus");
+  settings.options.poll_budget_us = number(object, "pollBudgetUs");
+  settings.options.bounce_pool_bytes = number(object, "bouncePoolBytes");
+  settings.options.persistent_pages_max = number(object, "persistentPagesMax");
+  if (settings.options.reactors < 1 || settings.options.reactors > 64)
+    reject(object.Env(), "reactors must be 1 to 64");
+  return settings;
+}
+
+TargetSpec to_target_spec(const Napi::Object& object) {
+  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+}
+
+ConnectRequest to_connect_request(const Napi::Object& object) {
+  ConnectRequest request;
+  request.target = number(object, "target");
+  request.domid = static_cast<Domid>(number(object, "domid"));
+  request.abi = to_abi(object);
+  request.grants = to_grants(object);
+  request.geometry.indirect_segments_max =
+      static_cast<uint16_t>(std::min(number(object, "indirectSegmentsMax"), 0xffffu));
+  request.geometry.read_only = boolean(object, "readOnly");
+  request.geometry.discard = boolean(object, "discard");
+  request.geometry.secure_discard = boolean(object, "secureDiscard");
+  request.persistent_pages_max = number(object, "persistentPagesMax");
+  const Napi::Array queues = array(object, "queues");
+  for (uint32_t i = 0; i < queues.Length(); i++)
+    request.queues.push_back(to_queue(queues.Get(i).As<Napi::Object>(), i));
+  return request;
+}
+
+Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features) {
+  Napi::Object object = Napi::Object::New(env);
+  object["available"] = features.available;
+  if (!features.available) object["error"] = errno_name(features.error);
+  object["singleIssuer"] = features.single_issuer;
+  object["deferTaskrun"] = features.defer_taskrun;
+  object["coopTaskrun"] = features.coop_taskrun;
+  object["bigEntries"] = features.big_entries;
+  object["uringCommand"] = features.uring_cmd;
+  object["blockDiscard"] = features.block_discard;
+  return object;
+}
+
+Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
+  Napi::Object object = Napi::Object::New(env);
+  object["type"] = event_name(event.type);
+  switch (event.type) {
+    case EngineEvent::Type::done:
+      object["command"] = event.command;
+      object["value"] = event.value;
+      if (event.capabilities) object["capabilities"] = from_capabilities(env, *event.capabilities);
+      break;
+    case EngineEvent::Type::failed:
+      object["command"] = event.command;
+      object["code"] = errno_name(event.error);
+      object["message"] = event.text;
+      break;
+    case EngineEvent::Type::ring_broken:
+      object["vbd"] = event.vbd;
+      object["queue"] = event.queue;
+      object["reason"] = event.text;
+      break;
+    case EngineEvent::Type::flush_retry:
+      object["vbd"] = event.vbd;
+      object["queue"] = event.queue;
+      object["error"] = errno_name(event.error);
+      break;
+  }
+  return object;
+}
+
+Napi::Object from_vbd_counters(Napi::Env env,
+                               const std::vector<std::shared_ptr<QueueCounters>>& queues) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const CounterName& entry : kVbdCounters) {
+    uint64_t sum = 0;
+    for (const auto& queue : queues) sum += ((*queue).*entry.counter).get();
+    object[entry.name] = static_cast<double>(sum);
+  }
+  return object;
+}
+
+Napi::Object from_engine_counters(Napi::Env env, const Engine& engine) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array reactors = Napi::Array::New(env);
+  uint64_t mapped = 0;
+  uint64_t ports = 0;
+  for (uint32_t i = 0; i < engine.reactors().size(); i++) {
+    const ReactorCounters& counters = engine.reactors()[i]->counters();
+    mapped += counters.mapped_pages.get();
+    ports += counters.bound_ports.get();
+    Napi::Object reactor = Napi::Object::New(env);
+    reactor["sleeps"] = static_cast<double>(counters.sleeps.get());
+    reactor["wakeups"] = static_cast<double>(counters.wakeups.get());
+    reactor["uringEnters"] = static_cast<double>(counters.uring_enters.get());
+    reactor["submissions"] = static_cast<double>(counters.submissions.get());
+    reactor["grantCalls"] = static_cast<double>(counters.grant_calls.get());
+    reactor["bounceBytes"] = static_cast<double>(counters.bounce_bytes.get());
+    reactors[i] = reactor;
+  }
+  object["mappedPages"] = static_cast<double>(mapped);
+  object["boundPorts"] = static_cast<double>(ports);
+  object["reactors"] = reactors;
+  return object;
+}
+
+}  // namespace ringdisk

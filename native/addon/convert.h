@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// JavaScript values to plain structs and back; the types are those of src/datapath/binding.ts. The
+// facade there has checked its callers: what is wrong here is a mistake of ours and throws
+// TypeError.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "io/uring.h"
+
+namespace ringdisk {
+
+struct EngineSettings {
+  bool loopback = false;
+  std::string machine_dir;
+  EngineOptions options;
+};
+
+EngineSettings to_engine_settings(const Napi::Object& object);
+TargetSpec to_target_spec(const Napi::Object& object);
+ConnectRequest to_connect_request(const Napi::Object& object);
+
+Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);
+Napi::Object from_event(Napi::Env env, const EngineEvent& event);
+Napi::Object from_vbd_counters(Napi::Env env,
+                               const std::vector<std::shared_ptr<QueueCounters>>& queues);
+Napi::Object from_engine_counters(Napi::Env env, const Engine& engine);
+
+// "ENOENT" for ENOENT.
+std::string errno_name(int error);
+
+}  // namespace ringdisk

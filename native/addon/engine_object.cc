@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "addon/engine_object.h"
+
+#include <memory>
+#include <stdexcept>
+#include <system_error>
+
+#include "addon/convert.h"
+#include "platform/loopback/loopback_platform.h"
+#include "platform/xen/xen_platform.h"
+
+namespace ringdisk {
+namespace {
+
+// Native failures as JavaScript errors with the errno's name in `code`.
+template <typename Body>
+auto guarded(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const std::system_error& error) {
+    Napi::Error wrapped = Napi::Error::New(env, error.what());
+    wrapped.Set("code", errno_name(error.code().value()));
+    throw wrapped;
+  } catch (const std::invalid_argument& error) {
+    throw Napi::RangeError::New(env, error.what());
+  }
+}
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {
+                           InstanceMethod<&EngineObject::open_target>("openTarget"),
+                           InstanceMethod<&EngineObject::refresh_target>("refreshTarget"),
+                           InstanceMethod<&EngineObject::close_target>("closeTarget"),
+                           InstanceMethod<&EngineObject::connect>("connect"),
+                           InstanceMethod<&EngineObject::disconnect>("disconnect"),
+                           InstanceMethod<&EngineObject::vbd_counters>("vbdCounters"),
+                           InstanceMethod<&EngineObject::counters>("counters"),
+                           InstanceMethod<&EngineObject::close>("close"),
+                       });
+  }
+
+  explicit EngineObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<EngineObject>(info) {
+    const EngineSettings settings = to_engine_settings(info[0].As<Napi::Object>());
+    on_events_ = Napi::Persistent(info[1].As<Napi::Function>());
+    // The engine's events keep Node alive only while somebody waits for one: see ref().
+    wake_ = Wake::New(info.Env(), "ringdisk.events", 0, 1, this);
+    guarded(info.Env(), [&] {
+      auto platform =
+          settings.loopback ? make_loopback_platform(settings.machine_dir) : make_xen_platform();
+      engine_ = std::make_unique<Engine>(std::move(platform), settings.options,
+                                         [wake = wake_] { wake.NonBlockingCall(); });
+    });
+  }
+
+  ~EngineObject() override {
+    // Only an environment that is torn down gets here with VBDs connected. Their memory belongs to
+    // the kernel until their I/O is done, so the engine is left to the end of the process.
+    if (engine_ && !engine_->idle()) engine_.release();
+  }
+
+ private:
+  static void on_wake(Napi::Env env, Napi::Function, EngineObject* self, std::nullptr_t*) {
+    if (env != nullptr) self->deliver();
+  }
+  using Wake = Napi::TypedThreadSafeFunction<EngineObject, std::nullptr_t, &EngineObject::on_wake>;
+
+  void deliver() {
+    if (!engine_) return;
+    const Napi::HandleScope scope(Env());
+    const std::vector<EngineEvent> events = engine_->collect();
+    if (events.empty()) return;
+    Napi::Array array = Napi::Array::New(Env(), events.size());
+    for (uint32_t i = 0; i < events.size(); i++) array[i] = from_event(Env(), events[i]);
+    on_events_.Call({array});
+  }
+
+  Engine& engine() {
+    if (!engine_) throw Napi::Error::New(Env(), "the engine is closed");
+    return *engine_;
+  }
+  static uint32_t id(const Napi::CallbackInfo& info, size_t index) {
+    if (!info[index].IsNumber()) throw Napi::TypeError::New(info.Env(), "a number is missing");
+    return info[index].As<Napi::Number>().Uint32Value();
+  }
+
+  void open_target(const Napi::CallbackInfo& info) {
+    engine().open_target(id(info, 0), to_target_spec(info[1].As<Napi::Object>()));
+  }
+  void refresh_target(const Napi::CallbackInfo& info) {
+    engine().refresh_target(id(info, 0), id(info, 1));
+  }
+  void close_target(const Napi::CallbackInfo& info) {
+    engine().close_target(id(info, 0), id(info, 1));
+  }
+  void connect(const Napi::CallbackInfo& info) {
+    const ConnectRequest request = to_connect_request(info[1].As<Napi::Object>());
+    guarded(info.Env(), [&] { engine().connect(id(info, 0), request); });
+  }
+  void disconnect(const Napi::CallbackInfo& info) { engine().disconnect(id(info, 0), id(info, 1)); }
+  Napi::Value vbd_counters(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(),
+                   [&] { return from_vbd_counters(info.Env(), engine().counters(id(info, 0))); });
+  }
+  Napi::Value counters(const Napi::CallbackInfo& info) {
+    return from_engine_counters(info.Env(), engine());
+  }
+  void close(const Napi::CallbackInfo& info) {
+    if (!engine_) return;
+    if (!engine_->idle()) throw Napi::Error::New(info.Env(), "VBDs are still connected");
+    engine_.reset();
+    wake_.Release();
+  }
+
+  std::unique_ptr<Engine> engine_;
+  Napi::FunctionReference on_events_;
+  Wake wake_;
+};
+
+}  // namespace
+
+void init_engine(Napi::Env env, Napi::Object exports) {
+  auto constructor =
+      std::make_shared<Napi::FunctionReference>(Napi::Persistent(EngineObject::define(env)));
+  exports["createEngine"] =
+      Napi::Function::New(env, [constructor](const Napi::CallbackInfo& info) -> Napi::Value {
+        return constructor->New({info[0], info[1]});
+      });
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps 5 and 6: in which order requests may run, and the operation each becomes.
+//
+// A ring promises no order between requests in flight, with two exceptions we make: a barrier waits
+// for everything before it and holds everything after it, and a request that destroys or rewrites
+// more than it says (a discard, a read-modify-write) never runs beside an overlapping write.
+#include "blkif/queue.h"
+
+namespace ringdisk {
+
+using Kind = ValidRequest::Kind;
+using Stage = Slot::Stage;
+
+// Starts what waits, in ring order, up to the first that can't start yet. Returns whether any did.
+bool Queue::start_waiting() {
+  SlotList ready;
+  while (Slot* slot = waiting_.front()) {
+    if (must_wait(*slot) || !attach(*slot)) {
+      reactor_.mark_blocked(*this);
+      break;
+    }
+    waiting_.pop();
+    join_in_flight(*slot);
+    if (slot->valid.kind == Kind::barrier) barrier_ = slot;
+    const bool writes = slot->valid.kind == Kind::write || slot->valid.kind == Kind::barrier;
+    if (writes && !slot->bounce.memory.empty() && !needs_old_data(*slot)) move_in(*slot);
+    ready.push(*slot);
+  }
+  if (ready.empty()) return false;
+  reactor_.transfer().flush();  // one call for the data of all of them
+  while (Slot* slot = ready.pop()) start(*slot);
+  return true;
+}
+
+bool Queue::must_wait(const Slot& slot) const {
+  if (barrier_) return true;
+  if (slot.valid.kind == Kind::barrier) return in_flight_count_ > 0;
+  if (slot.valid.kind == Kind::read || slot.valid.kind == Kind::flush) return false;
+  const bool exclusive = is_exclusive(slot);
+  if (exclusive_count_ == 0 && !exclusive) return false;
+  const SectorRange mine = range(slot);
+  for (const Slot* other = in_flight_; other; other = other->in_flight_next) {
+    if (other->valid.kind == Kind::read || other->valid.kind == Kind::flush) continue;
+    if ((exclusive || is_exclusive(*other)) && mine.overlaps(range(*other))) return true;
+  }
+  return false;
+}
+
+bool Queue::is_exclusive(const Slot& slot) const {
+  if (slot.valid.kind == Kind::discard) return true;
+  const uint64_t sectors_per_block = io_alignment_ / kSectorBytes;
+  return slot.valid.kind != Kind::read &&
+         (slot.valid.sector | slot.valid.sector_count) % sectors_per_block != 0;
+}
+
+// In whole medium blocks: what a read-modify-write really rewrites.
+Queue::SectorRange Queue::range(const Slot& slot) const {
+  const uint64_t block = io_alignment_ / kSectorBytes;
+  return {slot.valid.sector / block * block,
+          (slot.valid.sector + slot.valid.sector_count + block - 1) / block * block};
+}
+
+void Queue::join_in_flight(Slot& slot) {
+  slot.in_flight_previous = nullptr;
+  slot.in_flight_next = in_flight_;
+  if (in_flight_) in_flight_->in_flight_previous = &slot;
+  in_flight_ = &slot;
+  in_flight_count_++;
+  if (is_exclusive(slot)) exclusive_count_++;
+}
+
+void Queue::leave_in_flight(Slot& slot) {
+  (slot.in_flight_previous ? slot.in_flight_previous->in_flight_next : in_flight_) =
+      slot.in_flight_next;
+  if (slot.in_flight_next) slot.in_flight_next->in_flight_previous = slot.in_flight_previous;
+  in_flight_count_--;
+  if (is_exclusive(slot)) exclusive_count_--;
+  if (barrier_ == &slot) barrier_ = nullptr;
+  detach(slot);
+}
+
+void Queue::start(Slot& slot) {
+  if (slot.fault) {
+    leave_in_flight(slot);
+    return reject(slot, Rejection::bad_grant);
+  }
+  switch (slot.valid.kind) {
+    case Kind::read:
+      return start_io(slot, Stage::read, Operation::Kind::read);
+    case Kind::write:
+      return start_write(slot);
+    case Kind::barrier:
+      return start_io(slot, Stage::barrier_before, Operation::Kind::flush);
+    case Kind::flush:
+      return start_io(slot, Stage::flush, Operation::Kind::flush);
+    case Kind::discard:
+      return start_discard(slot);
+  }
+}
+
+void Queue::start_write(Slot& slot) {
+  if (!needs_old_data(slot)) return start_io(slot, Stage::write, Operation::Kind::write);
+  counters_->read_modify_writes.add();
+  start_io(slot, Stage::old_data, Operation::Kind::read);
+}
+
+void Queue::start_io(Slot& slot, Stage stage, Operation::Kind kind) {
+  slot.stage = stage;
+  slot.operation = {};
+  Operation& operation = slot.operation;
+  operation.kind = kind;
+  if (kind != Operation::Kind::flush) {
+    operation.offset = slot.offset;
+    operation.length = slot.length;
+    point_at_memory(slot);
+  }
+  submit(slot);
+}
+
+// Only whole medium blocks can be given back; a discard is a hint, so what is left over is kept.
+void Queue::start_discard(Slot& slot) {
+  const uint64_t first = (slot.offset + io_alignment_ - 1) / io_alignment_ * io_alignment_;
+  const uint64_t end = (slot.offset + slot.length) / io_alignment_ * io_alignment_;
+  slot.stage = Stage::write;
+  slot.operation = {};
+  slot.operation.kind = Operation::Kind::discard;
+  slot.operation.secure = slot.valid.secure;
+  slot.operation.offset = first;
+  slot.operation.length = end > first ? end - first : 0;
+  slot.operation.slot_index = slot.index;
+  if (slot.operation.length == 0) return finished(slot.operation);
+  submit(slot);
+}
+
+void Queue::submit(Slot& slot) {
+  Operation& operation = slot.operation;
+  operation.channel = channel_.get();
+  operation.sink = this;
+  operation.slot_index = slot.index;
+  if (channel_->start(operation)) finished(operation);
+}
+
+// Called by the reactor for each operation the target is done with; finish() looks at them
+// together.
+void Queue::finished(Operation& operation) {
+  completed_.push((*slots_)[operation.slot_index]);
+  reactor_.mark_dirty(*this);
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blkif/queue.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "base/assert.h"
+
+namespace ringdisk {
+namespace {
+
+[[noreturn]] void fail(int error, const std::string& what) {
+  throw std::system_error(-error, std::generic_category(), what);
+}
+
+}  // namespace
+
+// A request's life, first half: taken from the ring, checked, given memory, handed to the target.
+bool Queue::poll() {
+  counters_->polls.add();
+  const uint32_t taken = take();
+  const bool started = start_waiting();
+  return taken > 0 || started;
+}
+
+// A request's life, second half: the target is done with some of them.
+void Queue::finish() {
+  SlotList done = completed_.take();
+  while (Slot* slot = done.pop()) advance(*slot);
+  land();
+  publish();
+  let_go_if_done();
+  // A frontend that was answered mostly asks again: look for it before it has to notify us.
+  if (closing_ || broken_) return;
+  ring_->hold_off();
+  reactor_.activate(*this);
+}
+
+Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOptions& options,
+             std::shared_ptr<QueueCounters> counters)
+    : reactor_(reactor),
+      shared_(std::move(shared)),
+      index_(options.index),
+      counters_(std::move(counters)),
+      io_alignment_(shared_->target->capabilities().io_alignment),
+      memory_alignment_(shared_->target->capabilities().memory_alignment),
+      bounce_(reactor.bounce()) {
+  const auto pages = static_cast<uint32_t>(options.ring_refs.size());
+  slots_ = std::make_unique<SlotPool>(wire::ring_entries(shared_->abi, pages));
+  channel_ = shared_->target->open_channel(reactor_.uring(), reactor_.offload());
+  if (shared_->grants == GrantStrategy::persistent)
+    persistent_ = std::make_unique<PersistentCache>(reactor_.grants(), *shared_->budget,
+                                                    shared_->domid, shared_->persistent_pages_max);
+
+  if (const int error =
+          reactor_.grants().map(shared_->domid, options.ring_refs, true, ring_mapping_);
+      error != 0)
+    fail(error, "cannot map the ring of queue " + std::to_string(index_) + " (first ring-ref " +
+                    std::to_string(options.ring_refs[0]) + ")");
+  if (const int error = reactor_.bind(shared_->domid, options.remote_port, port_); error != 0) {
+    reactor_.grants().unmap(ring_mapping_);
+    fail(error, "cannot bind event-channel " + std::to_string(options.remote_port) + " of queue " +
+                    std::to_string(index_));
+  }
+  ring_ = std::make_unique<Ring>(ring_mapping_.address, shared_->abi, pages);
+  counters_->mapped_pages.set(pages);
+  reactor_.add(*this, port_);
+  // A frontend may wait for an answer whose notification was lost before we came.
+  reactor_.events().notify(port_);
+}
+
+Queue::~Queue() { RD_ASSERT(gone_ || !ring_); }
+
+bool Queue::idle() const {
+  return in_flight_count_ == 0 && waiting_.empty() && completed_.empty() && landing_.empty();
+}
+
+void Queue::close() {
+  closing_ = true;
+  // Flushes that keep failing would keep the guest's memory for ever.
+  SlotList hopeless = retrying_.take();
+  while (Slot* slot = hopeless.pop()) leave_in_flight(*slot);
+  reactor_.activate(*this);  // what was taken and still waits is carried out
+  let_go_if_done();
+}
+
+// Lets go of everything the guest gave us, once the kernel has.
+void Queue::let_go_if_done() {
+  if (!closing_ || gone_ || !idle()) return;
+  gone_ = true;
+  reactor_.later([this] {
+    reactor_.remove(*this, port_);
+    persistent_.reset();
+    reactor_.grants().unmap(ring_mapping_);
+    reactor_.unbind(port_);
+    counters_->mapped_pages.set(0);
+    counters_->in_flight.set(0);
+    shared_->events->queue_closed(shared_->vbd, index_, slots_->all_free());
+  });
+}
+
+bool Queue::try_sleep() {
+  if (closing_ || broken_) return true;
+  if (!waiting_.empty() || barrier_) return true;  // a completion brings us back
+  if (resume_at_us_ != 0) {
+    schedule(resume_at_us_);
+    return true;
+  }
+  if (masked_) unmask();
+  ring_->arm();
+  return ring_->waiting() == 0;
+}
+
+void Queue::on_event() {
+  counters_->notifications_received.add();
+  masked_ = true;
+  woken_ = true;
+}
+
+// Events that bring no request cost the guest delay instead of costing the host CPU (XSA-332).
+void Queue::unmask() {
+  constexpr uint32_t kFree = 2;
+  const uint64_t now = Reactor::now_us();
+  if (woken_) vain_wakeups_++;
+  woken_ = false;
+  if (vain_wakeups_ > kFree) {
+    if (unmask_at_us_ == kNever)
+      unmask_at_us_ = now + std::min(kStormDelayMaxUs,
+                                     kStormDelayMinUs << std::min(vain_wakeups_ - kFree - 1, 6u));
+    if (now < unmask_at_us_) return schedule(unmask_at_us_);
+  }
+  unmask_at_us_ = kNever;
+  masked_ = false;
+  reactor_.events().unmask(port_);
+}
+
+void Queue::schedule(uint64_t at_us) { deadline_us = std::min(deadline_us, at_us); }
+
+void Queue::on_deadline(uint64_t now_us) {
+  if (retry_at_us_ <= now_us) {
+    retry_at_us_ = kNever;
+    SlotList retrying = retrying_.take();
+    while (Slot* slot = retrying.pop()) submit(*slot);
+  } else if (retry_at_us_ != kNever) {
+    schedule(retry_at_us_);
+  }
+  // Penalty and delayed unmask are looked at by poll() and try_sleep().
+  reactor_.activate(*this);
+}
+
+}  // namespace ringdisk

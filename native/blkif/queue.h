@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// One queue of a VBD: one ring, one event channel, on one reactor. THE TABLE OF CONTENTS of a
+// request is poll() and finish() in queue.cc; the steps are in
+//   take.cc      1-3  out of the ring, indirect segments fetched, checked
+//   segments.cc  4    guest pages pinned, or bounce memory
+//   dispatch.cc  5-6  ordering, and the operation for the target
+//   respond.cc   7-8  what comes back, and the answer
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "blkif/limits.h"
+#include "blkif/queue_events.h"
+#include "blkif/ring.h"
+#include "blkif/slot.h"
+#include "blkif/validate.h"
+#include "grants/bounce_share.h"
+#include "grants/persistent_cache.h"
+#include "metrics/counters.h"
+#include "reactor/poller.h"
+#include "reactor/reactor.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+enum class GrantStrategy : uint8_t { persistent, copy, map };
+
+// What all queues of a VBD share: made at connect; only the capacity changes afterwards (it grows).
+struct VbdShared {
+  uint32_t vbd = 0;
+  Domid domid = 0;
+  Abi abi = Abi::x86_64;
+  GrantStrategy grants = GrantStrategy::copy;
+  Geometry geometry;  // capacity_sectors: see below
+  std::atomic<uint64_t> capacity_sectors{0};
+  uint32_t persistent_pages_max = 0;  // per queue
+  std::shared_ptr<Target> target;
+  GrantBudget* budget = nullptr;
+  QueueEvents* events = nullptr;
+};
+
+struct QueueOptions {
+  uint32_t index = 0;
+  std::vector<GrantRef> ring_refs;
+  Port remote_port = 0;
+};
+
+class Queue final : public Poller, public OperationSink {
+ public:
+  // On the reactor's thread. Maps the ring and binds the port; throws std::system_error saying
+  // which of them the guest spoiled, with nothing left behind.
+  Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOptions& options,
+        std::shared_ptr<QueueCounters> counters);
+  ~Queue() override;
+
+  // Takes no more requests; when all taken ones are answered, everything is let go and
+  // events->queue_closed() is called, after which the owner deletes this queue.
+  void close();
+
+  bool poll() override;
+  void finish() override;
+  bool try_sleep() override;
+  void on_deadline(uint64_t now_us) override;
+  void on_event() override;
+  void finished(Operation& operation) override;
+
+ private:
+  struct SectorRange {
+    uint64_t first, end;
+    bool overlaps(const SectorRange& other) const { return first < other.end && other.first < end; }
+  };
+
+  // take.cc
+  bool may_take() const;
+  uint32_t take();
+  void fetch_indirect(std::span<Slot*> batch);
+  void fetch_indirect_page(Slot& slot);
+  void check(std::span<Slot*> batch);
+  void reject(Slot& slot, Rejection rejection);
+  void break_ring(const char* reason);
+
+  // segments.cc
+  bool attach(Slot& slot);
+  bool attach_direct(Slot& slot);
+  bool attach_bounce(Slot& slot);
+  bool fits_directly(const Slot& slot) const;
+  bool needs_old_data(const Slot& slot) const;
+  std::byte* guest_part(const Slot& slot) const;
+  void point_at_memory(Slot& slot);
+  void move_in(Slot& slot);
+  void move_out(Slot& slot);
+  void detach(Slot& slot);
+
+  // dispatch.cc
+  bool start_waiting();
+  bool must_wait(const Slot& slot) const;
+  bool is_exclusive(const Slot& slot) const;
+  SectorRange range(const Slot& slot) const;
+  void join_in_flight(Slot& slot);
+  void leave_in_flight(Slot& slot);
+  void start(Slot& slot);
+  void start_write(Slot& slot);
+  void start_io(Slot& slot, Slot::Stage stage, Operation::Kind kind);
+  void start_discard(Slot& slot);
+  void submit(Slot& slot);
+
+  // respond.cc
+  void advance(Slot& slot);
+  void data_done(Slot& slot);
+  void old_data_done(Slot& slot);
+  void flush_done(Slot& slot);
+  void retry_flush(Slot& slot);
+  void land();
+  void complete(Slot& slot, int32_t result);
+  void answer(Slot& slot, int16_t status);
+  void publish();
+  void count(const Slot& slot, int32_t result);
+
+  void schedule(uint64_t at_us);
+  void let_go_if_done();
+  void unmask();
+  bool idle() const;
+
+  Reactor& reactor_;
+  const std::shared_ptr<VbdShared> shared_;
+  const uint32_t index_;
+  const std::shared_ptr<QueueCounters> counters_;
+  const uint32_t io_alignment_;
+  const uint32_t memory_alignment_;
+
+  GrantMapping ring_mapping_;
+  Port port_ = 0;
+  std::unique_ptr<Ring> ring_;
+  std::unique_ptr<SlotPool> slots_;
+  std::unique_ptr<TargetChannel> channel_;
+  std::unique_ptr<PersistentCache> persistent_;  // strategy persistent only
+  BounceShare bounce_;
+
+  SlotList waiting_;           // valid, in ring order, not yet started
+  SlotList completed_;         // operation finished, not yet looked at
+  SlotList landing_;           // reads whose data is on its way to the guest
+  SlotList answered_;          // response written, not yet published
+  SlotList retrying_;          // flushes that failed
+  Slot* in_flight_ = nullptr;  // started, doubly linked
+  uint32_t in_flight_count_ = 0;
+  uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
+  Slot* barrier_ = nullptr;       // in progress: nothing else starts
+
+  bool broken_ = false;
+  bool closing_ = false;
+  bool gone_ = false;    // close() has run to its end
+  bool masked_ = false;  // the event channel, since it fired
+  bool woken_ = false;   // by an event, and nothing was found yet
+  uint32_t vain_wakeups_ = 0;
+  uint64_t unmask_at_us_ = kNever;
+  uint64_t resume_at_us_ = 0;  // penalty for rejected requests; 0: none
+  uint64_t retry_at_us_ = kNever;
+  uint64_t retry_delay_us_ = kFlushRetryMinUs;
+};
+
+}  // namespace ringdisk

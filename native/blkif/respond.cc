@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps 7 and 8: what became of an operation, and the guest's answer. The order of an answer is the
+// journal's: memory let go, DONE with index and status, the ring entry, one publish for all, FREE.
+#include <algorithm>
+#include <cerrno>
+
+#include "blkif/queue.h"
+
+namespace ringdisk {
+
+using Kind = ValidRequest::Kind;
+using Stage = Slot::Stage;
+
+void Queue::advance(Slot& slot) {
+  switch (slot.stage) {
+    case Stage::flush:
+    case Stage::barrier_before:
+    case Stage::barrier_after:
+      return flush_done(slot);
+    case Stage::old_data:
+      return old_data_done(slot);
+    case Stage::read:
+    case Stage::write:
+    case Stage::barrier_write:
+      return data_done(slot);
+  }
+}
+
+void Queue::data_done(Slot& slot) {
+  const int32_t result = slot.operation.result;
+  if (result == 0 && slot.stage == Stage::barrier_write)
+    return start_io(slot, Stage::barrier_after, Operation::Kind::flush);
+  if (result == 0 && slot.stage == Stage::read && !slot.direct) {
+    move_out(slot);
+    return landing_.push(slot);
+  }
+  complete(slot, result);
+}
+
+// The block around a small write is here: put the guest's part over it, then write all of it.
+void Queue::old_data_done(Slot& slot) {
+  if (slot.operation.result < 0) return complete(slot, slot.operation.result);
+  move_in(slot);
+  reactor_.transfer().flush();
+  if (slot.fault) return complete(slot, -EFAULT);
+  const bool barrier = slot.valid.kind == Kind::barrier;
+  start_io(slot, barrier ? Stage::barrier_write : Stage::write, Operation::Kind::write);
+}
+
+void Queue::flush_done(Slot& slot) {
+  if (slot.operation.result < 0) return retry_flush(slot);
+  retry_delay_us_ = kFlushRetryMinUs;
+  if (slot.stage != Stage::barrier_before || slot.valid.segment_count == 0)
+    return complete(slot, 0);
+  if (!needs_old_data(slot)) return start_io(slot, Stage::barrier_write, Operation::Kind::write);
+  start_write(slot);
+}
+
+void Queue::retry_flush(Slot& slot) {
+  if (closing_) return leave_in_flight(slot);  // unanswered: the frontend is going, or gone
+  counters_->flush_retries.add();
+  if (retry_delay_us_ == kFlushRetryMinUs)
+    shared_->events->flush_failing(shared_->vbd, index_, -slot.operation.result);
+  slot.operation.done = 0;
+  retrying_.push(slot);
+  retry_at_us_ = Reactor::now_us() + retry_delay_us_;
+  retry_delay_us_ = std::min(retry_delay_us_ * 2, kFlushRetryMaxUs);
+  schedule(retry_at_us_);
+}
+
+// Data of all reads of this round reaches the guest in one grant copy call.
+void Queue::land() {
+  reactor_.transfer().flush();
+  SlotList landed = landing_.take();
+  while (Slot* slot = landed.pop()) complete(*slot, slot->fault ? -EFAULT : 0);
+}
+
+void Queue::complete(Slot& slot, int32_t result) {
+  leave_in_flight(slot);
+  count(slot, result);
+  int16_t status = wire::kOkay;
+  if (result < 0)
+    status = result == -EOPNOTSUPP && slot.valid.kind == Kind::discard ? wire::kNotSupported
+                                                                       : wire::kError;
+  answer(slot, status);
+}
+
+void Queue::count(const Slot& slot, int32_t result) {
+  if (result == -EFAULT) return counters_->rejected.add();  // the guest's grant, not the medium
+  if (result < 0) counters_->io_errors.add();
+  const uint64_t bytes = slot.valid.sector_count * kSectorBytes;
+  switch (slot.valid.kind) {
+    case Kind::read:
+      counters_->reads.add();
+      return counters_->read_bytes.add(bytes);
+    case Kind::barrier:
+      counters_->barriers.add();
+      return counters_->write_bytes.add(bytes);
+    case Kind::write:
+      counters_->writes.add();
+      return counters_->write_bytes.add(bytes);
+    case Kind::flush:
+      return counters_->flushes.add();
+    case Kind::discard:
+      counters_->discards.add();
+      return counters_->discard_bytes.add(bytes);
+  }
+}
+
+void Queue::answer(Slot& slot, int16_t status) {
+  JournalSlot& record = slots_->journal(slot);
+  record.response_index = ring_->rsp_prod();
+  record.status = status;
+  Journal::set_state(record, JournalState::done);
+  ring_->respond(slot.request.guest_id, slot.request.operation, status);
+  answered_.push(slot);
+}
+
+// All answers of this round become visible at once, with at most one notification.
+void Queue::publish() {
+  counters_->in_flight.set(in_flight_count_);
+  counters_->bounce_bytes.set(bounce_.used_bytes());
+  if (persistent_) {
+    counters_->mapped_pages.set(ring_mapping_.page_count + persistent_->mapped_pages());
+    counters_->grant_maps.set(persistent_->maps());
+    counters_->grant_unmaps.set(persistent_->unmaps());
+  }
+  if (!ring_->has_unpublished()) return;
+  const bool notify = ring_->publish();
+  counters_->batches.add();
+  SlotList answered = answered_.take();
+  while (Slot* slot = answered.pop()) {
+    Journal::set_state(slots_->journal(*slot), JournalState::free);
+    slots_->release(*slot);
+  }
+  if (!notify) return;
+  counters_->notifications_sent.add();
+  reactor_.events().notify(port_);
+}
+
+}  // namespace ringdisk

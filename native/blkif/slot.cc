@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blkif/slot.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "base/assert.h"
+
+namespace ringdisk {
+
+SlotPool::SlotPool(uint32_t count) : slots_(count), journal_(count) {
+  void* memory = ::mmap(nullptr, count * sizeof(IndirectArrays), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
+    throw std::system_error(errno, std::generic_category(), "cannot map a queue's slots");
+  arena_ = static_cast<IndirectArrays*>(memory);
+  free_.reserve(count);
+  for (uint32_t i = count; i-- > 0;) {
+    slots_[i].index = static_cast<uint16_t>(i);
+    free_.push_back(&slots_[i]);
+  }
+}
+
+SlotPool::~SlotPool() { ::munmap(arena_, slots_.size() * sizeof(IndirectArrays)); }
+
+Slot* SlotPool::allocate() {
+  if (free_.empty()) return nullptr;
+  Slot* slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+std::span<Segment> SlotPool::segments(Slot& slot, uint32_t count) {
+  RD_ASSERT(count <= kIndirectSegmentsMax);
+  if (count <= kDirectSegmentsMax) return std::span(slot.request.segments).first(count);
+  return std::span(arena_[slot.index].segments).first(count);
+}
+
+std::span<PersistentCache::Page> SlotPool::pages(Slot& slot, uint32_t count) {
+  if (count <= kDirectSegmentsMax) return std::span(slot.direct_pages).first(count);
+  return std::span(arena_[slot.index].pages).first(count);
+}
+
+std::span<iovec> SlotPool::iovecs(Slot& slot, uint32_t count) {
+  if (count <= kDirectSegmentsMax) return std::span(slot.direct_iovecs).first(count);
+  return std::span(arena_[slot.index].iovecs).first(count);
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps 1 to 3: requests leave the ring, indirect segments are fetched, all is checked.
+#include <array>
+
+#include "base/guest_memory.h"
+#include "blkif/decode.h"
+#include "blkif/queue.h"
+
+namespace ringdisk {
+
+bool Queue::may_take() const {
+  return !broken_ && !closing_ && !barrier_ && waiting_.empty() && resume_at_us_ == 0;
+}
+
+// Returns how many requests were taken: at most kTakeBatch, so that no queue starves the others.
+uint32_t Queue::take() {
+  if (resume_at_us_ != 0 && Reactor::now_us() >= resume_at_us_) resume_at_us_ = 0;
+  if (!may_take()) return 0;
+  const uint32_t waiting = ring_->waiting();
+  if (waiting == 0) return 0;
+  if (waiting == Ring::kImpossible) {
+    break_ring("impossible producer index");
+    return 0;
+  }
+  std::array<Slot*, kTakeBatch> batch;
+  uint32_t count = 0;
+  while (count < std::min(waiting, kTakeBatch)) {
+    Slot* slot = slots_->allocate();
+    if (!slot) break;  // answers that are not published yet
+    JournalSlot& record = slots_->journal(*slot);
+    record.request_index = ring_->take(record.bytes);
+    Journal::set_state(record, JournalState::in_flight);
+    slot->request = decode(shared_->abi, record.bytes);
+    slot->fault = false;
+    batch[count++] = slot;
+  }
+  const std::span<Slot*> taken = std::span(batch).first(count);
+  fetch_indirect(taken);
+  check(taken);
+  woken_ = false;
+  vain_wakeups_ = 0;
+  return count;
+}
+
+// One grant copy call for the segments of all indirect requests of this batch.
+void Queue::fetch_indirect(std::span<Slot*> batch) {
+  bool any = false;
+  for (Slot* slot : batch) {
+    if (slot->request.operation != wire::kIndirect) continue;
+    if (check_segment_count(slot->request, shared_->geometry) != Rejection::none) continue;
+    counters_->indirect.add();
+    fetch_indirect_page(*slot);
+    any = true;
+  }
+  if (any) reactor_.transfer().flush();
+}
+
+void Queue::fetch_indirect_page(Slot& slot) {
+  const std::span<Segment> segments = slots_->segments(slot, slot.request.segment_count);
+  const GrantRef gref = slot.request.indirect_gref;
+  if (persistent_) {
+    // The frontend grants these pages persistently too.
+    const Segment whole_page{gref, 0, kSectorsPerPage - 1, 0};
+    PersistentCache::Page page;
+    if (persistent_->pin({&whole_page, 1}, {&page, 1})) {
+      copy_once(segments.data(), page.address, segments.size_bytes());
+      persistent_->unpin({&page, 1});
+      return;
+    }
+  }
+  reactor_.transfer().add_piece(shared_->domid, gref, 0,
+                                static_cast<uint16_t>(segments.size_bytes()),
+                                reinterpret_cast<std::byte*>(segments.data()), false, slot.fault);
+}
+
+void Queue::check(std::span<Slot*> batch) {
+  Geometry geometry = shared_->geometry;
+  geometry.capacity_sectors = shared_->capacity_sectors.load(std::memory_order_relaxed);
+  for (Slot* slot : batch) {
+    Rejection rejection = check_segment_count(slot->request, geometry);
+    if (rejection == Rejection::none && slot->fault) rejection = Rejection::indirect_page;
+    if (rejection == Rejection::none) {
+      slot->segments = slots_->segments(*slot, slot->request.segment_count);
+      rejection = validate(slot->request, slot->segments, geometry, slot->valid);
+    }
+    if (rejection == Rejection::none)
+      waiting_.push(*slot);
+    else
+      reject(*slot, rejection);
+  }
+}
+
+void Queue::reject(Slot& slot, Rejection rejection) {
+  const bool unsupported = is_unsupported(rejection);
+  (unsupported ? counters_->unsupported : counters_->rejected).add();
+  resume_at_us_ = Reactor::now_us() + kRejectPenaltyUs;
+  answer(slot, unsupported ? wire::kNotSupported : wire::kError);
+  reactor_.mark_dirty(*this);
+}
+
+void Queue::break_ring(const char* reason) {
+  broken_ = true;
+  counters_->broken.set(1);
+  shared_->events->ring_broken(shared_->vbd, index_, reason);
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <pthread.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+#include "base/assert.h"
+
+namespace ringdisk {
+namespace {
+
+// Opening and measuring a target can block for as long as a device hangs: each gets a short-lived
+// thread, so that one bad device holds up neither the owner nor other targets.
+void run_aside(const std::shared_ptr<EventBus>& bus, uint32_t command,
+               std::function<BusMessage()> work) {
+  std::thread([bus, command, work = std::move(work)] {
+    ::pthread_setname_np(::pthread_self(), "rd-target");
+    BusMessage message{.type = BusMessage::Type::command_failed, .command = command};
+    try {
+      message = work();
+      message.command = command;
+    } catch (const std::system_error& error) {
+      message.error = error.code().value();
+      message.text = error.what();
+    } catch (const std::exception& error) {
+      message.error = EINVAL;
+      message.text = error.what();
+    }
+    bus->send(std::move(message));
+  }).detach();
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
+               std::function<void()> wake)
+    : platform_(std::move(platform)),
+      budget_(options.persistent_pages_max),
+      bus_(std::make_shared<EventBus>(std::move(wake))) {
+  const UringFeatures features = probe_uring();
+  if (!features.available)
+    throw std::system_error(features.error, std::generic_category(), "io_uring is not available");
+  for (unsigned i = 0; i < options.reactors; i++) {
+    ReactorOptions reactor;
+    reactor.index = i;
+    reactor.cpu = i < options.cpus.size() ? options.cpus[i] : -1;
+    reactor.poll_budget_us = options.poll_budget_us;
+    reactor.bounce_pool_bytes = options.bounce_pool_bytes;
+    reactors_.push_back(std::make_unique<Reactor>(*platform_, features, reactor));
+  }
+}
+
+Engine::~Engine() {
+  RD_ASSERT(vbds_.empty());
+  bus_->close();
+}
+
+void Engine::open_target(uint32_t command, const TargetSpec& spec) {
+  run_aside(bus_, command, [spec] {
+    BusMessage message{.type = BusMessage::Type::target_opened};
+    message.target = ringdisk::open_target(spec);
+    return message;
+  });
+}
+
+void Engine::refresh_target(uint32_t command, uint32_t handle) {
+  const auto found = targets_.find(handle);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  run_aside(bus_, command, [target = found->second, handle] {
+    target->refresh();
+    return BusMessage{
+        .type = BusMessage::Type::target_refreshed, .handle = handle, .target = target};
+  });
+}
+
+void Engine::close_target(uint32_t command, uint32_t handle) {
+  const auto found = targets_.find(handle);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  for (const auto& [id, vbd] : vbds_)
+    if (vbd->shared->target == found->second)
+      return refuse(command, EBUSY, "a VBD is still connected to this target");
+  // Closing a file can block too (the last reference may have to be written back).
+  run_aside(bus_, command, [target = std::move(found->second)]() mutable {
+    target.reset();
+    return BusMessage{.type = BusMessage::Type::target_refreshed};
+  });
+  targets_.erase(handle);
+}
+
+void Engine::check(const ConnectRequest& request, const Target& target) {
+  const auto refuse = [](const char* what) { throw std::invalid_argument(what); };
+  if (request.queues.empty() || request.queues.size() > kQueuesPerVbdMax)
+    refuse("a VBD has 1 to 16 queues");
+  const size_t pages = request.queues[0].ring_refs.size();
+  for (const QueueOptions& queue : request.queues)
+    if (queue.ring_refs.size() != pages) refuse("all rings of a VBD have the same size");
+  if (!std::has_single_bit(pages) || pages > kRingPagesMax)
+    refuse("a ring has 1, 2, 4, 8 or 16 pages");
+  if (request.geometry.indirect_segments_max > kIndirectSegmentsMax)
+    refuse("at most 256 indirect segments");
+  if (target.capabilities().read_only && !request.geometry.read_only)
+    refuse("a read-only target serves read-only VBDs only");
+  if (target.capabilities().io_alignment > kSectorBytes && request.queues.size() > 1)
+    refuse("a medium with blocks above 512 bytes is served by one queue");
+}
+
+void Engine::connect(uint32_t command, const ConnectRequest& request) {
+  const auto found = targets_.find(request.target);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  check(request, *found->second);
+  const uint32_t handle = next_handle_++;
+  auto vbd = std::make_unique<Vbd>();
+  vbd->shared = std::make_shared<VbdShared>();
+  VbdShared& shared = *vbd->shared;
+  shared.vbd = handle;
+  shared.domid = request.domid;
+  shared.abi = request.abi;
+  shared.grants = request.grants;
+  shared.geometry = request.geometry;
+  shared.capacity_sectors = found->second->capabilities().capacity / kSectorBytes;
+  shared.persistent_pages_max =
+      request.persistent_pages_max / static_cast<uint32_t>(request.queues.size());
+  shared.target = found->second;
+  shared.budget = &budget_;
+  shared.events = this;
+  vbd->command = command;
+  vbd->queues.resize(request.queues.size());
+  vbd->pending = static_cast<uint32_t>(request.queues.size());
+  for (size_t i = 0; i < request.queues.size(); i++) {
+    vbd->counters.push_back(std::make_shared<QueueCounters>());
+    vbd->reactors.push_back(reactors_[next_reactor_++ % reactors_.size()].get());
+  }
+  Vbd& kept = *vbds_.emplace(handle, std::move(vbd)).first->second;
+  for (const QueueOptions& queue : request.queues) start_queue(kept, queue);
+}
+
+void Engine::start_queue(Vbd& vbd, const QueueOptions& options) {
+  Reactor& reactor = *vbd.reactors[options.index];
+  auto make = [&vbd, &reactor, options, bus = bus_] {
+    BusMessage message{
+        .type = BusMessage::Type::queue_up, .handle = vbd.shared->vbd, .queue = options.index};
+    try {
+      vbd.queues[options.index] =
+          std::make_unique<Queue>(reactor, vbd.shared, options, vbd.counters[options.index]);
+    } catch (const std::system_error& error) {
+      message.type = BusMessage::Type::queue_failed;
+      message.error = error.code().value();
+      message.text = error.what();
+    }
+    bus->send(std::move(message));
+  };
+  if (!reactor.post(std::move(make)))
+    bus_->send({.type = BusMessage::Type::queue_failed,
+                .handle = vbd.shared->vbd,
+                .queue = options.index,
+                .error = EAGAIN,
+                .text = "the reactor has too many commands waiting"});
+}
+
+void Engine::disconnect(uint32_t command, uint32_t handle) {
+  const auto found = vbds_.find(handle);
+  if (found == vbds_.end() || found->second->connecting || found->second->disconnecting)
+    return refuse(command, EBADF, "no such connected VBD");
+  found->second->command = command;
+  found->second->disconnecting = true;
+  take_down(*found->second);
+}
+
+void Engine::take_down(Vbd& vbd) {
+  for (size_t i = 0; i < vbd.queues.size(); i++) {
+    if (!vbd.queues[i]) continue;
+    vbd.pending++;
+    // A full mailbox here means the reactor is stuck: the VBD stays disconnecting, and is seen so.
+    while (!vbd.reactors[i]->post([queue = vbd.queues[i].get()] { queue->close(); }))
+      std::this_thread::yield();
+  }
+}
+
+void Engine::ring_broken(uint32_t vbd, uint32_t queue, const char* reason) {
+  bus_->send(
+      {.type = BusMessage::Type::ring_broken, .handle = vbd, .queue = queue, .text = reason});
+}
+
+void Engine::flush_failing(uint32_t vbd, uint32_t queue, int error) {
+  bus_->send(
+      {.type = BusMessage::Type::flush_failing, .handle = vbd, .queue = queue, .error = error});
+}
+
+void Engine::queue_closed(uint32_t vbd, uint32_t queue, bool drained) {
+  bus_->send(
+      {.type = BusMessage::Type::queue_down, .handle = vbd, .queue = queue, .drained = drained});
+}
+
+std::vector<EngineEvent> Engine::collect() {
+  for (BusMessage& message : bus_->take()) handle(message);
+  return std::exchange(events_, {});
+}
+
+void Engine::handle(BusMessage& message) {
+  switch (message.type) {
+    case BusMessage::Type::target_opened:
+    case BusMessage::Type::target_refreshed:
+    case BusMessage::Type::command_failed:
+      return on_target(message);
+    case BusMessage::Type::queue_up:
+    case BusMessage::Type::queue_failed:
+    case BusMessage::Type::queue_down:
+      return on_queue(message);
+    case BusMessage::Type::ring_broken:
+      events_.push_back({.type = EngineEvent::Type::ring_broken,
+                         .text = message.text,
+                         .vbd = message.handle,
+                         .queue = message.queue});
+      return;
+    case BusMessage::Type::flush_failing:
+      events_.push_back({.type = EngineEvent::Type::flush_retry,
+                         .error = message.error,
+                         .vbd = message.handle,
+                         .queue = message.queue});
+      return;
+  }
+}
+
+void Engine::on_target(BusMessage& message) {
+  if (message.type == BusMessage::Type::command_failed)
+    return fail(message.command, message.error, std::move(message.text));
+  if (message.type == BusMessage::Type::target_opened) {
+    message.handle = next_handle_++;
+    targets_.emplace(message.handle, message.target);
+  }
+  EngineEvent event{
+      .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
+  if (message.target) {
+    event.capabilities = message.target->capabilities();
+    grow(message.target);
+  }
+  events_.push_back(std::move(event));
+}
+
+// Connected VBDs may use the new end at once; the guest learns of it from the control plane.
+void Engine::grow(const std::shared_ptr<Target>& target) {
+  const uint64_t sectors = target->capabilities().capacity / kSectorBytes;
+  for (const auto& [id, vbd] : vbds_)
+    if (vbd->shared->target == target && vbd->shared->capacity_sectors < sectors)
+      vbd->shared->capacity_sectors = sectors;
+}
+
+void Engine::on_queue(BusMessage& message) {
+  Vbd& vbd = *vbds_.at(message.handle);
+  if (message.type == BusMessage::Type::queue_down) {
+    vbd.queues[message.queue].reset();
+    vbd.drained &= message.drained;
+  }
+  if (message.type == BusMessage::Type::queue_failed && vbd.error == 0) {
+    vbd.error = message.error;
+    vbd.text = std::move(message.text);
+  }
+  if (--vbd.pending == 0) settle(message.handle, vbd);
+}
+
+// All queues have reported: the command under way is done, or connecting failed and is undone.
+void Engine::settle(uint32_t handle, Vbd& vbd) {
+  if (vbd.connecting && vbd.error == 0) {
+    vbd.connecting = false;
+    events_.push_back({.type = EngineEvent::Type::done, .command = vbd.command, .value = handle});
+    return;
+  }
+  if (vbd.connecting) {
+    take_down(vbd);
+    if (vbd.pending > 0) return;  // comes back here when the good queues are down
+    fail(vbd.command, vbd.error, std::move(vbd.text));
+  } else {
+    events_.push_back(
+        {.type = EngineEvent::Type::done, .command = vbd.command, .value = vbd.drained});
+  }
+  vbds_.erase(handle);
+}
+
+// Found wrong at once, told like everything else: through collect().
+void Engine::refuse(uint32_t command, int error, const char* text) {
+  bus_->send(
+      {.type = BusMessage::Type::command_failed, .command = command, .error = error, .text = text});
+}
+
+void Engine::fail(uint32_t command, int error, std::string text) {
+  events_.push_back({.type = EngineEvent::Type::failed,
+                     .command = command,
+                     .error = error,
+                     .text = std::move(text)});
+}
+
+std::vector<std::shared_ptr<QueueCounters>> Engine::counters(uint32_t vbd) const {
+  const auto found = vbds_.find(vbd);
+  if (found == vbds_.end()) throw std::invalid_argument("no such connected VBD");
+  return found->second->counters;
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data path as its owner sees it: reactors, opened targets, connected VBDs. Every call returns
+// at once; results come out of collect() with the command's number. One owner thread makes all
+// calls.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "blkif/queue.h"
+#include "engine/event_bus.h"
+#include "metrics/counters.h"
+#include "platform/platform.h"
+#include "reactor/reactor.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+struct EngineOptions {
+  unsigned reactors = 1;
+  std::vector<int> cpus;  // one per reactor, or empty: unpinned
+  uint32_t poll_budget_us = 50;
+  size_t bounce_pool_bytes = 32u << 20;   // per reactor
+  uint32_t persistent_pages_max = 65536;  // host-wide
+};
+
+struct ConnectRequest {
+  uint32_t target = 0;
+  Domid domid = 0;
+  Abi abi = Abi::x86_64;
+  GrantStrategy grants = GrantStrategy::copy;
+  Geometry geometry;                  // capacity comes from the target
+  uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
+  std::vector<QueueOptions> queues;
+};
+
+struct EngineEvent {
+  enum class Type : uint8_t { done, failed, ring_broken, flush_retry };
+  Type type;
+  uint32_t command = 0;
+  uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
+  std::optional<Capabilities> capabilities{};
+  int error = 0;  // errno
+  std::string text{};
+  uint32_t vbd = 0;
+  uint32_t queue = 0;
+};
+
+class Engine final : private QueueEvents {
+ public:
+  // `wake` is called on any thread when collect() has something. Throws std::system_error.
+  Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
+         std::function<void()> wake);
+  ~Engine() override;  // no VBD may be connected
+
+  void open_target(uint32_t command, const TargetSpec& spec);
+  void refresh_target(uint32_t command, uint32_t target);
+  void close_target(uint32_t command, uint32_t target);
+  // Throws std::invalid_argument when the request is out of bounds (a mistake of the caller's).
+  void connect(uint32_t command, const ConnectRequest& request);
+  void disconnect(uint32_t command, uint32_t vbd);
+  std::vector<EngineEvent> collect();
+
+  bool idle() const { return vbds_.empty(); }
+  std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t vbd) const;
+  const std::vector<std::unique_ptr<Reactor>>& reactors() const { return reactors_; }
+  uint32_t persistent_pages() const { return budget_.used(); }
+
+ private:
+  struct Vbd {
+    std::shared_ptr<VbdShared> shared;
+    std::vector<Reactor*> reactors;                        // by queue
+    std::vector<std::unique_ptr<Queue>> queues;            // written by the queue's reactor
+    std::vector<std::shared_ptr<QueueCounters>> counters;  // by queue
+    uint32_t pending = 0;  // queues whose up, failed or down is outstanding
+    uint32_t command = 0;  // the connect or disconnect under way
+    bool connecting = true;
+    bool disconnecting = false;
+    bool drained = true;
+    int error = 0;  // first failure while connecting
+    std::string text;
+  };
+
+  void ring_broken(uint32_t vbd, uint32_t queue, const char* reason) override;
+  void flush_failing(uint32_t vbd, uint32_t queue, int error) override;
+  void queue_closed(uint32_t vbd, uint32_t queue, bool drained) override;
+
+  static void check(const ConnectRequest& request, const Target& target);
+  void start_queue(Vbd& vbd, const QueueOptions& options);
+  void take_down(Vbd& vbd);
+  void handle(BusMessage& message);
+  void on_target(BusMessage& message);
+  void on_queue(BusMessage& message);
+  void settle(uint32_t handle, Vbd& vbd);
+  void grow(const std::shared_ptr<Target>& target);
+  void refuse(uint32_t command, int error, const char* text);
+  void fail(uint32_t command, int error, std::string text);
+
+  std::unique_ptr<Platform> platform_;
+  GrantBudget budget_;
+  std::shared_ptr<EventBus> bus_;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  size_t next_reactor_ = 0;
+  uint32_t next_handle_ = 1;
+  std::unordered_map<uint32_t, std::shared_ptr<Target>> targets_;
+  std::unordered_map<uint32_t, std::unique_ptr<Vbd>> vbds_;
+  std::vector<EngineEvent> events_;
+};
+
+}  // namespace ringdisk

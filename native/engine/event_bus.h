@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "target/target.h"
+
+namespace ringdisk {
+
+// From reactors and helper threads to the engine's owner. Bounded by its senders: each command and
+// each queue's change of state is reported once.
+struct BusMessage {
+  enum class Type : uint8_t {
+    target_opened,
+    target_refreshed,
+    command_failed,
+    queue_up,
+    queue_failed,
+    queue_down,
+    ring_broken,
+    flush_failing,
+  };
+  Type type;
+  uint32_t command = 0;  // target_*, command_failed
+  uint32_t handle = 0;   // target_refreshed: the target; others: the VBD
+  uint32_t queue = 0;
+  int error = 0;        // errno
+  bool drained = true;  // queue_down
+  std::string text{};
+  std::shared_ptr<Target> target{};
+};
+
+class EventBus {
+ public:
+  // `wake` is called on the sender's thread, once until the next take().
+  explicit EventBus(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  void send(BusMessage message) {
+    const std::lock_guard lock(mutex_);
+    messages_.push_back(std::move(message));
+    if (messages_.size() == 1 && wake_) wake_();
+  }
+  std::vector<BusMessage> take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(messages_, {});
+  }
+  // No wake() after this; late messages are dropped with the bus.
+  void close() {
+    const std::lock_guard lock(mutex_);
+    wake_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::function<void()> wake_;
+  std::vector<BusMessage> messages_;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// One queue's claim on its reactor's bounce pool. A queue may hold no more than what is still free
+// for everybody else, so a guest on a device that hangs can take half the pool and never all of it.
+// What it always has is a reserve of its own, big enough for any one request: with the pool
+// exhausted a queue is slow, never stuck.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "grants/bounce_pool.h"
+
+namespace ringdisk {
+
+class BounceShare {
+ public:
+  explicit BounceShare(BouncePool& pool);  // throws std::system_error
+  ~BounceShare();
+  BounceShare(const BounceShare&) = delete;
+  BounceShare& operator=(const BounceShare&) = delete;
+
+  struct Block {
+    std::span<std::byte> memory;  // empty: none, wait until this queue releases some
+    bool registered = false;      // lies in the pool that io_uring knows
+  };
+  // 1 <= bytes <= BouncePool::kBlockBytesMax
+  Block allocate(size_t bytes);
+  void release(const Block& block);
+  size_t used_bytes() const { return used_bytes_; }
+
+ private:
+  bool owns_reserve(const Block& block) const { return block.memory.data() == reserve_; }
+
+  BouncePool& pool_;
+  size_t used_bytes_ = 0;
+  std::byte* reserve_;  // kBlockBytesMax; costs no memory until used
+  bool reserve_used_ = false;
+};
+
+}  // namespace ringdisk

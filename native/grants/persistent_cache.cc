@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "grants/persistent_cache.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/assert.h"
+
+namespace ringdisk {
+namespace {
+
+constexpr uint32_t kNone = UINT32_MAX;
+
+// Fibonacci hashing: guests hand out consecutive grant references.
+uint32_t hash(GrantRef gref) { return gref * 2654435769u; }
+
+}  // namespace
+
+PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid domid,
+                                 uint32_t pages_max)
+    : grants_(grants),
+      budget_(budget),
+      domid_(domid),
+      pages_max_(pages_max),
+      // One request's pages may be entered before room is made for them.
+      table_(std::bit_ceil(2 * (pages_max + kIndirectSegmentsMax)), Entry{0, kNone, 0}),
+      oldest_(kNone),
+      newest_(kNone) {}
+
+PersistentCache::~PersistentCache() {
+  while (oldest_ != kNone) {
+    RD_ASSERT(extents_[oldest_].pins == 0);
+    evict(oldest_);
+  }
+}
+
+PersistentCache::Entry& PersistentCache::find(GrantRef gref) {
+  const size_t mask = table_.size() - 1;
+  size_t place = hash(gref) & mask;
+  while (table_[place].extent != kNone && table_[place].gref != gref) place = (place + 1) & mask;
+  return table_[place];
+}
+
+// Closes the gap behind it, so that find() never needs tombstones.
+void PersistentCache::erase(GrantRef gref) {
+  const size_t mask = table_.size() - 1;
+  size_t gap = static_cast<size_t>(&find(gref) - table_.data());
+  if (table_[gap].extent == kNone) return;
+  for (size_t place = (gap + 1) & mask; table_[place].extent != kNone; place = (place + 1) & mask) {
+    const size_t home = hash(table_[place].gref) & mask;
+    if (((place - home) & mask) < ((place - gap) & mask)) continue;
+    table_[gap] = table_[place];
+    gap = place;
+  }
+  table_[gap].extent = kNone;
+}
+
+bool PersistentCache::pin(std::span<const Segment> segments, std::span<Page> pages) {
+  uint32_t fresh = kNone;
+  for (size_t i = 0; i < segments.size(); i++) {
+    Entry& entry = find(segments[i].gref);
+    if (entry.extent == kNone) {
+      if (fresh == kNone) fresh = new_extent();
+      Extent& extent = extents_[fresh];
+      entry = {segments[i].gref, fresh, static_cast<uint32_t>(extent.grefs.size())};
+      extent.grefs.push_back(segments[i].gref);
+    }
+    extents_[entry.extent].pins++;
+    // The address of a page that is not mapped yet is filled in below.
+    pages[i] = {extents_[entry.extent].mapping.address + size_t{entry.page} * kPageBytes,
+                entry.extent};
+  }
+  if (fresh == kNone) {
+    for (const Page& page : pages.first(segments.size())) touch(page.extent);
+    return true;
+  }
+  if (!map_missing(fresh)) {
+    for (size_t i = 0; i < segments.size(); i++) extents_[pages[i].extent].pins--;
+    forget(fresh);
+    return false;
+  }
+  for (size_t i = 0; i < segments.size(); i++) {
+    if (pages[i].extent != fresh)
+      touch(pages[i].extent);
+    else
+      pages[i].address =
+          extents_[fresh].mapping.address + size_t{find(segments[i].gref).page} * kPageBytes;
+  }
+  return true;
+}
+
+void PersistentCache::unpin(std::span<const Page> pages) {
+  for (const Page& page : pages) {
+    RD_ASSERT(extents_[page.extent].pins > 0);
+    extents_[page.extent].pins--;
+  }
+}
+
+uint32_t PersistentCache::new_extent() {
+  if (!free_extents_.empty()) {
+    const uint32_t extent = free_extents_.back();
+    free_extents_.pop_back();
+    return extent;
+  }
+  extents_.emplace_back();
+  return static_cast<uint32_t>(extents_.size() - 1);
+}
+
+bool PersistentCache::map_missing(uint32_t index) {
+  Extent& extent = extents_[index];
+  const auto pages = static_cast<uint32_t>(extent.grefs.size());
+  if (!make_room(pages)) return false;
+  // Writable always: the frontend reuses its persistent grants for reads and writes alike.
+  if (grants_.map(domid_, extent.grefs, true, extent.mapping) != 0) {
+    budget_.release(pages);
+    return false;
+  }
+  maps_ += pages;
+  mapped_pages_ += pages;
+  link_newest(index);
+  return true;
+}
+
+// Reserves `pages` of both budgets, evicting idle extents, oldest first.
+bool PersistentCache::make_room(uint32_t pages) {
+  if (pages > pages_max_) return false;
+  uint32_t candidate = oldest_;
+  while (mapped_pages_ + pages > pages_max_ || !budget_.reserve(pages)) {
+    while (candidate != kNone && extents_[candidate].pins > 0) candidate = extents_[candidate].next;
+    if (candidate == kNone) return false;
+    const uint32_t next = extents_[candidate].next;
+    evict(candidate);
+    candidate = next;
+  }
+  return true;
+}
+
+void PersistentCache::evict(uint32_t index) {
+  Extent& extent = extents_[index];
+  grants_.unmap(extent.mapping);
+  const auto pages = static_cast<uint32_t>(extent.grefs.size());
+  unmaps_ += pages;
+  mapped_pages_ -= pages;
+  budget_.release(pages);
+  unlink(index);
+  forget(index);
+}
+
+// Takes an extent's grefs out of the table and keeps its memory for the next one.
+void PersistentCache::forget(uint32_t index) {
+  for (const GrantRef gref : extents_[index].grefs) erase(gref);
+  extents_[index].grefs.clear();
+  extents_[index].mapping = {};
+  free_extents_.push_back(index);
+}
+
+void PersistentCache::touch(uint32_t extent) {
+  if (extent == newest_) return;
+  unlink(extent);
+  link_newest(extent);
+}
+
+void PersistentCache::link_newest(uint32_t index) {
+  extents_[index].previous = newest_;
+  extents_[index].next = kNone;
+  (newest_ == kNone ? oldest_ : extents_[newest_].next) = index;
+  newest_ = index;
+}
+
+void PersistentCache::unlink(uint32_t index) {
+  const Extent& extent = extents_[index];
+  (extent.previous == kNone ? oldest_ : extents_[extent.previous].next) = extent.next;
+  (extent.next == kNone ? newest_ : extents_[extent.next].previous) = extent.previous;
+}
+
+}  // namespace ringdisk

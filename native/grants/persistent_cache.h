@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Grants of one queue that stay mapped between requests. The frontend promised to grant the same
+// pages again and again; mapping them once saves two hypercalls per page and request. Bounded twice
+// (per queue, and host-wide through GrantBudget), least recently used first out; a page in use by a
+// request is pinned and cannot be evicted.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "blkif/request.h"
+#include "platform/platform.h"
+
+namespace ringdisk {
+
+// Pages mapped persistently by all queues together: Xen's default maptrack holds 262 144 mappings
+// for the whole host, so one bound covers every guest.
+class GrantBudget {
+ public:
+  explicit GrantBudget(uint32_t pages_max) : pages_max_(pages_max) {}
+  bool reserve(uint32_t pages) {
+    uint32_t used = used_.load(std::memory_order_relaxed);
+    while (used + pages <= pages_max_)
+      if (used_.compare_exchange_weak(used, used + pages, std::memory_order_relaxed)) return true;
+    return false;
+  }
+  void release(uint32_t pages) { used_.fetch_sub(pages, std::memory_order_relaxed); }
+  uint32_t used() const { return used_.load(std::memory_order_relaxed); }
+
+ private:
+  const uint32_t pages_max_;
+  std::atomic<uint32_t> used_{0};
+};
+
+class PersistentCache {
+ public:
+  PersistentCache(GrantTable& grants, GrantBudget& budget, Domid domid, uint32_t pages_max);
+  ~PersistentCache();  // unmaps everything; nothing may be pinned
+  PersistentCache(const PersistentCache&) = delete;
+  PersistentCache& operator=(const PersistentCache&) = delete;
+
+  // One page of a request: where it is mapped, and what to unpin.
+  struct Page {
+    std::byte* address;
+    uint32_t extent;
+  };
+  // Pins every segment's page, mapping what is missing in one call. False, with nothing pinned,
+  // when the budget is used up by pinned pages or a grant can't be mapped: copy such a request
+  // instead.
+  bool pin(std::span<const Segment> segments, std::span<Page> pages);
+  void unpin(std::span<const Page> pages);
+
+  uint32_t mapped_pages() const { return mapped_pages_; }
+  uint64_t maps() const { return maps_; }
+  uint64_t unmaps() const { return unmaps_; }
+
+ private:
+  struct Entry {
+    GrantRef gref;
+    uint32_t extent;  // kNone: empty place
+    uint32_t page;    // within the extent
+  };
+  // What one map() call made: it can only be unmapped whole.
+  struct Extent {
+    GrantMapping mapping;
+    uint32_t pins = 0;
+    uint32_t previous, next;  // least recently used order
+    std::vector<GrantRef> grefs;
+  };
+
+  Entry& find(GrantRef gref);
+  void erase(GrantRef gref);
+  uint32_t new_extent();
+  bool map_missing(uint32_t extent);
+  bool make_room(uint32_t pages);
+  void evict(uint32_t extent);
+  void forget(uint32_t extent);
+  void touch(uint32_t extent);
+  void link_newest(uint32_t extent);
+  void unlink(uint32_t extent);
+
+  GrantTable& grants_;
+  GrantBudget& budget_;
+  const Domid domid_;
+  const uint32_t pages_max_;
+  std::vector<Entry> table_;  // open addressing, at most half full
+  std::vector<Extent> extents_;
+  std::vector<uint32_t> free_extents_;
+  uint32_t oldest_, newest_;
+  uint32_t mapped_pages_ = 0;
+  uint64_t maps_ = 0;
+  uint64_t unmaps_ = 0;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "grants/transfer.h"
+
+#include <cstring>
+
+namespace ringdisk {
+
+void Transfer::add(Domid domid, std::span<const Segment> segments, std::byte* local, bool to_guest,
+                   bool by_mapping, bool& failed) {
+  if (by_mapping) return by_map(domid, segments, local, to_guest, failed);
+  for (const Segment& segment : segments) {
+    const auto length =
+        static_cast<uint16_t>((segment.last_sect - segment.first_sect + 1) * kSectorBytes);
+    add_piece(domid, segment.gref, static_cast<uint16_t>(segment.first_sect * kSectorBytes), length,
+              local, to_guest, failed);
+    local += length;
+  }
+}
+
+void Transfer::add_piece(Domid domid, GrantRef gref, uint16_t offset, uint16_t length,
+                         std::byte* local, bool to_guest, bool& failed) {
+  if (count_ == batch_.size()) flush();
+  batch_[count_] = {local, gref, offset, length, domid, to_guest, false};
+  failed_[count_] = &failed;
+  count_++;
+  counters_.bytes += length;
+}
+
+void Transfer::flush() {
+  if (count_ == 0) return;
+  grants_.copy(std::span(batch_).first(count_));
+  counters_.calls++;
+  counters_.copies += count_;
+  for (size_t i = 0; i < count_; i++)
+    if (!batch_[i].ok) *failed_[i] = true;
+  count_ = 0;
+}
+
+void Transfer::by_map(Domid domid, std::span<const Segment> segments, std::byte* local,
+                      bool to_guest, bool& failed) {
+  std::array<GrantRef, kIndirectSegmentsMax> grefs;
+  for (size_t i = 0; i < segments.size(); i++) grefs[i] = segments[i].gref;
+  GrantMapping mapping;
+  counters_.calls += 2;
+  if (grants_.map(domid, std::span(grefs).first(segments.size()), to_guest, mapping) != 0) {
+    failed = true;
+    return;
+  }
+  for (size_t i = 0; i < segments.size(); i++) {
+    std::byte* guest = mapping.address + i * kPageBytes + segments[i].first_sect * kSectorBytes;
+    const size_t length = (segments[i].last_sect - segments[i].first_sect + 1u) * kSectorBytes;
+    std::memcpy(to_guest ? guest : local, to_guest ? local : guest, length);
+    local += length;
+    counters_.bytes += length;
+  }
+  grants_.unmap(mapping);
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moves bytes between guest pages and bounce memory, many requests at a time: by grant copy, or by
+// mapping the pages for as long as the copy takes. Why `map` copies too instead of giving the
+// mapped pages to the kernel's block layer: the block layer may drop its page references after it
+// reports completion, and a grant still in use when the response arrives makes Linux disable the
+// disk.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "blkif/limits.h"
+#include "blkif/request.h"
+#include "platform/platform.h"
+
+namespace ringdisk {
+
+class Transfer {
+ public:
+  explicit Transfer(GrantTable& grants) : grants_(grants) {}
+
+  // Adds all segments of one request: they lie one behind the other from `local` on. `failed` is
+  // set to true at flush() if any page could not be reached; it must stay valid until then.
+  void add(Domid domid, std::span<const Segment> segments, std::byte* local, bool to_guest,
+           bool by_mapping, bool& failed);
+  // One piece of a page, e.g. an indirect page.
+  void add_piece(Domid domid, GrantRef gref, uint16_t offset, uint16_t length, std::byte* local,
+                 bool to_guest, bool& failed);
+  // Carries out what was added.
+  void flush();
+
+  struct Counters {
+    uint64_t calls = 0;   // grant copy or map calls to the platform
+    uint64_t copies = 0;  // pieces
+    uint64_t bytes = 0;
+  };
+  const Counters& counters() const { return counters_; }
+
+ private:
+  void by_map(Domid domid, std::span<const Segment> segments, std::byte* local, bool to_guest,
+              bool& failed);
+
+  GrantTable& grants_;
+  std::array<GrantCopy, kCopyBatch> batch_;
+  std::array<bool*, kCopyBatch> failed_;
+  size_t count_ = 0;
+  Counters counters_;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace ringdisk {
+
+// Written by one thread, read by any: a plain add for the writer, never a lock.
+class Counter {
+ public:
+  void add(uint64_t amount = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  void set(uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// One queue's, on cache lines of its own. Since connect; those marked are gauges.
+struct alignas(64) QueueCounters {
+  Counter reads, writes, flushes, barriers, discards;
+  Counter read_bytes, write_bytes, discard_bytes;
+  Counter io_errors, rejected, unsupported, indirect;
+  Counter notifications_received, notifications_sent, polls, batches;
+  Counter grant_maps, grant_unmaps, grant_copies, copied_bytes;
+  Counter read_modify_writes, flush_retries;
+  Counter in_flight, mapped_pages, bounce_bytes, broken;  // gauges
+};
+
+struct alignas(64) ReactorCounters {
+  Counter sleeps, wakeups, uring_enters, submissions, grant_calls;
+  Counter bounce_bytes, bound_ports, mapped_pages;  // gauges
+};
+
+}  // namespace ringdisk

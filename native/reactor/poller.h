@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace ringdisk {
+
+inline constexpr uint64_t kNever = UINT64_MAX;
+
+// What a reactor runs. All calls come from the reactor's thread.
+class Poller {
+ public:
+  virtual ~Poller() = default;
+  // Looks for work and starts it. Returns whether there was any.
+  virtual bool poll() = 0;
+  // Called once after completions of this poller's operations were reaped.
+  virtual void finish() = 0;
+  // Asks to be woken when work arrives. False: work slipped in, go on polling.
+  virtual bool try_sleep() = 0;
+  // When this poller wants to run even if nothing happens; microseconds of the reactor's clock.
+  uint64_t deadline_us = kNever;
+  virtual void on_deadline(uint64_t now_us) = 0;
+  // Its event channel fired; it stays masked until the poller unmasks it.
+  virtual void on_event() = 0;
+
+ private:
+  friend class Reactor;
+  bool active_ = false;   // in the list that is polled
+  bool dirty_ = false;    // finish() is due
+  bool blocked_ = false;  // poll again when something on this reactor has finished
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reactor/reactor.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <exception>
+#include <system_error>
+
+#include "base/assert.h"
+#include "blkif/limits.h"
+#include "grants/counted_grants.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+namespace {
+constexpr uint32_t kRoundsPerClock = 64;
+}
+
+// The root frame of every profile of this thread.
+extern "C" void* ringdisk_reactor_thread(void* (*body)(void*), void* self) {
+  void* result = body(self);
+  asm volatile("" ::: "memory");  // not a tail call: this frame stays on the stack
+  return result;
+}
+
+Reactor::Reactor(Platform& platform, const UringFeatures& features, const ReactorOptions& options)
+    : platform_(platform),
+      features_(features),
+      options_(options),
+      budget_us_(options.poll_budget_us) {
+  if (const int error = ::pthread_create(&thread_, nullptr, &Reactor::entry, this); error != 0)
+    throw std::system_error(error, std::generic_category(), "cannot start a reactor");
+  started_.wait(0);
+  if (started_ > 0) return;
+  ::pthread_join(thread_, nullptr);
+  throw std::system_error(start_errno_, std::generic_category(), start_error_);
+}
+
+Reactor::~Reactor() {
+  stopping_ = true;
+  mailbox_.wake();
+  ::pthread_join(thread_, nullptr);
+}
+
+void* Reactor::entry(void* self) {
+  return ringdisk_reactor_thread(
+      [](void* reactor) -> void* {
+        static_cast<Reactor*>(reactor)->run();
+        return nullptr;
+      },
+      self);
+}
+
+void Reactor::set_up() {
+  ::pthread_setname_np(::pthread_self(), ("rd-reactor-" + std::to_string(options_.index)).c_str());
+  if (options_.cpu >= 0) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(options_.cpu, &cpus);
+    if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus);
+        error != 0)
+      throw std::system_error(error, std::generic_category(),
+                              "cannot pin a reactor to CPU " + std::to_string(options_.cpu));
+  }
+  // Here and not in the constructor: the ring belongs to the thread that makes it (SINGLE_ISSUER).
+  uring_ = std::make_unique<Uring>(features_);
+  offload_ = std::make_unique<Offload>([this] { mailbox_.wake(); });
+  grants_ = std::make_unique<CountedGrants>(platform_.open_grant_table(), counters_.mapped_pages);
+  events_ = platform_.open_event_channels();
+  bounce_ = std::make_unique<BouncePool>(*uring_, options_.bounce_pool_bytes);
+  transfer_ = std::make_unique<Transfer>(*grants_);
+  uring_->watch(events_->fd(), Wakeup::event_channel);
+  uring_->watch(mailbox_.fd(), Wakeup::mailbox);
+}
+
+void Reactor::run() {
+  try {
+    set_up();
+    started_ = 1;
+  } catch (const std::system_error& error) {
+    start_errno_ = error.code().value();
+    start_error_ = error.what();
+    started_ = -1;
+  }
+  started_.notify_all();
+  if (started_ < 0) return;
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (round()) {
+      idle_since_us_ = 0;
+      continue;
+    }
+    if (!spin_on(now_us())) doze();
+  }
+  RD_ASSERT(all_.empty());
+  tear_down();
+}
+
+// On the thread that set it up, users before what they use.
+void Reactor::tear_down() {
+  transfer_.reset();
+  offload_.reset();
+  uring_.reset();
+  bounce_.reset();
+  events_.reset();
+  grants_.reset();
+}
+
+// One turn: everything that is done before anything sleeps.
+bool Reactor::round() {
+  bool worked = mailbox_pending_ && run_mailbox();
+  worked |= events_pending_ && take_events();
+  for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
+  uring_->submit();
+  worked |= complete();
+  run_later();
+  // A reactor that never sleeps looks at the clock now and then, for those who wait for it.
+  if (++rounds_ % kRoundsPerClock == 0) {
+    run_deadlines();
+    update_counters();
+  }
+  return worked;
+}
+
+// Whether to go round again instead of sleeping. Starts the clock at the first empty round.
+bool Reactor::spin_on(uint64_t now) {
+  if (active_.empty() || budget_us_ == 0) return false;
+  if (idle_since_us_ == 0) idle_since_us_ = now;
+  if (now - idle_since_us_ < budget_us_) return true;
+  budget_us_ /= 2;  // looked long enough, in vain
+  return false;
+}
+
+void Reactor::doze() {
+  if (!all_can_sleep()) return;
+  active_.clear();
+  const uint64_t now = now_us();
+  const uint64_t deadline = next_deadline();
+  update_counters();
+  if (deadline > now) {
+    counters_.sleeps.add();
+    uring_->sleep(deadline == kNever ? kNever : deadline - now);
+    counters_.wakeups.add();
+    // Work came soon after we gave up looking for it: look a little longer next time.
+    if (now_us() - now < options_.poll_budget_us)
+      budget_us_ = std::min(std::max(budget_us_ * 2, 4u), options_.poll_budget_us);
+  }
+  idle_since_us_ = 0;
+  if (deadline != kNever) run_deadlines();
+  complete();
+  run_later();
+}
+
+bool Reactor::all_can_sleep() {
+  bool all = true;
+  for (Poller* poller : active_) all &= poller->try_sleep();
+  if (all)
+    for (Poller* poller : active_) poller->active_ = false;
+  return all;
+}
+
+bool Reactor::run_mailbox() {
+  mailbox_pending_ = false;
+  const std::vector<Mailbox::Command> commands = mailbox_.take();
+  for (const Mailbox::Command& command : commands) command();
+  const bool collected = run_operations(offload_->collect());
+  return !commands.empty() || collected;
+}
+
+bool Reactor::take_events() {
+  std::array<Port, kPendingPorts> ports;
+  const size_t count = events_->take_pending(ports);
+  events_pending_ = count == ports.size();
+  for (size_t i = 0; i < count; i++) {
+    const auto found = by_port_.find(ports[i]);
+    if (found == by_port_.end()) continue;  // fired just before it was unbound
+    found->second->on_event();
+    activate(*found->second);
+  }
+  return count > 0;
+}
+
+// Reaps into lists first and runs them afterwards: nothing re-enters the reaping loop.
+bool Reactor::complete() {
+  const Uring::Reaped reaped = uring_->reap();
+  events_pending_ |= reaped.event_channel;
+  mailbox_pending_ |= reaped.mailbox;
+  bool worked = reaped.event_channel || reaped.mailbox;
+  worked |= run_operations(reaped.operations);
+  if (!dirty_.empty()) run_finishes();
+  return worked;
+}
+
+bool Reactor::run_operations(Operation* list) {
+  const bool any = list != nullptr;
+  while (list) {
+    Operation& operation = *list;
+    list = operation.next;
+    if (operation.channel->advance(operation, operation.part_result))
+      operation.sink->finished(operation);
+  }
+  return any;
+}
+
+void Reactor::run_finishes() {
+  // finish() may mark again what completes at once: take the list first, the next round takes the
+  // rest.
+  std::vector<Poller*> finishing;
+  finishing.swap(dirty_);
+  for (Poller* poller : finishing) poller->dirty_ = false;
+  for (Poller* poller : finishing) poller->finish();
+  finishing.clear();
+  if (dirty_.empty()) dirty_.swap(finishing);  // keeps its memory
+  for (Poller* poller : blocked_) {
+    poller->blocked_ = false;
+    activate(*poller);
+  }
+  blocked_.clear();
+}
+
+void Reactor::run_later() {
+  if (later_.empty()) return;
+  std::vector<Mailbox::Command> commands;
+  commands.swap(later_);
+  for (const Mailbox::Command& command : commands) command();
+}
+
+uint64_t Reactor::next_deadline() const {
+  if (mailbox_pending_ || events_pending_ || !dirty_.empty() || !later_.empty()) return 0;
+  uint64_t next = kNever;
+  for (const Poller* poller : all_) next = std::min(next, poller->deadline_us);
+  return next;
+}
+
+void Reactor::run_deadlines() {
+  const uint64_t now = now_us();
+  for (Poller* poller : all_) {
+    if (poller->deadline_us > now) continue;
+    poller->deadline_us = kNever;
+    poller->on_deadline(now);
+  }
+}
+
+void Reactor::update_counters() {
+  counters_.uring_enters.set(uring_->counters().enter_calls);
+  counters_.submissions.set(uring_->counters().submissions);
+  counters_.grant_calls.set(transfer_->counters().calls);
+  counters_.bounce_bytes.set(bounce_->used_bytes());
+}
+
+uint64_t Reactor::now_us() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
+
+void Reactor::assert_on_thread() const { RD_ASSERT(::pthread_equal(::pthread_self(), thread_)); }
+
+int Reactor::bind(Domid domid, Port remote_port, Port& local_port) {
+  const int result = events_->bind(domid, remote_port, local_port);
+  if (result == 0) counters_.bound_ports.add();
+  return result;
+}
+
+void Reactor::unbind(Port local_port) {
+  events_->unbind(local_port);
+  counters_.bound_ports.set(counters_.bound_ports.get() - 1);
+}
+
+void Reactor::add(Poller& poller, Port local_port) {
+  assert_on_thread();
+  all_.push_back(&poller);
+  by_port_.emplace(local_port, &poller);
+  activate(poller);
+  update_counters();
+}
+
+void Reactor::remove(Poller& poller, Port local_port) {
+  assert_on_thread();
+  for (auto* list : {&all_, &active_, &dirty_, &blocked_}) std::erase(*list, &poller);
+  by_port_.erase(local_port);
+  update_counters();
+}
+
+void Reactor::activate(Poller& poller) {
+  if (poller.active_) return;
+  poller.active_ = true;
+  active_.push_back(&poller);
+}
+
+void Reactor::mark_dirty(Poller& poller) {
+  if (poller.dirty_) return;
+  poller.dirty_ = true;
+  dirty_.push_back(&poller);
+}
+
+void Reactor::mark_blocked(Poller& poller) {
+  if (poller.blocked_) return;
+  poller.blocked_ = true;
+  blocked_.push_back(&poller);
+}
+
+}  // namespace ringdisk

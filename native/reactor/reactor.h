@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// One thread of the data path: runs pollers (queues) while there is work, sleeps in io_uring when
+// all agree there is none. Owns everything its queues use; nothing is shared with other reactors.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "grants/bounce_pool.h"
+#include "grants/persistent_cache.h"
+#include "grants/transfer.h"
+#include "io/offload.h"
+#include "io/uring.h"
+#include "metrics/counters.h"
+#include "platform/platform.h"
+#include "reactor/mailbox.h"
+#include "reactor/poller.h"
+
+namespace ringdisk {
+
+struct ReactorOptions {
+  unsigned index = 0;
+  int cpu = -1;  // pin to it; -1: unpinned
+  uint32_t poll_budget_us = 50;
+  size_t bounce_pool_bytes = 32u << 20;
+};
+
+class Reactor {
+ public:
+  // Starts the thread; throws std::system_error with what could not be set up.
+  Reactor(Platform& platform, const UringFeatures& features, const ReactorOptions& options);
+  ~Reactor();  // stops the thread; no poller may be left
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  // Any thread: runs `command` on the reactor. False when the mailbox is full.
+  bool post(Mailbox::Command command) { return mailbox_.post(std::move(command)); }
+  const ReactorCounters& counters() const { return counters_; }
+
+  // The rest is for pollers, on the reactor's thread.
+  Uring& uring() { return *uring_; }
+  Offload& offload() { return *offload_; }
+  GrantTable& grants() { return *grants_; }
+  EventChannels& events() { return *events_; }
+  BouncePool& bounce() { return *bounce_; }
+  Transfer& transfer() { return *transfer_; }
+  static uint64_t now_us();
+
+  // Returns 0 and the local port, or -errno.
+  int bind(Domid domid, Port remote_port, Port& local_port);
+  void unbind(Port local_port);
+  void add(Poller& poller, Port local_port);
+  void remove(Poller& poller, Port local_port);
+  // Runs `command` when this round is over and no poller is running: the place to delete one.
+  void later(Mailbox::Command command) { later_.push_back(std::move(command)); }
+  // Poll this one until it sleeps again.
+  void activate(Poller& poller);
+  // Call finish() once in this round.
+  void mark_dirty(Poller& poller);
+  // Poll again after something finished: what it waits for is released by a completion here.
+  void mark_blocked(Poller& poller);
+
+ private:
+  static void* entry(void* self);
+  void set_up();
+  void tear_down();
+  void run();
+  bool round();
+  void doze();
+  bool run_mailbox();
+  bool take_events();
+  bool complete();
+  bool run_operations(Operation* list);
+  void run_finishes();
+  void run_later();
+  bool all_can_sleep();
+  void run_deadlines();
+  uint64_t next_deadline() const;
+  bool spin_on(uint64_t now);
+  void update_counters();
+  void assert_on_thread() const;
+
+  Platform& platform_;
+  const UringFeatures features_;
+  const ReactorOptions options_;
+  Mailbox mailbox_;
+  ReactorCounters counters_;
+  pthread_t thread_{};
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> started_{0};  // 1: running, -1: start_error_ says why not
+  std::string start_error_;
+  int start_errno_ = 0;
+
+  std::unique_ptr<Uring> uring_;
+  std::unique_ptr<Offload> offload_;
+  std::unique_ptr<GrantTable> grants_;
+  std::unique_ptr<EventChannels> events_;
+  std::unique_ptr<BouncePool> bounce_;
+  std::unique_ptr<Transfer> transfer_;
+
+  std::unordered_map<Port, Poller*> by_port_;
+  std::vector<Poller*> all_, active_, dirty_, blocked_;
+  std::vector<Mailbox::Command> later_;
+  uint32_t rounds_ = 0;
+  bool events_pending_ = false;
+  bool mailbox_pending_ = true;
+  // Adaptive polling: how long to look for work before sleeping; 0 when looking did not pay.
+  uint32_t budget_us_;
+  uint64_t idle_since_us_ = 0;  // 0: there was work in the last round
+};
+
+}  // namespace ringdisk
