@@ -64,7 +64,7 @@ export class Daemon {
 
   async #stop(leave: boolean): Promise<void> {
     // Its watches stay until the end: toolstacks and frontends still have a say in a close.
-    await Promise.all(this.vbds().map((vbd) => vbd.stop({ leave })));
+    await Promise.all([...this.#vbds.values()].map((vbd) => vbd.stop({ leave })));
     await this.#discovery.stop();
     this.#vbds.clear();
   }
@@ -73,7 +73,7 @@ export class Daemon {
   vbds(): Vbd[] {
     const byName = (a: Vbd, b: Vbd) =>
       a.name.localeCompare(b.name, 'en', { numeric: true, sensitivity: 'variant' });
-    return [...this.#vbds.values()].sort(byName);
+    return [...this.#vbds.values()].filter((vbd) => vbd.isPresent).sort(byName);
   }
 
   /**

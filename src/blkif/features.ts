@@ -69,6 +69,15 @@ function text(bytesMax: number): NodeType<string> {
   };
 }
 
+const path: NodeType<string> = {
+  expects: 'an absolute xenstore path',
+  parse: (value) => {
+    const isPath = /^(\/[A-Za-z0-9_@-]+)+$/.test(value) && value.length <= PATH_BYTES_MAX;
+    return isPath ? value : undefined;
+  },
+  format: String,
+};
+
 /** Exactly these words, each standing for a value. */
 function words<T>(values: ReadonlyMap<string, T>): NodeType<T> {
   return {
@@ -165,7 +174,7 @@ export const BACKEND_NODES = {
   hotplugError: backend('hotplug-error', text(PATH_BYTES_MAX), undefined, 'why it is error'),
   kthreadPid: backend('kthread-pid', size, undefined, 'the process that does the I/O'),
   drained: backend(
-    'ringdisk/drained',
+    'ringdisk-drained',
     text(PARAMS_BYTES_MAX),
     undefined,
     'left by a daemon that emptied the rings before it stopped: the next one may go on',

@@ -27,7 +27,9 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   const { toolstack, state } = view.backend;
   // A frontend that closed by itself may come back, and finds the target still open.
   if (wish === 'close' || view.frontend === 'Unknown') letGoOfMedium(device);
-  await atMost(device.lettingGo, device.services.timing.letGoMs);
+  if (!(await isOverWithin(device.lettingGo, device.services.timing.letGoMs))) {
+    device.log.warn({}, 'the disk is slow: closed for the guest while its I/O ends');
+  }
   const { xenstore } = device.services;
   if (state !== 'Closed') await publish(xenstore, device.directory, state, { state: 'Closed' });
   // xenopsd takes this node's absence for "unplugged"; it never needed a script to say so.
@@ -68,10 +70,11 @@ function letGoBeside(device: Device, what: string, step: () => Promise<void>): v
   device.lettingGo = whole;
 }
 
-async function atMost(promise: Promise<void> | undefined, milliseconds: number): Promise<void> {
-  if (!promise) return;
+async function isOverWithin(promise: Promise<void> | undefined, ms: number): Promise<boolean> {
+  if (!promise) return true;
   const cancel = new AbortController();
-  const timeout = sleep(milliseconds, undefined, { signal: cancel.signal }).catch(() => undefined);
-  await Promise.race([promise, timeout]);
+  const timeout = sleep(ms, false, { signal: cancel.signal }).catch(() => false);
+  const isOver = await Promise.race([promise.then(() => true), timeout]);
   cancel.abort();
+  return isOver;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh directory to Connected: open the target, offer, agree, connect, publish.
 import { publish } from '../blkif/backend_nodes.ts';
+import { BACKEND_NODES } from '../blkif/features.ts';
 import { letGo } from './close.ts';
 import type { Device, Medium, View } from './device.ts';
 import type { Agreement } from './info.ts';
@@ -20,6 +21,8 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   await openMedium(device, view);
   const { config, xenstore } = device.services;
   device.offer = makeOffer(config, device.medium?.target.capabilities);
+  // What was drained for a successor is no news once there are new rings.
+  await xenstore.remove(`${device.directory}/${BACKEND_NODES.drained.node}`);
   const result = await publish(xenstore, device.directory, view.backend.state, {
     ...offerValues(device.offer),
     hotplugStatus: 'connected',
@@ -31,13 +34,12 @@ export async function offer(device: Device, view: View): Promise<boolean> {
 }
 
 /**
- * Connects the data path and goes to Connected. False: an old data path has not let go yet, or the
- * drive is empty. Throws NegotiationError or DatapathError; nothing is mapped or bound then.
+ * Connects the data path and goes to Connected. False: the drive is empty. Throws NegotiationError or
+ * DatapathError; nothing is mapped or bound then. Nothing may be let go of any more at this time.
  */
 export async function connect(device: Device, view: View): Promise<boolean> {
   const { medium, services } = device;
-  // No request of an earlier life may meet the new rings.
-  if (device.lettingGo || !medium || !device.offer) return false;
+  if (!medium || !device.offer) return false;
   const nodes = await readTransport(device, view, device.offer);
   const media = await currentMedia(device, view, medium);
   const { toolstack } = view.backend;

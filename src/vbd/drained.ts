@@ -6,6 +6,8 @@ import * as v from 'valibot';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
+import type { Connection } from '../datapath/datapath.ts';
+import { letGo } from './close.ts';
 import { link, summary } from './connect.ts';
 import { type Device, messageOf, nodeReader, type View } from './device.ts';
 import type { Agreement } from './info.ts';
@@ -30,20 +32,30 @@ type Marker = v.InferOutput<typeof markerSchema>;
 // What was negotiated once is within these, whatever is offered today.
 const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
 
-/** Empties the rings, lets go of them and says so; the VBD stays Connected for its guest. */
+/**
+ * Empties the rings, lets go of them and says so; the VBD stays Connected for its guest. Does nothing
+ * where the VBD is not connected.
+ */
 export async function leave(device: Device): Promise<void> {
-  if (!device.link) return;
+  if (!device.link || device.state !== 'Connected') return;
   const { connection, agreement } = device.link;
-  await connection.disconnect();
-  device.counters = connection.counters();
-  device.link = undefined;
-  // A broken ring holds requests that were never answered.
-  if (device.counters.brokenQueues > 0) {
-    device.log.error({}, 'left without a mark: a ring is broken');
-    return;
+  letGo(device);
+  if ((await isDrained(connection)) && (await writeMarker(device, markerOf(agreement)))) {
+    device.log.info({}, 'left connected for the next start, rings drained');
+  } else {
+    device.log.error({}, 'left unmarked: the next start cannot go on with it');
   }
-  await writeMarker(device, markerOf(agreement));
-  device.log.info({}, 'left connected for the next start, rings drained');
+}
+
+async function isDrained(connection: Connection): Promise<boolean> {
+  try {
+    await connection.disconnect();
+  } catch {
+    // Logged by letGo().
+    return false;
+  }
+  // A broken ring holds requests that were never answered.
+  return connection.counters().brokenQueues === 0;
 }
 
 /**
@@ -106,10 +118,11 @@ function markerOf(agreement: Agreement): Marker {
   return { version: 1, transport: transportDigest({ abi, queues }), ...promised };
 }
 
-async function writeMarker(device: Device, marker: Marker): Promise<void> {
+/** False: the VBD is not Connected any more, or gone. */
+async function writeMarker(device: Device, marker: Marker): Promise<boolean> {
   const { xenstore } = device.services;
   const drained = JSON.stringify(marker);
-  await publish(xenstore, device.directory, 'Connected', { drained });
+  return (await publish(xenstore, device.directory, 'Connected', { drained })) === 'published';
 }
 
 async function readMarker(device: Device): Promise<Marker | undefined> {

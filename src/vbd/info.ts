@@ -8,6 +8,7 @@ import type {
   VbdCounters,
 } from '../datapath/binding.ts';
 import type { BackendId } from '../xenstore/paths.ts';
+import type { Device, Medium, View } from './device.ts';
 
 /** Names one backend directory: /local/domain/<backend>/backend/<kind>/<domid>/<devid>. */
 export type VbdId = Readonly<BackendId>;
@@ -64,4 +65,30 @@ export interface VbdInfo {
   readonly counters?: VbdCounters;
   /** The last failure, until something succeeds. */
   readonly error?: string;
+}
+
+/** A snapshot; nothing in it changes later. */
+export function describeVbd(device: Device, view: View | undefined): VbdInfo {
+  const { id, state, medium, link, error } = device;
+  const { toolstack } = view?.backend ?? {};
+  const counters = link ? link.connection.counters() : device.counters;
+  return {
+    name: vbdName(id),
+    kind: id.kind,
+    domid: id.domid,
+    devid: id.devid,
+    state,
+    frontendState: view?.frontend ?? 'Unknown',
+    readOnly: link?.agreement.readOnly ?? medium?.readOnly ?? toolstack?.mode === 'r',
+    ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
+    ...(medium && { target: describeTarget(medium) }),
+    ...(link && { agreement: link.agreement }),
+    ...(counters && { counters: { ...counters } }),
+    ...(error !== undefined && { error }),
+  };
+}
+
+function describeTarget({ params, spec, target }: Medium): NonNullable<VbdInfo['target']> {
+  const { kind, path } = spec;
+  return { spec: params, kind, path, capabilities: { ...target.capabilities } };
 }

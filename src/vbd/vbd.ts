@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One VBD, from the day its directory appears until it is gone. Watches only mark it; a reconcile
 // reads everything anew, asks the table in states.ts what to do, and does it. One thing at a time.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES, FRONTEND_NODES } from '../blkif/features.ts';
-import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Watch } from '../xenstore/client.ts';
@@ -14,44 +11,33 @@ import { beginClose, finishClose, letGo, letGoOfMedium } from './close.ts';
 import { connect, offer } from './connect.ts';
 import { type Device, messageOf, readView, type VbdServices, type View } from './device.ts';
 import { leave, resume } from './drained.ts';
-import { type VbdId, type VbdInfo, vbdName } from './info.ts';
-import { LimitedLog, RateLimit } from './rate_limit.ts';
+import { clearError, publishRefusal, writeError } from './error_nodes.ts';
+import { describeVbd, type OurState, type VbdId, type VbdInfo, vbdName } from './info.ts';
+import { Intent } from './intent.ts';
+import { LimitedLog } from './rate_limit.ts';
 import { resize, verify } from './run.ts';
 import { type Action, decide, type Wish } from './states.ts';
-
-// A guest may write its nodes in a loop; each reconcile costs xenstored some twenty requests.
-const RECONCILES_PER_SECOND = 50;
-const RECONCILE_BURST = 100;
+import { Turns } from './turns.ts';
 
 export class Vbd {
   readonly id: VbdId;
   readonly name: string;
   readonly #device: Device;
+  readonly #intent: Intent;
+  readonly #turns = new Turns(() => this.#reconcileSafely());
   readonly #onGone: () => void;
-  readonly #pace = new RateLimit(RECONCILES_PER_SECOND, RECONCILE_BURST);
-  readonly #waiters = new Set<() => void>();
-  #turn: Promise<unknown> = Promise.resolve();
-  #marked = false;
-  #ended = false;
   /** The directory has been seen, and what a former daemon left there has been taken in. */
   #adopted = false;
   #stopping = false;
-  /** Why we want the connection closed, until it is. */
-  #closeReason: string | undefined;
-  #closeDeadline: number | undefined;
-  /** The toolstack's nodes that were refused; the same ones are not tried again. */
-  #refused: string | undefined;
-  /** The toolstack's nodes as of the last offer. */
-  #offered: string | undefined;
   #frontendWatch: Watch | undefined;
   #view: View | undefined;
-  #timer: NodeJS.Timeout | undefined;
 
   /** `onGone`: the directory is gone and nothing is held any more; this object is of no more use. */
   constructor(id: VbdId, services: VbdServices, log: Logger, onGone: () => void) {
     this.id = id;
     this.name = vbdName(id);
     this.#onGone = onGone;
+    this.#intent = new Intent(services.timing.closeMs);
     this.#device = {
       id,
       services,
@@ -69,47 +55,23 @@ export class Vbd {
     this.mark();
   }
 
+  /** There is a directory for it, as far as is known. */
+  get isPresent(): boolean {
+    return this.#view !== undefined;
+  }
+
   /** Something may have changed. Cheap, and as often as you like. */
   mark(): void {
-    if (this.#marked || this.#ended) return;
-    this.#marked = true;
-    void this.#exclusive(async () => {
-      const delay = this.#pace.delayMs();
-      if (delay > 0) await sleep(delay);
-      this.#pace.take();
-      this.#marked = false;
-      await this.#reconcileSafely();
-    });
+    this.#turns.mark();
   }
 
   info(): VbdInfo {
-    const { state, medium, link, error } = this.#device;
-    const { toolstack } = this.#view?.backend ?? {};
-    const counters = link ? link.connection.counters() : this.#device.counters;
-    return {
-      name: this.name,
-      ...this.id,
-      state,
-      frontendState: this.#view?.frontend ?? 'Unknown',
-      readOnly: link?.agreement.readOnly ?? medium?.readOnly ?? toolstack?.mode === 'r',
-      ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
-      ...(medium && {
-        target: {
-          spec: medium.params,
-          kind: medium.spec.kind,
-          path: medium.spec.path,
-          capabilities: { ...medium.target.capabilities },
-        },
-      }),
-      ...(link && { agreement: link.agreement }),
-      ...(counters && { counters: { ...counters } }),
-      ...(error !== undefined && { error }),
-    };
+    return describeVbd(this.#device, this.#view);
   }
 
   /** See run.ts. */
   async resize(): Promise<VbdInfo> {
-    await this.#exclusive(() => resize(this.#device));
+    await this.#turns.exclusive(() => resize(this.#device));
     return this.info();
   }
 
@@ -122,9 +84,9 @@ export class Vbd {
     if (state !== 'Connected' && state !== 'Closing' && state !== 'Left') {
       throw new RingdiskError('VBD_NOT_READY', `The VBD is ${state}, not Connected.`);
     }
-    this.#closeReason ??= 'the operator disconnected it';
+    this.#intent.close('the operator disconnects it');
     this.mark();
-    await this.#until(() => this.#device.state === 'Closed');
+    await this.#turns.until(() => this.#device.state === 'Closed');
     await this.#device.lettingGo;
     return this.info();
   }
@@ -135,40 +97,48 @@ export class Vbd {
    */
   async stop(options: { leave: boolean }): Promise<void> {
     this.#stopping = true;
-    if (options.leave) await this.#exclusive(() => leave(this.#device));
+    if (options.leave) await this.#turns.exclusive(() => leave(this.#device));
     if (this.#device.link) {
-      this.#closeReason ??= 'the daemon stops';
+      this.#intent.close('the daemon stops');
       this.mark();
-      await this.#until(() => this.#device.link === undefined && this.#device.state === 'Closed');
+      const { closeMs, letGoMs, retryMs } = this.#device.services.timing;
+      const isClosed = () => !this.#device.link && this.#device.state === 'Closed';
+      // Bounded: without xenstore there is no Closed, but what is held is let go of all the same.
+      await this.#turns.until(isClosed, closeMs + letGoMs + retryMs);
     }
-    await this.#exclusive(async () => {
+    await this.#turns.exclusive(async () => {
       await this.#end();
-      await this.#release();
+      letGo(this.#device);
+      letGoOfMedium(this.#device);
     });
+    await this.#device.lettingGo;
   }
 
   async #reconcileSafely(): Promise<void> {
-    if (this.#ended) return;
     try {
       await this.#reconcile();
     } catch (error) {
       this.#device.log.error({ error: messageOf(error) }, 'xenstore failed; trying again');
-      this.#markLater(this.#device.services.timing.retryMs);
+      this.#turns.markIn(this.#device.services.timing.retryMs);
     }
-    for (const waiter of [...this.#waiters]) waiter();
   }
 
   async #reconcile(): Promise<void> {
-    const view = await readView(this.#device);
+    const device = this.#device;
+    const view = await readView(device);
     this.#view = view;
     if (!view) return this.#disappear();
     await this.#followFrontend(view.frontendDir);
     if (!this.#adopted) await this.#adopt(view);
-    if (this.#stopping && !this.#device.link && this.#device.state !== 'Closing') return;
+    // What is not connected stays as it is when the daemon stops.
+    if (this.#stopping && !device.link) return;
     if (view.frontendProblem) await this.#refuseFrontend(view.frontendProblem);
-    const wish = this.#wish(view);
-    const action = decide(this.#stateForTable(view), this.#frontendForTable(view), wish);
+    // The toolstack asks after we closed, and waits for an answer.
+    if (device.state === 'Closed' && view.backend.state === 'Closing') device.state = 'Closing';
+    const wish = this.#intent.wish(view, device.state);
+    const action = decide(this.#stateForTable(view, wish), this.#intent.frontend(view), wish);
     if (await this.#act(action, view, wish)) this.mark();
+    else if (this.#intent.patienceMs !== undefined) this.#turns.markIn(this.#intent.patienceMs);
   }
 
   /** True: look again, there may be more to do. */
@@ -183,39 +153,39 @@ export class Vbd {
       case 'offer':
         return this.#offer(view);
       case 'connect':
-        return this.#orClose(() => connect(device, view));
+        // No request of an earlier life may meet the new rings.
+        if (device.lettingGo) return this.#markAfter(device.lettingGo);
+        return this.#orRefuse(() => connect(device, view));
       case 'verify':
-        return this.#orClose(() => verify(device, view));
+        return this.#orRefuse(() => verify(device, view));
       case 'begin-close':
-        device.log.info({ frontend: view.frontend, reason: this.#closeReason }, 'closing');
+        device.log.info({ frontend: view.frontend, reason: this.#intent.closeReason }, 'closing');
         await beginClose(device, view);
         return true;
       case 'finish-close':
         await finishClose(device, view, wish);
-        this.#afterClose();
+        this.#intent.closed();
+        this.#turns.cancelTimer();
         return true;
     }
   }
 
   async #offer(view: View): Promise<boolean> {
-    const wanted = offerInputs(view);
-    if (this.#refused === wanted) return false;
+    if (this.#intent.isRefused(view)) return false;
     try {
-      const done = await offer(this.#device, view);
-      if (!done) return false;
+      if (!(await offer(this.#device, view))) return false;
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      this.#refused = wanted;
-      await this.#refuseToolstack(messageOf(error));
+      this.#intent.refused(view);
+      await publishRefusal(this.#device, view, error.message);
       return false;
     }
-    this.#refused = undefined;
-    this.#offered = wanted;
-    await this.#clearError();
+    this.#intent.offered(view);
+    await clearError(this.#device);
     return true;
   }
 
-  async #orClose(step: () => Promise<boolean>): Promise<boolean> {
+  async #orRefuse(step: () => Promise<boolean>): Promise<boolean> {
     try {
       return await step();
     } catch (error) {
@@ -225,102 +195,35 @@ export class Vbd {
     }
   }
 
+  /** The guest's nodes, or a data path that cannot serve them: the VBD is to be closed. */
+  async #refuseFrontend(error: Error): Promise<void> {
+    const { state } = this.#device;
+    if (state === 'Closed' || state === 'Initialising' || this.#intent.closeReason) return;
+    this.#intent.close(error.message);
+    await writeError(this.#device, error.message, 'cannot be connected');
+  }
+
   /** Takes in what a former daemon left behind. */
   async #adopt(view: View): Promise<void> {
     this.#adopted = true;
     const device = this.#device;
-    device.log.info({ state: view.backend.state, frontend: view.frontend }, 'found');
-    switch (view.backend.state) {
-      case 'Connected':
-        device.state = 'Left';
-        if (view.frontend === 'Connected') await resume(device, view);
-        this.#offered = offerInputs(view);
-        return;
-      case 'Closing':
-      case 'Closed':
-        device.state = view.backend.state;
-        return;
-      default:
-        device.state = 'Initialising';
-    }
+    const { state } = view.backend;
+    device.log.info({ state, frontend: view.frontend }, 'found');
+    if (state === 'Closing') this.#intent.close('it was closing when it was found');
+    device.state = adoptedState(view);
+    if (device.state !== 'Left') return;
+    this.#intent.offered(view);
+    if (view.frontend === 'Connected') await resume(device, view);
   }
 
-  #wish(view: View): Wish {
+  #stateForTable(view: View, wish: Wish): OurState {
     const { state } = this.#device;
-    const node = view.backend.state;
-    const isOver = state === 'Closing' || state === 'Closed';
-    if ((node === 'Closing' || node === 'Closed') && !isOver) {
-      this.#closeReason ??= 'the toolstack removes it';
-    }
-    // A toolstack that takes a device offline without closing it lets the frontend end it.
-    const inUse = state === 'Connected' || state === 'Left';
-    const offline = view.backend.toolstack.online === false && !inUse;
-    if (this.#closeReason === undefined && !offline) return 'serve';
-    if (state !== 'Closed' && this.#closeDeadline === undefined) {
-      const { closeMs } = this.#device.services.timing;
-      this.#closeDeadline = performance.now() + closeMs;
-      this.#markLater(closeMs);
-    }
-    return 'close';
-  }
-
-  #stateForTable(view: View): Device['state'] {
-    const device = this.#device;
-    // The toolstack asked after we had closed: it waits for an answer.
-    if (device.state === 'Closed' && view.backend.state === 'Closing') device.state = 'Closing';
-    // Changed before anything was connected, such as a disc put into a drive: offered anew.
-    const stale = device.state === 'InitWait' && this.#offered !== offerInputs(view);
-    return stale && view.frontend !== 'Unknown' ? 'Initialising' : device.state;
-  }
-
-  /** A frontend that does not answer in time counts as gone. */
-  #frontendForTable(view: View): XenbusStateName {
-    const overdue = this.#closeDeadline !== undefined && performance.now() >= this.#closeDeadline;
-    if (!overdue) return view.frontend;
-    this.#device.log.warn({ frontend: view.frontend }, 'the frontend did not close in time');
-    return 'Unknown';
-  }
-
-  #afterClose(): void {
-    this.#closeReason = undefined;
-    this.#closeDeadline = undefined;
-    this.#refused = undefined;
-    clearTimeout(this.#timer);
-  }
-
-  /** The guest's nodes, or a data path that cannot serve them: the VBD is closed. */
-  async #refuseFrontend(error: Error): Promise<void> {
-    const { state } = this.#device;
-    if (state === 'Closed' || state === 'Initialising' || this.#device.error === error.message)
-      return;
-    this.#closeReason ??= error.message;
-    this.#device.log.error({ error: error.message }, 'cannot be connected');
-    await this.#writeError(error.message);
-  }
-
-  /** The toolstack's nodes or the target: said where libxl and xenopsd look for it. */
-  async #refuseToolstack(message: string): Promise<void> {
-    const { services, directory, log } = this.#device;
-    log.error({ error: message }, 'cannot be offered');
-    await this.#writeError(message);
-    const state = this.#view?.backend.state ?? 'Unknown';
-    await publish(services.xenstore, directory, state, {
-      hotplugStatus: 'error',
-      hotplugError: message,
-    });
-  }
-
-  async #writeError(message: string): Promise<void> {
-    this.#device.error = message;
-    await this.#device.services.xenstore.write(this.#device.errorNode, message);
-  }
-
-  async #clearError(): Promise<void> {
-    if (this.#device.error === undefined) return;
-    this.#device.error = undefined;
-    const { xenstore } = this.#device.services;
-    await xenstore.remove(this.#device.errorNode);
-    await xenstore.remove(`${this.#device.directory}/${BACKEND_NODES.hotplugError.node}`);
+    if (wish === 'close' || state !== 'InitWait' || !this.#intent.isStale(view)) return state;
+    const isBeforeConnect =
+      view.frontend === 'Initialising' ||
+      view.frontend === 'InitWait' ||
+      view.frontend === 'Initialised';
+    return isBeforeConnect ? 'Initialising' : state;
   }
 
   async #followFrontend(directory: string | undefined): Promise<void> {
@@ -337,69 +240,49 @@ export class Vbd {
     const device = this.#device;
     if (this.#adopted) device.log.info({}, 'removed');
     this.#adopted = false;
-    this.#offered = undefined;
-    this.#afterClose();
+    this.#intent.closed();
+    this.#turns.cancelTimer();
     device.state = 'Initialising';
     device.error = undefined;
     await this.#followFrontend(undefined);
     letGo(device);
     letGoOfMedium(device);
     if (device.lettingGo) {
-      void device.lettingGo.then(() => this.mark());
+      this.#markAfter(device.lettingGo);
       return;
     }
-    if (this.#marked) return;
+    if (this.#turns.isMarked) return;
     await this.#end();
     this.#onGone();
   }
 
+  #markAfter(lettingGo: Promise<void>): false {
+    void lettingGo.then(() => this.mark());
+    return false;
+  }
+
   async #end(): Promise<void> {
-    this.#ended = true;
-    clearTimeout(this.#timer);
+    this.#turns.end();
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
-    for (const waiter of [...this.#waiters]) waiter();
-  }
-
-  async #release(): Promise<void> {
-    letGo(this.#device);
-    letGoOfMedium(this.#device);
-    await this.#device.lettingGo;
-  }
-
-  #markLater(milliseconds: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.mark(), milliseconds);
-  }
-
-  /** Runs `step` when everything before it is done. */
-  #exclusive<T>(step: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(step);
-    this.#turn = result.catch(() => undefined);
-    return result;
-  }
-
-  /** Looks after every reconcile; also resolves when the VBD is gone. */
-  #until(condition: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      const check = () => {
-        if (!condition() && !this.#ended) return;
-        this.#waiters.delete(check);
-        resolve();
-      };
-      this.#waiters.add(check);
-      check();
-    });
   }
 }
 
-/** What an offer depends on; equal texts for equal offers. */
-function offerInputs(view: View): string {
-  const { online, frontend, ...inputs } = view.backend.toolstack;
-  return JSON.stringify([inputs, view.backend.problem?.message]);
+/** What we are in a directory that we did not write ourselves. */
+function adoptedState(view: View): OurState {
+  switch (view.backend.state) {
+    case 'Connected':
+      return 'Left';
+    case 'Closing':
+    case 'Closed':
+      return view.backend.state;
+    default:
+      // Also InitWait: the target has to be opened before a frontend may answer the offer.
+      return 'Initialising';
+  }
 }
 
-/** Errors of the three kinds that are answered with a refusal; others are tried again. */
+/** Errors that are answered with a refusal; others are xenstore's and pass. */
 function isRefusal(error: unknown): error is Error {
   return error instanceof RingdiskError || error instanceof DatapathError;
 }
