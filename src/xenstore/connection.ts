@@ -21,6 +21,7 @@ import {
   registerWatch,
   unregisterWatch,
 } from './session_calls.ts';
+import { SessionSlot } from './session_slot.ts';
 import { type OpenTransaction, runTransaction, transactionIsOver } from './transaction.ts';
 import { WatchQueue } from './watch_queue.ts';
 import { WireRequests } from './wire_requests.ts';
@@ -46,11 +47,6 @@ export interface ConnectionEvents {
   disconnected: [error: Error];
 }
 
-interface Waiter {
-  resolve(session: Session): void;
-  reject(error: XenstoreError): void;
-}
-
 interface RegisteredWatch {
   readonly path: string;
   readonly queue: WatchQueue;
@@ -61,9 +57,8 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   readonly #options: Required<ConnectionOptions>;
   readonly #requests: WireRequests;
   readonly #watches = new Map<string, RegisteredWatch>();
-  readonly #waiters = new Set<Waiter>();
+  readonly #sessions = new SessionSlot();
   readonly #closing = new AbortController();
-  #session: Session | undefined;
   #nextToken = 1;
 
   private constructor(openLink: OpenLink, options: ConnectionOptions) {
@@ -143,42 +138,19 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   async close(): Promise<void> {
     this.#closing.abort();
     const reason = closedError();
-    for (const waiter of [...this.#waiters]) waiter.reject(reason);
     for (const { queue } of this.#watches.values()) queue.close();
     this.#watches.clear();
-    const session = this.#session;
-    this.#session = undefined;
+    const session = this.#sessions.current;
+    this.#sessions.clear();
+    this.#sessions.fail(reason);
     await session?.close(reason);
   }
 
   /** The session, waited for as long as a request may wait. */
   async #ready(): Promise<Session> {
     if (this.#closing.signal.aborted) throw closedError();
-    return this.#session ?? this.#nextSession();
-  }
-
-  #nextSession(): Promise<Session> {
-    return new Promise((resolve, reject) => {
-      const settle = () => {
-        clearTimeout(timer);
-        this.#waiters.delete(waiter);
-      };
-      const waiter: Waiter = {
-        resolve: (session) => {
-          settle();
-          resolve(session);
-        },
-        reject: (error) => {
-          settle();
-          reject(error);
-        },
-      };
-      const timer = setTimeout(
-        () => waiter.reject(noAnswer(this.#options.waitMs)),
-        this.#options.waitMs,
-      );
-      this.#waiters.add(waiter);
-    });
+    const { waitMs } = this.#options;
+    return this.#sessions.current ?? this.#sessions.next(waitMs, noAnswer(waitMs));
   }
 
   /** Opens a session, makes sure that somebody answers, and gives it every watch. */
@@ -186,7 +158,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
     const session = await Session.open(this.#openLink, {
       onWatchEvent: (path, token) => this.#watches.get(token)?.queue.add(path),
       onLost: (error) => {
-        if (this.#session === session) this.#onLost(error);
+        if (this.#sessions.current === session) this.#onLost(error);
       },
     });
     const { waitMs } = this.#options;
@@ -202,8 +174,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
     } finally {
       clearTimeout(timer);
     }
-    this.#session = session;
-    for (const waiter of [...this.#waiters]) waiter.resolve(session);
+    this.#sessions.set(session);
   }
 
   async #restoreWatches(session: Session): Promise<void> {
@@ -216,7 +187,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   }
 
   #onLost(error: Error): void {
-    this.#session = undefined;
+    this.#sessions.clear();
     this.emit('disconnected', error);
     void this.#reconnect();
   }
@@ -247,7 +218,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
     if (!watch) return;
     this.#watches.delete(token);
     watch.queue.close();
-    const session = this.#session;
+    const session = this.#sessions.current;
     if (!session) return;
     try {
       await unregisterWatch(session, watch.path, token);

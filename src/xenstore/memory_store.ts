@@ -131,7 +131,7 @@ export class MemorySession {
     domainPath(domid);
   }
 
-  /** `transaction` 0 is the store itself. Throws ENOENT for a transaction that is not open. */
+  /** `transaction` 0: outside any. Throws ENOENT for a transaction that is not open. */
   node(transaction: number, path: string): TreeNode {
     return this.#view(transaction).node(this.#resolve(path));
   }

@@ -5,7 +5,7 @@ import { XenstoreError } from './client.ts';
 
 /** xenstored's limits, bytes; it answers EINVAL beyond them. */
 export const absolutePathBytesMax = 3072;
-export const relativePathBytesMax = 2048;
+const relativePathBytesMax = 2048;
 
 /** The highest id of a real domain; Xen reserves 0x7FF0 and up. */
 export const domidMax = 0x7fef;

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { XenstoreError, type XenstoreRequests } from './client.ts';
 
 /** Two writers that meet 16 times in a row are a livelock, not bad luck. */
-export const transactionTriesMax = 16;
+const transactionTriesMax = 16;
 const delayMsMax = 32;
 
 /** A transaction that xenstored has opened. */
