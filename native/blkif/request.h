@@ -25,7 +25,7 @@ static_assert(sizeof(Segment) == wire::kSegmentBytes && offsetof(Segment, first_
               offsetof(Segment, last_sect) == 5);
 
 struct Request {
-  uint8_t operation = 0;           // as sent, echoed in the response
+  uint8_t operation = 0;           // as sent
   uint8_t indirect_operation = 0;  // indirect: read or write
   uint8_t discard_flag = 0;
   uint16_t segment_count = 0;  // as sent: not yet bounded
@@ -34,6 +34,12 @@ struct Request {
   uint64_t discard_sectors = 0;
   GrantRef indirect_gref = 0;  // the first page; one holds all segments we allow
   std::array<Segment, kDirectSegmentsMax> segments{};  // direct: the first segment_count are filled
+
+  // What a response names: of an indirect request the operation inside it, as xen-blkback does and
+  // Linux insists on ("response has wrong operation" disables the disk).
+  uint8_t answered_operation() const {
+    return operation == wire::kIndirect ? indirect_operation : operation;
+  }
 };
 
 struct ValidRequest {

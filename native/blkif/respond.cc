@@ -112,7 +112,7 @@ void Queue::answer(Slot& slot, int16_t status) {
   record.response_index = ring_->rsp_prod();
   record.status = status;
   Journal::set_state(record, JournalState::done);
-  ring_->respond(slot.request.guest_id, slot.request.operation, status);
+  ring_->respond(slot.request.guest_id, slot.request.answered_operation(), status);
   answered_.push(slot);
 }
 

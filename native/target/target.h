@@ -17,9 +17,9 @@ class Offload;
 
 // Probed when the target is opened. All sizes in bytes.
 struct Capabilities {
-  uint64_t capacity = 0;            // multiple of 512
+  uint64_t capacity = 0;  // multiple of 512
   // 512 or 4096. Offsets, lengths and the length of every single iovec must be multiples of it:
-  // before Linux 6.18 a 4096-byte medium refuses smaller pieces, even if they add up.
+  // Linux 6.12 refuses smaller pieces on a 4096-byte medium even if they add up.
   uint32_t io_alignment = 512;
   uint32_t memory_alignment = 512;  // addresses must be
   uint32_t physical_block = 512;    // told to the guest as physical-sector-size
