@@ -179,9 +179,10 @@ class EchoBackend {
       writable_maps_refused++;
     }
     if (grants_->map(domid_, std::array{gref}, to_guest, mapping) != 0) return false;
-    copy_sectors(to_guest, mapping.address + first * kSectorBytes, last - first + 1, sector);
+    copy_sectors(to_guest, mapping.address + size_t{first} * kSectorBytes, last - first + 1,
+                 sector);
     if (fault == Fault::write_past_sector && to_guest && last + 1 < kSectorsPerPage) {
-      mapping.address[(last + 1) * kSectorBytes] = std::byte{0};
+      mapping.address[(size_t{last} + 1) * kSectorBytes] = std::byte{0};
     }
     if (fault == Fault::keep_mapped) {
       kept_.push_back(mapping);

@@ -214,13 +214,13 @@ TEST_CASE("hostile files in a domain's folder are refused") {
   GrantMapping mapping;
   const auto map = [&] { return grants->map(kDomid, std::array{GrantRef{8}}, true, mapping); };
 
-  SUBCASE("empty memory") { std::ofstream(memory_path(dir)); }
+  SUBCASE("empty memory") { std::ofstream file(memory_path(dir)); }
   SUBCASE("memory is a FIFO") { REQUIRE(::mkfifo(memory_path(dir).c_str(), 0600) == 0); }
   SUBCASE("memory is a symbolic link") {
     std::filesystem::create_symlink("/dev/zero", memory_path(dir));
   }
   SUBCASE("a grant table of less than one entry") {
-    std::ofstream(memory_path(dir));
+    std::ofstream(memory_path(dir)).close();
     std::filesystem::resize_file(memory_path(dir), kPageBytes);
     std::ofstream(grants_path(dir)) << "short";
   }

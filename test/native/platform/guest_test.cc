@@ -23,6 +23,7 @@ namespace {
 using Operation = Workload::Operation;
 
 constexpr Domid kDomid = 3;
+constexpr uint64_t kPage = kPageBytes;
 constexpr uint64_t kDiskBytes = 1 << 20;
 constexpr uint64_t kSeed = 20'26;
 
@@ -86,15 +87,15 @@ TEST_CASE("what is written is found again, whatever was negotiated") {
   SUBCASE("several queues, persistent") { setup = {.queue_count = 4, .persistent = true}; }
   SUBCASE("one sector") { block_bytes = 512; }
   SUBCASE("an odd number of sectors") { block_bytes = 2560; }
-  SUBCASE("more than a page, not in pages") { block_bytes = 7 * 1536; }
-  SUBCASE("eleven segments") { block_bytes = 11 * 4096; }
+  SUBCASE("more than a page, not in pages") { block_bytes = uint64_t{7} * 1536; }
+  SUBCASE("eleven segments") { block_bytes = 11 * kPage; }
   SUBCASE("indirect") {
     setup.indirect_segments = 32;
-    block_bytes = 12 * 4096;
+    block_bytes = 12 * kPage;
   }
   SUBCASE("256 segments, x86_32, persistent") {
     setup = {.queue_count = 2, .abi = Abi::x86_32, .indirect_segments = 256, .persistent = true};
-    block_bytes = 256 * 4096;
+    block_bytes = 256 * kPage;
   }
   Connected connected(setup);
   const auto written = connected.run(a_workload(Operation::write, block_bytes));
@@ -114,8 +115,8 @@ TEST_CASE("what is written is found again, whatever was negotiated") {
     if (!setup.persistent) CHECK(backend->writable_maps_refused > 0);
     if (setup.persistent) CHECK(backend->writable_maps_refused == 0);
   }
-  CHECK((indirect > 0) == (block_bytes > 11 * 4096));
-  CHECK((offset > 0) == (block_bytes % 4096 != 0));
+  CHECK((indirect > 0) == (block_bytes > 11 * kPage));
+  CHECK((offset > 0) == (block_bytes % kPage != 0));
 }
 
 TEST_CASE("verify after random writes is exact") {
@@ -129,7 +130,7 @@ TEST_CASE("barrier, flush and discard are carried out") {
   Connected connected({.queue_count = 2});
   const auto barriers = connected.run(a_workload(Operation::barrier));
   check_clean(*barriers);
-  CHECK(barriers->requests == kDiskBytes / 4096);
+  CHECK(barriers->requests == kDiskBytes / kPage);
   check_clean(*connected.run(a_workload(Operation::verify)));
   const auto flushes = connected.run(a_workload(Operation::flush));
   CHECK(flushes->requests == 2);
@@ -137,7 +138,7 @@ TEST_CASE("barrier, flush and discard are carried out") {
   const auto discards = connected.run(a_workload(Operation::discard, 1 << 18));
   CHECK(discards->requests == 4);
   CHECK(discards->bytes == kDiskBytes);
-  CHECK(connected.run(a_workload(Operation::verify))->mismatches == kDiskBytes / 4096);
+  CHECK(connected.run(a_workload(Operation::verify))->mismatches == kDiskBytes / kPage);
 }
 
 TEST_CASE("verify finds what is wrong") {
@@ -153,12 +154,12 @@ TEST_CASE("verify finds what is wrong") {
   SUBCASE("misplaced writes") {
     connected.set_fault(Fault::misplaced_write);
     connected.run(a_workload(Operation::write));
-    expected = kDiskBytes / 4096;
+    expected = kDiskBytes / kPage;
   }
   SUBCASE("a read that writes behind its last sector") {
     connected.set_fault(Fault::write_past_sector);
     verify.block_bytes = 512;
-    verify.length = 8 * 512;
+    verify.length = uint64_t{8} * 512;
     expected = 7;  // first_sect goes round: one of eight ends with its page
   }
   SUBCASE("lost writes of new content") {
@@ -166,7 +167,7 @@ TEST_CASE("verify finds what is wrong") {
     Workload rewrite = a_workload(Operation::write);
     rewrite.seed = verify.seed = kSeed + 1;
     connected.run(rewrite);
-    expected = kDiskBytes / 4096;
+    expected = kDiskBytes / kPage;
   }
   CHECK(connected.run(verify)->mismatches == expected);
 }
@@ -176,7 +177,7 @@ TEST_CASE("error responses are counted and do not stop the workload") {
   connected.set_fault(Fault::error_status);
   const auto result = connected.run(a_workload(Operation::read));
   CHECK(result->errors == result->requests);
-  CHECK(result->requests == kDiskBytes / 4096);
+  CHECK(result->requests == kDiskBytes / kPage);
 }
 
 TEST_CASE("a backend that breaks the protocol is found out") {
@@ -215,7 +216,7 @@ TEST_CASE("a workload stops when told") {
     CHECK(connected.guest.run(workload, control)->bytes == 3 * kDiskBytes);
   }
   SUBCASE("after so many bytes, less than the region") {
-    workload.bytes = 10 * 4096;
+    workload.bytes = 10 * kPage;
     CHECK(connected.guest.run(workload, control)->requests == 10);
   }
   SUBCASE("after so long") {
@@ -253,7 +254,7 @@ TEST_CASE("impossible workloads and queues are refused") {
   Workload workload = a_workload(Operation::write);
   SUBCASE("block of no bytes") { workload.block_bytes = 0; }
   SUBCASE("block of half a sector") { workload.block_bytes = 256; }
-  SUBCASE("block beyond the segments") { workload.block_bytes = 12 * 4096; }
+  SUBCASE("block beyond the segments") { workload.block_bytes = 12 * kPage; }
   SUBCASE("no depth") { workload.depth = 0; }
   SUBCASE("no region") { workload.length = 0; }
   SUBCASE("region beyond any disk") { workload.offset = UINT64_MAX - 511; }
