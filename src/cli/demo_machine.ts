@@ -93,5 +93,5 @@ async function unplug(
   paths: VbdPaths,
 ): Promise<void> {
   const detached = detachVbd(platform.xenstore, paths);
-  await Promise.all([detached, frontend.followClose()]);
+  await Promise.all([detached, frontend.closedByBackend()]);
 }

@@ -151,7 +151,6 @@ export const METHODS = {
     params: nothing,
     result: v.object({
       ringdisk: v.string(),
-      addon: v.string(),
       liburing: v.string(),
       protocol: v.number(),
       platform: v.string(),

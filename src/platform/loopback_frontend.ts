@@ -8,9 +8,9 @@ import type {
   NativeBinding,
   NativeLoopbackGuest,
 } from '../datapath/binding.ts';
-import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
+import type { Watch, XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import type { VbdPaths } from './loopback_toolstack.ts';
-import { waitForNode } from './wait_for_node.ts';
+import { readIfAllowed, waitForNode } from './wait_for_node.ts';
 
 /** What this frontend would like; it takes as much of it as the backend offers. */
 export interface FrontendWishes {
@@ -72,6 +72,9 @@ export class LoopbackFrontend {
   readonly #xenstore: XenstoreClient;
   readonly #paths: VbdPaths;
   readonly #guest: NativeLoopbackGuest;
+  #backendWatch: Watch | undefined;
+  #closedByBackend: Promise<void> = Promise.resolve();
+  #running: Promise<unknown> = Promise.resolve();
 
   /** Creates the guest domain's memory; one LoopbackFrontend per domid. */
   constructor(
@@ -98,11 +101,15 @@ export class LoopbackFrontend {
     const { indirectSegments, persistentGrants } = agreement;
     this.#guest.start({ indirectSegments, persistentGrants });
     await this.#setState(STATE.Connected);
+    await this.#watchBackend();
     return agreement;
   }
 
+  /** One at a time. A disk that goes away meanwhile cancels it. */
   run(workload: LoopbackWorkload): Promise<LoopbackResult> {
-    return this.#guest.run(workload);
+    const running = this.#guest.run(workload);
+    this.#running = running.catch(() => {});
+    return running;
   }
 
   progress(): { requests: number; bytes: number } {
@@ -126,6 +133,7 @@ export class LoopbackFrontend {
 
   /** The guest's driver lets go: Closing, Closed; done when the backend has followed. */
   async disconnect(): Promise<void> {
+    await this.#unwatchBackend();
     await this.#setState(STATE.Closing);
     await this.#backendReaches(STATE.Closing, STATE.Closed);
     await this.#setState(STATE.Closed);
@@ -133,12 +141,9 @@ export class LoopbackFrontend {
     this.#guest.destroyQueues();
   }
 
-  /** What blkfront does when its backend closes: the disk is dead, at once. */
-  async followClose(): Promise<void> {
-    await this.#backendReaches(STATE.Closing, STATE.Closed);
-    await this.#setState(STATE.Closed);
-    await this.#backendReaches(STATE.Closed);
-    this.#guest.destroyQueues();
+  /** Resolves when a backend that closed a connected disk is Closed, and this driver with it. */
+  closedByBackend(): Promise<void> {
+    return this.#closedByBackend;
   }
 
   /** A new kernel takes over, as kexec does it: it resets the device, then connects anew. */
@@ -153,8 +158,43 @@ export class LoopbackFrontend {
   }
 
   /** Frees the guest's memory; nothing of it may be in use. */
-  close(): void {
+  async close(): Promise<void> {
+    await this.#unwatchBackend();
     this.#guest.close();
+  }
+
+  // As in blkfront, a backend that closes takes the disk away at once, in use or not.
+  async #watchBackend(): Promise<void> {
+    let closing: () => void = () => {};
+    const backendCloses = new Promise<void>((resolve) => {
+      closing = resolve;
+    });
+    this.#closedByBackend = backendCloses.then(() => this.#follow());
+    // Whoever cares asks closedByBackend(); to others a failure here is no failure of theirs.
+    this.#closedByBackend.catch(() => {});
+    const path = `${this.#paths.backend}/state`;
+    this.#backendWatch = await this.#xenstore.watch(path, () => {
+      void readIfAllowed(this.#xenstore, path).then((state = STATE.Closed) => {
+        if (state === STATE.Closing || state === STATE.Closed) closing();
+      }, closing);
+    });
+  }
+
+  async #follow(): Promise<void> {
+    await this.#unwatchBackend();
+    this.#guest.cancel();
+    await this.#setState(STATE.Closed);
+    const path = `${this.#paths.backend}/state`;
+    const closed = (state: string = STATE.Closed) => state === STATE.Closed;
+    await waitForNode(this.#xenstore, path, closed, `${path} becomes Closed`, ANSWER_MS_MAX);
+    await this.#running;
+    this.#guest.destroyQueues();
+  }
+
+  async #unwatchBackend(): Promise<void> {
+    const watch = this.#backendWatch;
+    this.#backendWatch = undefined;
+    await watch?.remove();
   }
 
   async #chooseTransport(wishes: FrontendWishes): Promise<Transport> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { XenstoreClient } from '../xenstore/client.ts';
+import { type XenstoreClient, XenstoreError } from '../xenstore/client.ts';
 
 /**
- * Resolves to the value of `path` (undefined: no such node) once `accept` takes it; watches, never
+ * Resolves to the value of `path` (undefined: no such node any more) once `accept` takes it; watches, never
  * polls. Rejects after `timeoutMs`, saying what it waited for, and with whatever `accept` throws.
  */
 export async function waitForNode(
@@ -15,8 +15,7 @@ export async function waitForNode(
   let check: () => void = () => {};
   const accepted = new Promise<string | undefined>((resolve, reject) => {
     check = () => {
-      xenstore
-        .read(path)
+      readIfAllowed(xenstore, path)
         .then((value) => {
           if (accept(value)) resolve(value);
         })
@@ -33,5 +32,21 @@ export async function waitForNode(
   } finally {
     clearTimeout(timer);
     await watch.remove();
+  }
+}
+
+/**
+ * What a guest sees of a node in its backend's folder: once the folder is gone, its parent's
+ * permissions count, and xenstored says EACCES instead of ENOENT.
+ */
+export async function readIfAllowed(
+  xenstore: XenstoreClient,
+  path: string,
+): Promise<string | undefined> {
+  try {
+    return await xenstore.read(path);
+  } catch (error) {
+    if (error instanceof XenstoreError && error.code === 'EACCES') return undefined;
+    throw error;
   }
 }

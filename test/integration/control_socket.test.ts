@@ -22,7 +22,6 @@ const log = createLogger({ level: 'silent' });
 const handlers: Handlers = {
   version: async () => ({
     ringdisk: '0.1.0',
-    addon: '0.1.0',
     liburing: '2.3',
     protocol: 1,
     platform: 'loopback',

@@ -95,10 +95,7 @@ describe('closing', () => {
       timed('randwrite', FOREVER_MS, { blockBytes: 4096, depth: 32 }),
     );
     await sleep(200);
-    const unplugged = machine.unplug(guest);
-    await sleep(50);
-    guest.frontend.cancel();
-    await Promise.all([unplugged, load]);
+    await Promise.all([machine.unplug(guest), load]);
     machine.expectNothingHeld();
   });
 
@@ -107,10 +104,7 @@ describe('closing', () => {
     await guest.frontend.connect();
     const load = guest.frontend.run(timed('randread', FOREVER_MS, { blockBytes: 4096, depth: 32 }));
     await sleep(200);
-    const stopped = Promise.all([machine.daemon.stop(), guest.frontend.followClose()]);
-    await sleep(50);
-    guest.frontend.cancel();
-    await Promise.all([stopped, load]);
+    await Promise.all([machine.daemon.stop(), guest.frontend.closedByBackend(), load]);
     machine.expectNothingHeld();
     expect(guest.frontend.grantsInUse()).toBe(0);
   });

@@ -73,7 +73,7 @@ export class LoopbackMachine {
 
   /** xl block-detach of a connected disk; nothing of the guest may be in use after it. */
   async unplug({ paths, frontend }: TestGuest): Promise<void> {
-    await Promise.all([detachVbd(this.platform.xenstore, paths), frontend.followClose()]);
+    await Promise.all([detachVbd(this.platform.xenstore, paths), frontend.closedByBackend()]);
     expect(frontend.grantsInUse()).toBe(0);
   }
 
@@ -88,7 +88,7 @@ export class LoopbackMachine {
     await this.daemon.stop();
     this.expectNothingHeld();
     for (const { frontend, xenstore } of this.#guests) {
-      frontend.close();
+      await frontend.close();
       await xenstore.close();
     }
     await this.platform.close();

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line against a daemon in a process of its own; guests are in this one.
+import { existsSync, truncateSync, writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { native } from '../../src/datapath/binding.ts';
+import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
+import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
+import { createVbd, detachVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
+import type { XenstoreClient } from '../../src/xenstore/client.ts';
+import { openXenstore } from '../../src/xenstore/connection.ts';
+import { expectWriteAndVerify, MIB, sparseFile } from '../support/loopback_machine.ts';
+import { type Ended, ringdisk, ServeProcess } from '../support/serve_process.ts';
+
+let server: ServeProcess;
+let xenstore: XenstoreClient;
+
+beforeEach(async () => {
+  server = await ServeProcess.start();
+  xenstore = await openXenstore({ path: loopbackXenstoreSocket(server.runtimeDir) });
+});
+
+afterEach(async () => {
+  await xenstore.close();
+  await server.stop('SIGKILL');
+  server.remove();
+});
+
+interface Guest {
+  paths: VbdPaths;
+  frontend: LoopbackFrontend;
+  image: string;
+}
+
+async function startGuest(): Promise<Guest> {
+  const image = sparseFile(server.file('disk.img'), 16 * MIB);
+  const spec = { domid: 3, devid: 51712, vdev: 'xvda', params: `aio:${image}` };
+  const paths = await createVbd(xenstore, spec);
+  const machineDir = loopbackMachineDir(server.runtimeDir);
+  const frontend = new LoopbackFrontend(native, machineDir, xenstore, paths);
+  await frontend.connect();
+  return { paths, frontend, image };
+}
+
+function resultOf(command: string, { stdout, status }: Ended): Record<string, unknown> {
+  expect(status).toBe(0);
+  const envelope = JSON.parse(stdout) as Record<string, unknown>;
+  expect(envelope).toMatchObject({ command, version: 1 });
+  return envelope['result'] as Record<string, unknown>;
+}
+
+describe('a daemon without disks', () => {
+  it('lists none', async () => {
+    expect(resultOf('list', await server.cli('list', '--json'))).toEqual({ vbds: [] });
+    expect((await server.cli('list')).stdout).toContain('No disks');
+    expect((await server.cli('stats')).stdout).toContain('0 guest pages mapped, 0 ports bound');
+  });
+
+  it('knows no such disk', async () => {
+    for (const command of ['show', 'resize', 'disconnect']) {
+      const { status, stderr } = await server.cli(command, '3/xvda');
+      expect({ command, status }).toEqual({ command, status: 1 });
+      expect(stderr).toContain('3/xvda');
+    }
+    const { stdout, status } = await server.cli('show', '3/xvda', '--json');
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({
+      command: 'show',
+      version: 1,
+      error: { code: 'VBD_UNKNOWN', exitCode: 1 },
+    });
+  });
+
+  it('lets no second one in', async () => {
+    const second = await server.cli('serve', '--platform', 'loopback');
+    expect(second.status).toBe(1);
+    expect(second.stderr).toContain('another ringdisk daemon is running');
+    expect((await server.cli('list')).status).toBe(0);
+  });
+
+  it.each(['SIGTERM', 'SIGINT'] as const)('ends cleanly on %s', async (signal) => {
+    const { status, stderr } = await server.stop(signal);
+    expect(status).toBe(0);
+    expect(stderr).toContain('"msg":"stopped"');
+    expect(existsSync(server.file('control.sock'))).toBe(false);
+    expect(existsSync(server.file('xenstored.sock'))).toBe(false);
+  });
+
+  it('leaves a socket when it is killed, which the next one replaces', async () => {
+    await server.stop('SIGKILL');
+    expect(existsSync(server.file('control.sock'))).toBe(true);
+    const { status, stderr } = await server.cli('list');
+    expect(status).toBe(3);
+    expect(stderr).toContain('the daemon has died');
+    const next = await ServeProcess.start('--runtime-dir', server.runtimeDir);
+    expect((await server.cli('list')).status).toBe(0);
+    expect((await next.stop()).status).toBe(0);
+    next.remove();
+  });
+});
+
+describe('a daemon with a connected disk', () => {
+  it('shows it', async () => {
+    const { frontend } = await startGuest();
+    await expectWriteAndVerify(frontend, { length: MIB });
+    const table = (await server.cli('list')).stdout;
+    expect(table).toMatch(/^VBD +VDEV +STATE/);
+    expect(table).toMatch(/vbd3\/3\/51712 +xvda +Connected +Connected +w +16 MiB +4/);
+    for (const name of ['3/xvda', '3/51712', 'vbd3/3/51712']) {
+      const { vbd } = resultOf('show', await server.cli('show', name, '--json'));
+      expect(vbd).toMatchObject({ state: 'Connected', counters: { writeBytes: MIB, ioErrors: 0 } });
+    }
+    expect((await server.cli('show', '3/xvda')).stdout).toMatch(/^indirect segments: +256$/m);
+    const stats = resultOf('stats', await server.cli('stats', '--json'));
+    expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712' }] });
+    await frontend.disconnect();
+    await frontend.close();
+  });
+
+  it('grows it', async () => {
+    const { frontend, image } = await startGuest();
+    truncateSync(image, 32 * MIB);
+    const grown = await server.cli('resize', '3/xvda');
+    expect(grown.stdout).toBe('3/xvda grew from 16 MiB to 32 MiB.\n');
+    expect(await frontend.capacity()).toBe(32 * MIB);
+    const same = resultOf('resize', await server.cli('resize', '3/xvda', '--json'));
+    expect(same).toEqual({ before: 32 * MIB, after: 32 * MIB });
+    await frontend.disconnect();
+    await frontend.close();
+  });
+
+  it('disconnects it', async () => {
+    const { frontend } = await startGuest();
+    const { status, stdout } = await server.cli('disconnect', '3/xvda');
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '3/xvda is disconnected.\n' });
+    await frontend.closedByBackend();
+    expect(frontend.grantsInUse()).toBe(0);
+    await frontend.close();
+  });
+
+  it('follows a toolstack that takes it away', async () => {
+    const { frontend, paths } = await startGuest();
+    await Promise.all([detachVbd(xenstore, paths), frontend.closedByBackend()]);
+    expect(resultOf('list', await server.cli('list', '--json'))).toEqual({ vbds: [] });
+    await frontend.close();
+  });
+
+  it('closes it on SIGTERM', async () => {
+    const { frontend } = await startGuest();
+    await expectWriteAndVerify(frontend, { length: MIB });
+    const [ended] = await Promise.all([server.stop(), frontend.closedByBackend().catch(() => {})]);
+    expect(ended.status).toBe(0);
+    expect(frontend.grantsInUse()).toBe(0);
+    await frontend.close();
+  });
+});
+
+describe('usage', () => {
+  it.each([
+    [['frobnicate'], 2, 'unknown command'],
+    [['show'], 2, 'missing required argument'],
+    [['stats', '--watch', '0'], 2, '--watch takes seconds'],
+    [['serve', '--platform', 'hyperv'], 2, 'Allowed choices'],
+    [['serve', '--config', '/nowhere.json'], 1, '/nowhere.json cannot be read'],
+    [['serve', '--backend', 'a b'], 1, 'a backend kind'],
+    [['list', '--runtime-dir', '/nowhere'], 3, 'Start the daemon'],
+  ])('ringdisk %j ends with %i', async (args, status, message) => {
+    const ended = await ringdisk(...args);
+    expect(ended.stderr).toContain(message);
+    expect(ended.status).toBe(status);
+  });
+
+  it('is told by every command, with an example', async () => {
+    const commands = ['serve', 'list', 'show', 'stats', 'resize', 'disconnect', 'doctor', 'demo'];
+    const helps = await Promise.all(
+      [[], ...commands.map((one) => [one])].map((args) => ringdisk(...args, '--help')),
+    );
+    for (const { status, stdout } of helps) {
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/^Example:\n {2}\S/m);
+    }
+  });
+
+  it('names the key of a bad configuration', async () => {
+    const file = server.file('config.json');
+    writeFileSync(file, '{"reactors": 0, "colour": "red"}');
+    const { status, stderr } = await ringdisk('serve', '--config', file);
+    expect(status).toBe(1);
+    expect(stderr).toContain('"reactors" must be an integer from 1 to 64');
+    expect(stderr).toContain('"colour" is not a known key');
+  });
+});
+
+describe('doctor', () => {
+  it('finds nothing missing for loopback on the machine that runs these tests', async () => {
+    const ended = await server.cli('doctor', '--platform', 'loopback', '--json');
+    const { verdicts } = resultOf('doctor', ended) as { verdicts: { status: string }[] };
+    expect(verdicts.filter((verdict) => verdict.status === 'fail')).toEqual([]);
+    expect(verdicts).toContainEqual(expect.objectContaining({ check: 'daemon', status: 'ok' }));
+  });
+
+  it('says what Xen lacks here, and what to do', async () => {
+    if (existsSync('/dev/xen/gntdev')) return;
+    const { status, stdout } = await server.cli('doctor');
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/fail: \/dev\/xen\/gntdev\n +without it: .+\n +what to do: modprobe/);
+  });
+});
