@@ -99,7 +99,7 @@ void Uring::sleep(uint64_t timeout_us) {
 
 void Uring::take(const io_uring_cqe& completion) {
   if (completion.user_data >= kWakeupKinds) {
-    auto* operation = reinterpret_cast<Operation*>(completion.user_data);
+    auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(&completion));
     operation->part_result = completion.res;
     operation->next = nullptr;
     *reaped_tail_ = operation;

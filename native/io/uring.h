@@ -50,7 +50,7 @@ class Uring {
   io_uring_sqe* reserve();
   io_uring_sqe* reserve_for(Operation& operation) {
     io_uring_sqe* sqe = reserve();
-    sqe->user_data = reinterpret_cast<uint64_t>(&operation);
+    io_uring_sqe_set_data(sqe, &operation);
     return sqe;
   }
   // Keeps reporting `wakeup` when `fd` becomes readable. Edge-triggered: whoever is told reads the

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this kernel's io_uring can do, found out by asking it: versions lie, because distributions
 // backport and administrators switch things off.
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
 
 #include "base/fd.h"
 #include "io/uring.h"
@@ -82,10 +83,10 @@ bool is_removable(const std::string& name) {
 // Any block device of this host, opened for reading only. Not a removable one: opening those may
 // spin up a drive or close a tray.
 Fd open_some_block_device() {
-  const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir("/sys/block"), closedir);
-  while (const dirent* entry = folder ? readdir(folder.get()) : nullptr) {
-    std::string name = entry->d_name;
-    if (name.starts_with('.') || is_removable(name)) continue;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/block", error)) {
+    std::string name = entry.path().filename();
+    if (is_removable(name)) continue;
     std::replace(name.begin(), name.end(), '!', '/');
     Fd fd(open(("/dev/" + name).c_str(), O_RDONLY | O_CLOEXEC));
     if (fd.valid()) return fd;

@@ -44,8 +44,7 @@ void check_transfers(Subject& subject) {
   const size_t unit = can.io_alignment;
   for (const size_t piece : {size_t{0}, size_t{512}, size_t{1536}, size_t{4096}}) {
     for (const size_t bytes : {unit, 8 * unit, size_t{45056}, size_t{128} * 1024}) {
-      if (piece == 1536 && bytes % 1536 != 0 && bytes < 8192) continue;
-      if (piece != 0 && bytes / piece > 256) continue;
+      if (piece % unit != 0) continue;
       check_round_trip(subject, 0, bytes, piece);
       check_round_trip(subject, 7 * unit, bytes, piece);
       check_round_trip(subject, can.capacity - bytes, bytes, piece);
@@ -60,7 +59,7 @@ void check_neighbours(Subject& subject) {
   if (!subject.keeps_data) return;
   const uint64_t unit = subject.target.capabilities().io_alignment;
   GuestMemory around(3 * unit, 0);
-  GuestMemory middle(unit, 512);
+  GuestMemory middle(unit, unit);
   around.fill(1);
   middle.fill(2);
   REQUIRE(subject.driver.write(0, around) == 0);
