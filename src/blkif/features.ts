@@ -141,12 +141,7 @@ function frontend<T>(
 
 /** What the toolstack tells us. */
 export const TOOLSTACK_NODES = {
-  frontend: toolstack(
-    'frontend',
-    text(PATH_BYTES_MAX),
-    undefined,
-    'path of the frontend directory',
-  ),
+  frontend: toolstack('frontend', path, undefined, 'path of the frontend directory'),
   online: toolstack('online', flag, true, '0: the device is being removed'),
   params: toolstack(
     'params',

@@ -2,7 +2,7 @@
 // One VBD, from the day its directory appears until it is gone. Watches only mark it; a reconcile
 // reads everything anew, asks the table in states.ts what to do, and does it. One thing at a time.
 import type { Logger } from 'pino';
-import { BACKEND_NODES, FRONTEND_NODES } from '../blkif/features.ts';
+import { FRONTEND_NODES } from '../blkif/features.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Watch } from '../xenstore/client.ts';

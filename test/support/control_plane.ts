@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// A daemon on a memory store and a fake data path, with the toolstack and the frontend played by the
+// test: what the control plane's unit tests start from.
+import { pino } from 'pino';
+import { type ConfigOverrides, parseConfig } from '../../src/config.ts';
+import { type Daemon, startDaemon } from '../../src/daemon.ts';
+import type { Timing } from '../../src/vbd/device.ts';
+import type { OurState, VbdId } from '../../src/vbd/info.ts';
+import type { Vbd } from '../../src/vbd/vbd.ts';
+import type { XenstoreClient } from '../../src/xenstore/client.ts';
+import { MemoryStore } from '../../src/xenstore/memory_store.ts';
+import { backendDir, backendErrorNode, frontendDir } from '../../src/xenstore/paths.ts';
+import { FakeDatapath } from './fake_datapath.ts';
+
+const quickTiming: Timing = { closeMs: 150, letGoMs: 60, retryMs: 20 };
+
+export type Nodes = Record<string, string | undefined>;
+
+/** What xl writes, without the nodes nobody reads. */
+const toolstackNodes: Nodes = {
+  online: '1',
+  state: '1',
+  dev: 'xvda',
+  type: 'tap',
+  mode: 'w',
+  params: 'aio:null:1G',
+  'device-type': 'disk',
+  'discard-enable': '1',
+};
+
+/** What blkfront writes for one queue of one page. */
+export const blkfrontNodes: Nodes = {
+  'ring-ref': '8',
+  'event-channel': '5',
+  protocol: 'x86_64-abi',
+  'feature-persistent': '1',
+};
+
+export class ControlPlane {
+  readonly store = new MemoryStore();
+  readonly xenstore: XenstoreClient = this.store.client(0);
+  readonly datapath = new FakeDatapath();
+  readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
+  readonly #log = pino({ level: 'trace' }, { write: (line) => this.lines.push(JSON.parse(line)) });
+  #daemon: Daemon | undefined;
+
+  get daemon(): Daemon {
+    if (!this.#daemon) throw new Error('no daemon was started');
+    return this.#daemon;
+  }
+
+  async start(overrides: ConfigOverrides = {}, timing: Partial<Timing> = {}): Promise<Daemon> {
+    const { store, datapath } = this;
+    const xenstore = store.client(0);
+    const platform = { name: 'loopback', backendDomid: 0, xenstore, datapath } as const;
+    const close = () => xenstore.close();
+    const config = parseConfig({ reactors: 1 }, overrides);
+    const patience = { ...quickTiming, ...timing };
+    this.#daemon = await startDaemon(config, { ...platform, close }, this.#log, patience);
+    return this.#daemon;
+  }
+
+  /** Both directories, as a toolstack does it: in one transaction. */
+  async attach(nodes: Nodes = {}, id: Partial<VbdId> = {}): Promise<Disk> {
+    const disk = new Disk(this, { kind: 'vbd3', domid: 7, devid: 51712, ...id });
+    const frontend = { frontend: disk.frontend, 'frontend-id': String(disk.id.domid) };
+    await this.xenstore.transaction(async (requests) => {
+      await writeNodes(requests, disk.backend, { ...toolstackNodes, ...frontend, ...nodes });
+      await writeNodes(requests, disk.frontend, { backend: disk.backend, state: '1' });
+    });
+    return disk;
+  }
+}
+
+/** One VBD's two directories, and what a test does with them. */
+export class Disk {
+  readonly id: VbdId;
+  readonly backend: string;
+  readonly frontend: string;
+  readonly errorNode: string;
+  readonly #plane: ControlPlane;
+
+  constructor(plane: ControlPlane, id: VbdId) {
+    this.#plane = plane;
+    this.id = id;
+    this.backend = backendDir(0, id);
+    this.frontend = frontendDir(id.domid, id.devid);
+    this.errorNode = backendErrorNode(0, id);
+  }
+
+  get vbd(): Vbd {
+    return this.#plane.daemon.find(`${this.id.kind}/${this.id.domid}/${this.id.devid}`);
+  }
+
+  read(node: string): Promise<string | undefined> {
+    return this.#plane.xenstore.read(`${this.backend}/${node}`);
+  }
+
+  readError(): Promise<string | undefined> {
+    return this.#plane.xenstore.read(this.errorNode);
+  }
+
+  writeBackend(nodes: Nodes): Promise<void> {
+    return this.#plane.xenstore.transaction((requests) =>
+      writeNodes(requests, this.backend, nodes),
+    );
+  }
+
+  writeFrontend(nodes: Nodes): Promise<void> {
+    return this.#plane.xenstore.transaction((requests) =>
+      writeNodes(requests, this.frontend, nodes),
+    );
+  }
+
+  /** As blkfront does: waits for the offer, writes its nodes and Initialised, then Connected. */
+  async connect(nodes: Nodes = blkfrontNodes): Promise<void> {
+    await this.expectState('2');
+    await this.writeFrontend({ ...nodes, state: '3' });
+    await this.expectState('4');
+    await this.writeFrontend({ state: '4' });
+  }
+
+  /** Waits until the daemon has found the disk and is in that state with it. */
+  async expectOurState(state: OurState): Promise<void> {
+    const { kind, domid, devid } = this.id;
+    const name = `${kind}/${domid}/${devid}`;
+    const found = () =>
+      this.#plane.daemon
+        .vbds()
+        .find((vbd) => vbd.name === name)
+        ?.info().state;
+    await eventually(() => found() === state, state, found);
+  }
+
+  async expectState(state: string): Promise<void> {
+    await eventually(
+      async () => (await this.read('state')) === state,
+      `state ${state}`,
+      () => this.read('state'),
+    );
+  }
+
+  /** As libxl does. */
+  remove(): Promise<void> {
+    return this.writeBackend({ online: '0', state: '5' });
+  }
+
+  async deleteBackend(): Promise<void> {
+    await this.#plane.xenstore.remove(this.backend);
+  }
+
+  async deleteFrontend(): Promise<void> {
+    await this.#plane.xenstore.remove(this.frontend);
+  }
+}
+
+async function writeNodes(
+  requests: Pick<XenstoreClient, 'write' | 'remove'>,
+  directory: string,
+  nodes: Nodes,
+): Promise<void> {
+  for (const [node, value] of Object.entries(nodes)) {
+    if (value === undefined) await requests.remove(`${directory}/${node}`);
+    else await requests.write(`${directory}/${node}`, value);
+  }
+}
+
+/** Waits until `condition` holds; fails after two seconds, saying what was there instead. */
+export async function eventually(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  instead: () => unknown = () => 'not',
+): Promise<void> {
+  const deadline = performance.now() + 2000;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`expected ${what}, got ${await instead()}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** Long enough for every reconcile that is going to happen. */
+export function quiet(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 40));
+}
