@@ -9,6 +9,9 @@ export const DISK_BYTES = 1024 * MIB;
 const REGION_BYTES = 256 * MIB;
 const SEED = 20;
 const RANDOM_MS = 2000;
+/** Requests in flight per queue: enough to keep a disk busy, few enough for honest latencies. */
+const DEPTH_LARGE = 2;
+const DEPTH_SMALL = 8;
 
 export interface Phase {
   title: string;
@@ -27,8 +30,8 @@ export interface PhaseResult {
 /** In their order. The random writes keep the pattern, so that the last verify covers them too. */
 export function demoPhases(agreed: FrontendAgreement): Phase[] {
   const largest = Math.min(MIB, Math.max(agreed.indirectSegments, 11) * 4096);
-  const whole = sizedWorkload(largest, 8);
-  const random = { ...whole, blockBytes: 4096, depth: 32, milliseconds: RANDOM_MS };
+  const whole = sizedWorkload(largest, DEPTH_LARGE);
+  const random = { ...whole, blockBytes: 4096, depth: DEPTH_SMALL, milliseconds: RANDOM_MS };
   const { bytes: _, ...untilTime } = random;
   return [
     { title: 'sequential write', workload: { ...whole, operation: 'write' }, bytes: REGION_BYTES },
@@ -42,7 +45,7 @@ export function demoPhases(agreed: FrontendAgreement): Phase[] {
 
 export function discardPhase(agreed: FrontendAgreement): Phase {
   const largest = Math.min(MIB, Math.max(agreed.indirectSegments, 11) * 4096);
-  const workload = { ...sizedWorkload(largest, 8), operation: 'discard' } as const;
+  const workload = { ...sizedWorkload(largest, DEPTH_LARGE), operation: 'discard' } as const;
   return { title: 'discard', workload, bytes: REGION_BYTES };
 }
 

@@ -11,8 +11,7 @@ export function formatBytes(bytes: number): string {
     value /= 1024;
     unit += 1;
   }
-  const digits = Number.isInteger(value) ? 0 : 1;
-  return `${value.toFixed(digits)} ${BINARY_UNITS[unit]}`;
+  return `${Number(value.toFixed(1))} ${BINARY_UNITS[unit]}`;
 }
 
 /** 1234567 → "1,234,567"; fractions are rounded. */

@@ -30,7 +30,7 @@ describe('ringdisk demo', () => {
 
   it('ends cleanly on Ctrl-C', async () => {
     const before = demoFolders();
-    const { child, ended } = start('demo');
+    const { child, ended } = start(['demo']);
     await sleep(2000);
     child.kill('SIGINT');
     const { status, stdout } = await ended;

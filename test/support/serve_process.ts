@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from './loopback_machine.ts';
 
+const SERVE = ['serve', '--platform', 'loopback'];
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 export interface Ended {
@@ -24,8 +25,8 @@ export interface Started {
 }
 
 /** Starts `ringdisk ARGS`; its output is collected. */
-export function start(...args: string[]): Started {
-  const env = { ...process.env, NO_COLOR: '1' };
+export function start(args: string[], extraEnv: NodeJS.ProcessEnv = {}): Started {
+  const env = { ...process.env, NO_COLOR: '1', ...extraEnv };
   const child = spawn(process.execPath, [MAIN, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env,
@@ -49,7 +50,7 @@ export function start(...args: string[]): Started {
 
 /** Runs `ringdisk ARGS` to its end. */
 export function ringdisk(...args: string[]): Promise<Ended> {
-  return start(...args).ended;
+  return start(args).ended;
 }
 
 export class ServeProcess {
@@ -65,7 +66,7 @@ export class ServeProcess {
 
   private constructor(runtimeDir: string, args: string[]) {
     this.runtimeDir = runtimeDir;
-    this.started = start('serve', '--platform', 'loopback', '--runtime-dir', runtimeDir, ...args);
+    this.started = start([...SERVE, '--runtime-dir', runtimeDir, ...args]);
   }
 
   /** `ringdisk COMMAND... --runtime-dir DIR` */

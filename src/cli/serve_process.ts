@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's process: starts everything in order, waits for a signal, stops everything.
+import { mkdirSync } from 'node:fs';
+import { type Config, loadConfig } from '../config.ts';
+import { daemonHandlers } from '../control/handlers.ts';
+import { controlSocketPath } from '../control/protocol.ts';
+import { serveControl } from '../control/server.ts';
+import { lockRuntimeDir } from '../control/socket_lock.ts';
+import { startDaemon } from '../daemon.ts';
+import { native, type PlatformKind } from '../datapath/binding.ts';
+import { createLogger, type Logger } from '../log.ts';
+import { openLoopbackPlatform } from '../platform/loopback.ts';
+import type { Platform } from '../platform/platform.ts';
+import { openXenPlatform } from '../platform/xen.ts';
+import { packageVersion } from '../version.ts';
+
+export interface ServeOptions {
+  config?: string;
+  backend?: string[];
+  platform: PlatformKind;
+  runtimeDir?: string;
+}
+
+/** Resolves when a signal has stopped it; throws when it cannot start. */
+export async function serve(options: ServeOptions): Promise<void> {
+  const config = await loadConfig(options.config, {
+    backends: options.backend,
+    runtimeDir: options.runtimeDir,
+  });
+  const log = createLogger({ level: config.logLevel });
+  const service = await startService(config, options.platform, log);
+  notifySystemd('READY=1');
+  const { backends, runtimeDir } = config;
+  const version = packageVersion();
+  log.info({ version, platform: options.platform, backends, runtimeDir }, 'serving');
+  const signal = await stopSignal();
+  log.info({ signal }, config.closeOnStop ? 'closing the disks' : 'leaving the disks as they are');
+  notifySystemd('STOPPING=1');
+  process.once('SIGTERM', dieAtOnce).once('SIGINT', dieAtOnce);
+  await service.stop();
+  log.info('stopped');
+}
+
+interface Service {
+  stop(): Promise<void>;
+}
+
+/** Starts everything, in order; what has started is stopped again when the next does not. */
+async function startService(config: Config, kind: PlatformKind, log: Logger): Promise<Service> {
+  const stops: (() => Promise<void>)[] = [];
+  const stop = async () => {
+    for (let one = stops.pop(); one; one = stops.pop()) await one();
+  };
+  try {
+    mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
+    const lock = await lockRuntimeDir(config.runtimeDir);
+    stops.push(() => lock.release());
+    const platform = await openPlatform(kind, config);
+    stops.push(() => platform.close());
+    const daemon = await startDaemon(config, platform, log);
+    stops.push(() => daemon.stop());
+    const handlers = daemonHandlers(daemon, platform, config);
+    const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
+    stops.push(() => control.close());
+    return { stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function openPlatform(kind: PlatformKind, config: Config): Promise<Platform> {
+  return kind === 'xen' ? openXenPlatform(config) : openLoopbackPlatform(config);
+}
+
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.once('SIGTERM', resolve).once('SIGINT', resolve);
+  });
+}
+
+function dieAtOnce(signal: NodeJS.Signals): void {
+  // The first handler was taken off by `once`: this is the default action, with its exit status.
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+}
+
+function notifySystemd(state: string): void {
+  // False where systemd did not start us.
+  native.sdNotify(state);
+}
