@@ -52,7 +52,7 @@ function report(verdicts: Verdict[]): string {
   const wrong = verdicts.filter((verdict) => verdict.status !== 'ok');
   const advice = wrong.map(
     ({ status, check, breaks, remedy }) =>
-      `${status}: ${check}\n  without it: ${breaks}\n  what to do: ${printable(remedy ?? '')}`,
+      `${status}: ${check}\n  breaks: ${breaks}\n  do:     ${printable(remedy ?? '')}`,
   );
   return [table, ...advice].join('\n\n');
 }

@@ -210,6 +210,6 @@ describe('doctor', () => {
     if (existsSync('/dev/xen/gntdev')) return;
     const { status, stdout } = await server.cli('doctor');
     expect(status).toBe(1);
-    expect(stdout).toMatch(/fail: \/dev\/xen\/gntdev\n +without it: .+\n +what to do: modprobe/);
+    expect(stdout).toMatch(/fail: \/dev\/xen\/gntdev\n +breaks: .+\n +do: +modprobe/);
   });
 });
