@@ -55,12 +55,6 @@ const size: NodeType<number> = {
   format: String,
 };
 
-const flag: NodeType<boolean> = {
-  expects: '0 or 1',
-  parse: (text) => ({ '0': false, '1': true })[text],
-  format: (value) => (value ? '1' : '0'),
-};
-
 function text(bytesMax: number): NodeType<string> {
   return {
     expects: `a text of at most ${bytesMax} bytes`,
@@ -86,6 +80,16 @@ function words<T>(values: ReadonlyMap<string, T>): NodeType<T> {
     format: (value) => [...values].find(([, known]) => known === value)?.[0] ?? '',
   };
 }
+
+const flag: NodeType<boolean> = {
+  ...words(
+    new Map([
+      ['0', false],
+      ['1', true],
+    ]),
+  ),
+  expects: '0 or 1',
+};
 
 const state: NodeType<XenbusStateName> = {
   expects: 'a state from 0 to 8',

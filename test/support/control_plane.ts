@@ -43,6 +43,8 @@ export class ControlPlane {
   readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
   readonly #log = pino({ level: 'trace' }, { write: (line) => this.lines.push(JSON.parse(line)) });
   #daemon: Daemon | undefined;
+  /** The daemon's own connection. */
+  daemonXenstore: XenstoreClient = this.store.client(0);
 
   get daemon(): Daemon {
     if (!this.#daemon) throw new Error('no daemon was started');
@@ -52,6 +54,7 @@ export class ControlPlane {
   async start(overrides: ConfigOverrides = {}, timing: Partial<Timing> = {}): Promise<Daemon> {
     const { store, datapath } = this;
     const xenstore = store.client(0);
+    this.daemonXenstore = xenstore;
     const platform = { name: 'loopback', backendDomid: 0, xenstore, datapath } as const;
     const close = () => xenstore.close();
     const config = parseConfig({ reactors: 1 }, overrides);

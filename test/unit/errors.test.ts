@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import * as errors from '../../src/errors.ts';
+
+test('every code says what it means', () => {
+  for (const meaning of Object.values(errors.ERROR_CODES)) expect(meaning).toMatch(/^[A-Z].*\.$/);
+});
+
+test('an error knows its name and code', () => {
+  const error = new errors.NegotiationError('ring-ref', 'x', 'a number');
+  expect(error).toBeInstanceOf(errors.RingdiskError);
+  expect(error).toMatchObject({ name: 'NegotiationError', code: 'FRONTEND_NODE_INVALID' });
+  expect(error.message).toBe('frontend node ring-ref is "x", not a number');
+});
+
+test('a shown value is short and harmless, whatever it was', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 300 }), (value) => {
+      const shown = errors.showValue(value);
+      expect(shown).toMatch(/^"[\x20-\x7e]*…?"$/);
+      expect(shown.length).toBeLessThanOrEqual(64 * 6 + 3);
+    }),
+  );
+  expect(errors.showValue(undefined)).toBe('missing');
+});

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from 'vitest';
+import type { ToolstackNodes } from '../../../src/blkif/backend_nodes.ts';
+import type { FrontendNodes } from '../../../src/blkif/frontend_nodes.ts';
+import { parseConfig } from '../../../src/config.ts';
+import {
+  agree,
+  describeMedia,
+  diskValues,
+  isCdrom,
+  makeOffer,
+  offerValues,
+} from '../../../src/vbd/negotiate.ts';
+import { someCapabilities } from '../../support/fake_datapath.ts';
+
+const toolstack: ToolstackNodes = {
+  frontend: '/local/domain/7/device/vbd/51712',
+  online: true,
+  params: 'null:1G',
+  mode: 'w',
+  dev: 'xvda',
+  removable: false,
+  deviceType: 'disk',
+  discardEnable: true,
+  directIoSafe: undefined,
+};
+
+const frontend: FrontendNodes = {
+  abi: 'x86_64',
+  ringPageOrder: 1,
+  persistent: true,
+  queues: [{ ringRefs: [8, 9], eventChannel: 5 }],
+};
+
+describe('makeOffer', () => {
+  test('is the same on every host with the same configuration', () => {
+    const small = makeOffer(parseConfig({ reactors: 1 }), someCapabilities);
+    const large = makeOffer(parseConfig({ reactors: 4 }), someCapabilities);
+    expect(small).toEqual(large);
+    expect(small).toEqual({
+      queuesMax: 8,
+      ringPageOrderMax: 4,
+      indirectSegmentsMax: 256,
+      persistent: true,
+    });
+  });
+
+  test('one queue for a medium that needs read-modify-write', () => {
+    const capabilities = { ...someCapabilities, ioAlignment: 4096 };
+    expect(makeOffer(parseConfig({}), capabilities).queuesMax).toBe(1);
+  });
+
+  test('an empty drive is offered like any other', () => {
+    expect(makeOffer(parseConfig({}), undefined).queuesMax).toBe(8);
+  });
+
+  test.each([
+    ['auto', true],
+    ['persistent', true],
+    ['copy', false],
+    ['map', false],
+  ] as const)('grants=%s: persistent %s', (grants, persistent) => {
+    expect(makeOffer(parseConfig({ grants }), someCapabilities).persistent).toBe(persistent);
+  });
+
+  test('both spellings of the ring size', () => {
+    const values = offerValues(makeOffer(parseConfig({ ringPageOrderMax: 3 }), someCapabilities));
+    expect(values).toMatchObject({ ringPageOrderMax: 3, ringPagesMax: 8 });
+  });
+});
+
+describe('describeMedia', () => {
+  test('a disk', () => {
+    expect(describeMedia(toolstack, false, someCapabilities)).toEqual({
+      cdrom: false,
+      removable: false,
+      readOnly: false,
+      discard: true,
+      secureDiscard: false,
+    });
+  });
+
+  test.each([
+    ['mode r', { ...toolstack, mode: 'r' as const }, false, someCapabilities],
+    ['a CD', toolstack, true, someCapabilities],
+    ['a read-only medium', toolstack, false, { ...someCapabilities, readOnly: true }],
+  ])('%s is read-only, and never discards', (_what, nodes, cdrom, capabilities) => {
+    const media = describeMedia(nodes, cdrom, { ...capabilities, secureDiscard: true });
+    expect(media).toMatchObject({ readOnly: true, discard: false, secureDiscard: false });
+  });
+
+  test.each([
+    [true, true, true],
+    [undefined, true, true],
+    [false, true, false],
+    [true, false, false],
+  ])('discard-enable %s on a medium with discard %s: %s', (discardEnable, discard, expected) => {
+    const capabilities = { ...someCapabilities, discard, secureDiscard: discard };
+    const media = describeMedia({ ...toolstack, discardEnable }, false, capabilities);
+    expect(media).toMatchObject({ discard: expected, secureDiscard: expected });
+  });
+
+  test.each([
+    ['cdrom', undefined, true],
+    ['disk', 'cdrom', false],
+    [undefined, 'cdrom', true],
+    [undefined, undefined, false],
+  ])('device-type %s, in the frontend %s: CD %s', (deviceType, inFrontend, expected) => {
+    expect(isCdrom({ ...toolstack, deviceType }, inFrontend)).toBe(expected);
+  });
+});
+
+describe('diskValues', () => {
+  const media = describeMedia(toolstack, false, someCapabilities);
+
+  test('sizes are in units of 512 bytes, whatever the medium has', () => {
+    const capabilities = { ...someCapabilities, ioAlignment: 4096, physicalBlock: 4096 };
+    expect(diskValues(media, capabilities)).toMatchObject({
+      sectors: (1 << 30) / 512,
+      sectorSize: 512,
+      physicalSectorSize: 4096,
+    });
+  });
+
+  test('flush and barrier are always offered', () => {
+    const values = diskValues({ ...media, readOnly: true }, someCapabilities);
+    expect(values).toMatchObject({ flushCache: true, barrier: true });
+  });
+
+  test('info', () => {
+    expect(diskValues({ ...media, cdrom: true }, someCapabilities).info).toBe(1);
+    expect(diskValues({ ...media, removable: true }, someCapabilities).info).toBe(2);
+    expect(diskValues({ ...media, readOnly: true }, someCapabilities).info).toBe(4);
+  });
+});
+
+describe('agree', () => {
+  const media = describeMedia(toolstack, false, someCapabilities);
+  const grantsOf = (
+    grants: 'auto' | 'persistent' | 'copy' | 'map',
+    persistent: boolean,
+    directIoSafe?: boolean,
+  ) => {
+    const config = parseConfig({ grants });
+    const offer = makeOffer(config, someCapabilities);
+    const nodes = { ...toolstack, directIoSafe };
+    return agree(config, offer, nodes, media, { ...frontend, persistent }).grants;
+  };
+
+  test.each([
+    ['auto', true, 'persistent'],
+    ['auto', false, 'copy'],
+    ['persistent', true, 'persistent'],
+    ['persistent', false, 'copy'],
+    ['copy', true, 'copy'],
+    ['map', true, 'map'],
+    ['map', false, 'map'],
+  ] as const)('grants=%s, frontend persistent %s: %s', (grants, persistent, expected) => {
+    expect(grantsOf(grants, persistent)).toBe(expected);
+  });
+
+  test('direct-io-safe=0 keeps pages that go straight back from O_DIRECT', () => {
+    expect(grantsOf('map', true, false)).toBe('copy');
+    expect(grantsOf('map', true, true)).toBe('map');
+    expect(grantsOf('auto', true, false)).toBe('persistent');
+  });
+
+  test('takes over what the frontend chose', () => {
+    const config = parseConfig({});
+    const offer = makeOffer(config, someCapabilities);
+    expect(agree(config, offer, toolstack, media, frontend)).toEqual({
+      abi: 'x86_64',
+      queues: frontend.queues,
+      ringPageOrder: 1,
+      grants: 'persistent',
+      indirectSegmentsMax: 256,
+      readOnly: false,
+      discard: true,
+      secureDiscard: false,
+    });
+  });
+});
