@@ -8,7 +8,8 @@ beforeEach(() => {
   plane = new ControlPlane();
 });
 afterEach(async () => {
-  await plane.daemon.stop({ leave: false });
+  // Leaving is the quick way: nobody plays the frontend any more.
+  await plane.daemon.stop({ leave: true });
   expect(plane.datapath.held).toBe(0);
 });
 
