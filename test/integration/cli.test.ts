@@ -8,7 +8,7 @@ import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
 import { createVbd, detachVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { openXenstore } from '../../src/xenstore/connection.ts';
-import { expectWriteAndVerify, MIB, sparseFile } from '../support/loopback_machine.ts';
+import { expectWriteAndVerify, MIB, sparseFile, timed } from '../support/loopback_machine.ts';
 import { type Ended, ringdisk, ServeProcess, start } from '../support/serve_process.ts';
 
 let server: ServeProcess;
@@ -112,6 +112,20 @@ describe('a daemon with a connected disk', () => {
     expect((await server.cli('show', '3/xvda')).stdout).toMatch(/^indirect segments: +256$/m);
     const stats = resultOf('stats', await server.cli('stats', '--json'));
     expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712' }] });
+    await frontend.disconnect();
+    await frontend.close();
+  });
+
+  it('watches it, one envelope per interval', async () => {
+    const { frontend } = await startGuest();
+    const runtimeDir = ['--runtime-dir', server.runtimeDir];
+    const watch = start(['stats', '--watch', '0.2', '--json', ...runtimeDir]);
+    await frontend.run(timed('randread', 1500, { blockBytes: 4096 }));
+    watch.child.kill();
+    const lines = (await watch.ended).stdout.trim().split('\n');
+    expect(lines.length).toBeGreaterThan(1);
+    const rates = lines.map((line) => JSON.parse(line).result.perSecond[0].counters.reads);
+    expect(Math.max(...rates)).toBeGreaterThan(1000);
     await frontend.disconnect();
     await frontend.close();
   });
