@@ -60,10 +60,10 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   readonly options: ConnectOptions;
   brokenQueues = 0;
   isConnected = true;
-  readonly #mayLetGo: Promise<void>;
+  readonly #mayLetGo: () => Promise<void>;
   #disconnecting: Promise<void> | undefined;
 
-  constructor(target: FakeTarget, options: ConnectOptions, mayLetGo: Promise<void>) {
+  constructor(target: FakeTarget, options: ConnectOptions, mayLetGo: () => Promise<void>) {
     super();
     this.target = target;
     this.options = options;
@@ -75,7 +75,7 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   }
 
   disconnect(): Promise<void> {
-    this.#disconnecting ??= this.#mayLetGo.then(() => {
+    this.#disconnecting ??= this.#mayLetGo().then(() => {
       this.isConnected = false;
     });
     return this.#disconnecting;
@@ -86,8 +86,8 @@ export class FakeDatapath implements Datapath {
   capabilities = someCapabilities;
   openError: string | undefined;
   connectError: string | undefined;
-  /** Connections made from now on let go when this resolves. */
-  mayLetGo: Promise<void> = Promise.resolve();
+  /** What a disconnect waits for. */
+  mayLetGo: () => Promise<void> = () => Promise.resolve();
   readonly targets: FakeTarget[] = [];
   readonly connections: FakeConnection[] = [];
 
@@ -110,7 +110,7 @@ export class FakeDatapath implements Datapath {
     if (isTaken) throw new Error('connected twice');
     const opened = this.targets[target.handle - 1];
     if (!opened?.isOpen) throw new Error('connected to a closed target');
-    const connection = new FakeConnection(opened, options, this.mayLetGo);
+    const connection = new FakeConnection(opened, options, () => this.mayLetGo());
     this.connections.push(connection);
     return connection;
   }

@@ -14,6 +14,13 @@ const steps: Record<string, Step> = {
   'frontend has new rings': (disk) =>
     disk.writeFrontend({ ...blkfrontNodes, 'ring-ref': '21', state: '3' }),
   'frontend has its rings': (disk) => disk.writeFrontend({ ...blkfrontNodes, state: '3' }),
+  'frontend starts over': async (disk) => {
+    for (const state of ['5', '6', '1']) {
+      await disk.writeFrontend({ state });
+      await sleep(2);
+    }
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+  },
   'toolstack closes': (disk) => disk.writeBackend({ state: '5' }),
   'toolstack goes offline': (disk) => disk.writeBackend({ online: '0' }),
   'toolstack goes online': (disk) => disk.writeBackend({ online: '1' }),
@@ -23,14 +30,14 @@ const steps: Record<string, Step> = {
   'backend is gone': (disk) => disk.deleteBackend(),
   'attached again': (_disk, plane) => plane.attach(),
   'data path is slow': async (_disk, plane) => {
-    plane.datapath.mayLetGo = sleep(15);
+    plane.datapath.mayLetGo = () => sleep(15);
   },
   'data path refuses': async (_disk, plane) => {
     plane.datapath.connectError = 'refused';
   },
   'data path is well': async (_disk, plane) => {
     plane.datapath.connectError = undefined;
-    plane.datapath.mayLetGo = Promise.resolve();
+    plane.datapath.mayLetGo = () => Promise.resolve();
   },
   'daemon leaves and is started again': async (_disk, plane) => {
     await plane.daemon.stop({ leave: true });
@@ -67,6 +74,7 @@ test('a random life ends well', { timeout: 120_000 }, async () => {
     const plane = new ControlPlane();
     await plane.start({}, timing);
     const disk = await plane.attach();
+    await disk.connect();
     await live(plane, disk, script);
     if ((await disk.read('state')) !== undefined) {
       await disk.remove();

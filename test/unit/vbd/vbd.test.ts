@@ -164,9 +164,10 @@ describe('closing', () => {
 
   test('answers in time while the disk is slow, and connects anew only after it', async () => {
     let letGo = () => {};
-    plane.datapath.mayLetGo = new Promise((resolve) => {
+    const slow = new Promise<void>((resolve) => {
       letGo = resolve;
     });
+    plane.datapath.mayLetGo = () => slow;
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
@@ -180,7 +181,7 @@ describe('closing', () => {
     await quiet();
     expect(await disk.read('state')).toBe('2');
     expect(plane.datapath.connections).toHaveLength(1);
-    plane.datapath.mayLetGo = Promise.resolve();
+    plane.datapath.mayLetGo = () => Promise.resolve();
     letGo();
     await disk.expectState('4');
     expect(plane.datapath.connections).toHaveLength(2);
@@ -268,9 +269,10 @@ describe('closing', () => {
 
   test('the same disk attached again waits for the one before to let go', async () => {
     let letGo = () => {};
-    plane.datapath.mayLetGo = new Promise((resolve) => {
+    const slow = new Promise<void>((resolve) => {
       letGo = resolve;
     });
+    plane.datapath.mayLetGo = () => slow;
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
@@ -278,7 +280,7 @@ describe('closing', () => {
     await disk.deleteFrontend();
     await quiet();
     expect(plane.daemon.vbds()).toEqual([]);
-    plane.datapath.mayLetGo = Promise.resolve();
+    plane.datapath.mayLetGo = () => Promise.resolve();
     await plane.attach();
     await disk.expectState('2');
     await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
