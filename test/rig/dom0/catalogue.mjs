@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which scenarios there are. Read on the host too (run.mjs --list), so importing a scenario must
+// do nothing.
+import { readdir } from 'node:fs/promises';
+
+/**
+ * A scenario is a daemon, some guests and tests that share them, run in order.
+ * @typedef {object} Scenario
+ * @property {string} name
+ * @property {Record<string, unknown> | 'none'} [daemon] content of the daemon's configuration file
+ *   (default {}); 'none': its tests start and stop their own
+ * @property {() => Promise<any>} [prepare] creates what the tests share and get as their argument
+ * @property {Record<string, (shared: any) => Promise<unknown>>} tests
+ * @property {RegExp} [tolerated] lines in guests' logs that these tests provoke on purpose
+ */
+
+/** The test that every scenario ends with. */
+export const NOTHING_LEFT = 'nothing is left';
+
+/** @returns {Promise<Scenario[]>} all, in the order of their files' names */
+export async function loadScenarios() {
+  const dir = new URL('../scenarios/', import.meta.url);
+  const files = (await readdir(dir)).filter((name) => name.endsWith('.mjs')).sort();
+  const modules = await Promise.all(files.map((name) => import(new URL(name, dir).href)));
+  return modules.flatMap((module) => module.scenarios);
+}
+
+/** @param {Scenario} scenario @param {string} test */
+export function testName(scenario, test) {
+  return `${scenario.name}: ${test}`;
+}
+
+/**
+ * @param {Scenario[]} scenarios
+ * @param {string} [pattern] regular expression over test names; none: all
+ * @returns {Record<string, string[]>} chosen tests by scenario; a chosen scenario always ends with
+ *   NOTHING_LEFT
+ */
+export function choose(scenarios, pattern) {
+  const matches = new RegExp(pattern ?? '', 'i');
+  /** @type {Record<string, string[]>} */
+  const chosen = {};
+  for (const scenario of scenarios) {
+    const names = Object.keys(scenario.tests).filter((name) =>
+      matches.test(testName(scenario, name)),
+    );
+    if (names.length > 0) chosen[scenario.name] = [...names, NOTHING_LEFT];
+  }
+  return chosen;
+}

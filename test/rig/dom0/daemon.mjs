@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon under test, run as a user would, and what can be told about it from outside.
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { run, waitFor } from './shell.mjs';
+
+export const PROJECT = '/host/ringdisk';
+export const LOG = '/host/logs/daemon.log';
+const MAIN = `${PROJECT}/dist/cli/main.js`;
+const RUNTIME_DIR = '/run/ringdisk';
+const CONFIG = '/run/rig/ringdisk.json';
+// The kernel starts and ends io_uring's workers in our process as it sees fit.
+const KERNEL_WORKER = 'iou-wrk';
+const START_MS = 60_000;
+const STOP_MS = 30_000;
+
+/**
+ * Runs a ringdisk command against the running daemon.
+ * @param {string[]} args
+ * @returns {Promise<string>} its standard output
+ */
+export function ringdisk(...args) {
+  return run('node', [MAIN, ...args, '--runtime-dir', RUNTIME_DIR], { timeoutMs: 60_000 });
+}
+
+/**
+ * @param {string[]} args
+ * @returns {Promise<any>} the result in what the command prints with --json
+ */
+export async function ringdiskJson(...args) {
+  return JSON.parse(await ringdisk(...args, '--json')).result;
+}
+
+/** @typedef {{ rssBytes: number, descriptors: number, threads: number }} Footprint */
+
+export class Daemon {
+  /** The one last started. @type {Daemon | undefined} */
+  static current;
+  /** @type {import('node:child_process').ChildProcess} */
+  #process;
+  /** How it ended, once it has. @type {string | undefined} */
+  ended;
+
+  /**
+   * @param {import('node:child_process').ChildProcess} child
+   * @param {string} label tells daemons of different configuration apart
+   */
+  constructor(child, label) {
+    this.#process = child;
+    this.label = label;
+    child.on('exit', (code, signal) => {
+      this.ended = signal ?? `exit ${code}`;
+    });
+  }
+
+  /**
+   * Starts the daemon and waits until its commands are answered.
+   * @param {Record<string, unknown>} [config] the configuration file's content; empty: no file
+   */
+  static async start(config = {}) {
+    const label = JSON.stringify(config);
+    const args = [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR];
+    if (label !== '{}') {
+      await writeFile(CONFIG, label);
+      args.push('--config', CONFIG);
+    }
+    const log = openSync(LOG, 'a');
+    const daemon = new Daemon(spawn('node', args, { stdio: ['ignore', log, log] }), label);
+    Daemon.current = daemon;
+    closeSync(log);
+    await waitFor('the daemon to answer', () => daemon.#answers(), { timeoutMs: START_MS });
+    return daemon;
+  }
+
+  get pid() {
+    return /** @type {number} */ (this.#process.pid);
+  }
+
+  /** Stops the daemon with SIGTERM; rejects unless it ends with status 0 in time. */
+  async stop() {
+    this.#process.kill('SIGTERM');
+    try {
+      await waitFor('the daemon to stop', () => this.ended, { timeoutMs: STOP_MS });
+    } finally {
+      this.#process.kill('SIGKILL');
+    }
+    if (this.ended !== 'exit 0') throw new Error(`the daemon stopped with ${this.ended}`);
+  }
+
+  /** @returns {Promise<Footprint>} */
+  async footprint() {
+    const proc = `/proc/${this.pid}`;
+    const status = await readFile(`${proc}/status`, 'utf8');
+    const tasks = await readdir(`${proc}/task`);
+    const names = await Promise.all(
+      tasks.map((task) => readFile(`${proc}/task/${task}/comm`, 'utf8').catch(() => '')),
+    );
+    return {
+      rssBytes: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) * 1024,
+      descriptors: (await readdir(`${proc}/fd`)).length,
+      threads: names.filter((name) => name && !name.startsWith(KERNEL_WORKER)).length,
+    };
+  }
+
+  /** @returns {Promise<string[]>} paths of all files it has open */
+  async openFiles() {
+    const dir = `/proc/${this.pid}/fd`;
+    const links = await Promise.all(
+      (await readdir(dir)).map((fd) => readlink(`${dir}/${fd}`).catch(() => '')),
+    );
+    return links.filter((link) => link.startsWith('/'));
+  }
+
+  /** @returns {Promise<number>} memory areas of the daemon that are other domains' pages */
+  async grantMappings() {
+    const maps = await readFile(`/proc/${this.pid}/maps`, 'utf8');
+    return maps.split('\n').filter((line) => line.includes('/dev/xen/gntdev')).length;
+  }
+
+  async #answers() {
+    if (this.ended) throw new Error(`the daemon ended at once: ${this.ended}`);
+    return ringdisk('list', '--json').then(
+      () => true,
+      () => false,
+    );
+  }
+}

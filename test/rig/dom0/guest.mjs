@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guests, through stock xl. A guest runs shell text that dom0 hands it in xenstore
+// (see image/guest_init) and says on its console what that prints.
+import { readFile, writeFile } from 'node:fs/promises';
+import { PROJECT } from './daemon.mjs';
+import { run } from './shell.mjs';
+import { readNode, waitForNode, writeNode } from './xenstore.mjs';
+
+const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
+// Generous: a build on the same machine makes the emulation several times slower.
+const CREATE_MS = 180_000;
+const UP_MS = 240_000;
+const JOB_MS = 240_000;
+
+/**
+ * @typedef {object} GuestOptions
+ * @property {Record<string, DiskSpec | import('./targets.mjs').Target>} [disks] by vdev: "xvda"
+ * @property {number} [vcpus]
+ * @property {'pv' | 'pvh'} [type]
+ * @property {number} [memoryMib]
+ * @property {Record<string, number>} [blkfront] module parameters
+ *
+ * @typedef {object} DiskSpec
+ * @property {import('./targets.mjs').Target} target
+ * @property {boolean} [readOnly]
+ * @property {string} [script] libxl's hotplug script
+ */
+
+/**
+ * @param {string} vdev
+ * @param {DiskSpec | import('./targets.mjs').Target} disk
+ * @returns {string} xl's disk specification; target= must come last: it takes the rest of the line
+ */
+function diskLine(vdev, disk) {
+  const {
+    target,
+    readOnly = false,
+    script = BLOCK_SCRIPT,
+  } = 'target' in disk ? disk : { target: disk };
+  const access = readOnly ? 'ro' : 'rw';
+  return (
+    `vdev=${vdev},format=raw,backendtype=tap,script=${script},access=${access},` +
+    `target=${target.spec}`
+  );
+}
+
+/** @param {string} vdev "xvdb" */
+export function devid(vdev) {
+  return (202 << 8) + 16 * (vdev.charCodeAt(3) - 'a'.charCodeAt(0));
+}
+
+export class Guest {
+  /** Guests that may still run. @type {Set<Guest>} */
+  static all = new Set();
+  #jobs = 0;
+
+  /** @param {string} name @param {number} domid */
+  constructor(name, domid) {
+    this.name = name;
+    this.domid = domid;
+  }
+
+  get log() {
+    return `/host/logs/guest-${this.name}.log`;
+  }
+
+  /**
+   * Creates a guest and waits until it takes jobs.
+   * @param {string} name unique in the whole run
+   * @param {GuestOptions} [options]
+   */
+  static async create(name, options = {}) {
+    await Guest.startCreation(name, options);
+    return Guest.created(name);
+  }
+
+  /**
+   * `xl create` alone: ends when libxl has seen every disk's backend come up.
+   * @param {string} name
+   * @param {GuestOptions} options
+   */
+  static async startCreation(name, options) {
+    const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 448, blkfront = {} } = options;
+    const parameters = Object.entries(blkfront).map(([key, value]) => `${key}=${value}`);
+    const config = [
+      `name = "${name}"`,
+      `type = "${type}"`,
+      'kernel = "/host/guest.vmlinuz"',
+      'ramdisk = "/host/guest.img"',
+      `extra = "console=hvc0 mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}"`,
+      `memory = ${memoryMib}`,
+      `vcpus = ${vcpus}`,
+      'on_reboot = "restart"',
+      `disk = [${Object.entries(disks).map(([vdev, disk]) => `'${diskLine(vdev, disk)}'`)}]`,
+    ];
+    await writeFile(`/run/rig/${name}.cfg`, `${config.join('\n')}\n`);
+    await run('xl', ['create', `/run/rig/${name}.cfg`], { timeoutMs: CREATE_MS });
+  }
+
+  /** @param {string} name of a guest that xl has created */
+  static async created(name) {
+    const guest = new Guest(name, Number(await run('xl', ['domid', name])));
+    Guest.all.add(guest);
+    await guest.#waitUntilUp();
+    return guest;
+  }
+
+  /**
+   * Runs shell text in the guest (`set -e` holds) and waits for its end.
+   * @param {string} script at most 4000 bytes
+   * @param {{ timeoutMs?: number }} [options]
+   * @returns {Promise<string[]>} the lines it printed; rejects unless it ends with status 0
+   */
+  async run(script, options) {
+    return (await this.start(script, options)).ended;
+  }
+
+  /**
+   * Starts shell text in the guest.
+   * @param {string} script
+   * @param {{ timeoutMs?: number }} [options]
+   * @returns {Promise<{ ended: Promise<string[]> }>} await `ended`, sooner or later
+   */
+  async start(script, { timeoutMs = JOB_MS } = {}) {
+    this.#jobs += 1;
+    const number = this.#jobs;
+    await writeNode(this.#node(`job/${number}`), script);
+    const ended = this.#end(number, timeoutMs);
+    // Whoever started it may look at it late, or never when something else failed first.
+    ended.catch(() => {});
+    return { ended };
+  }
+
+  /**
+   * @param {string} vdev
+   * @param {DiskSpec | import('./targets.mjs').Target} disk
+   */
+  async attach(vdev, disk) {
+    await run('xl', ['block-attach', this.name, diskLine(vdev, disk)]);
+  }
+
+  /** @param {string} vdev */
+  async detach(vdev) {
+    await run('xl', ['block-detach', this.name, vdev]);
+  }
+
+  /** Reboots from inside and waits until the new domain takes jobs. */
+  async reboot() {
+    const before = this.domid;
+    await this.start('sync; reboot -f');
+    this.domid = await this.#replaced(before);
+    this.#jobs = 0;
+    await this.#waitUntilUp();
+  }
+
+  /** `xl destroy`: the guest gets no chance to say anything. */
+  async destroy() {
+    Guest.all.delete(this);
+    await run('xl', ['destroy', this.name]);
+  }
+
+  /** @param {string} vdev @returns {string} the disk's name in ringdisk's commands */
+  vbd(vdev) {
+    return `${this.domid}/${devid(vdev)}`;
+  }
+
+  /** @param {string} vdev @returns {Promise<string | undefined>} XenbusState, as its digit */
+  backendState(vdev) {
+    return readNode(`/local/domain/0/backend/vbd3/${this.vbd(vdev)}/state`);
+  }
+
+  /** @param {number} before @returns {Promise<number>} the next domain of this name */
+  async #replaced(before) {
+    const deadline = Date.now() + UP_MS;
+    while (Date.now() < deadline) {
+      const domid = Number(await run('xl', ['domid', this.name]).catch(() => before));
+      if (domid !== before) return domid;
+    }
+    throw new Error(`${this.name} did not come back from its reboot`);
+  }
+
+  async #waitUntilUp() {
+    await waitForNode(this.#node('up'), (value) => value === '1', UP_MS);
+  }
+
+  /** @param {number} number @param {number} timeoutMs */
+  async #end(number, timeoutMs) {
+    const status = await waitForNode(this.#node(`status/${number}`), Boolean, timeoutMs);
+    const lines = await this.#lines(number);
+    if (status === '0') return lines;
+    throw new Error(`in the guest, exit ${status}: ${lines.slice(-6).join(' | ')}`);
+  }
+
+  /** @param {number} number */
+  async #lines(number) {
+    const text = (await readFile(this.log, 'utf8')).split('\n');
+    const mark = `[${number}] `;
+    return text.filter((line) => line.startsWith(mark)).map((line) => line.slice(mark.length));
+  }
+
+  /** @param {string} name */
+  #node(name) {
+    return `/local/domain/${this.domid}/data/rig/${name}`;
+  }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What guests' disks are made of in the rig: dom0's NVMe disks, found by serial number since their
+// numbering is not stable, and sparse files on dom0's ext4 (which has O_DIRECT and punches holes).
+import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
+
+const FILES_DIR = '/var/lib/rig';
+
+/**
+ * @typedef {object} Target
+ * @property {string} spec      what xl's target= gets
+ * @property {string} measured  the file whose allocated blocks are the space the target uses
+ */
+
+/**
+ * @param {0 | 1 | 2} index the NVMe disk with serial rig<index>; 2 has 4 KiB logical blocks
+ * @returns {Promise<string>} its controller's name: "nvme0"
+ */
+async function controllerName(index) {
+  for (const name of await readdir('/sys/class/nvme')) {
+    const serial = await readFile(`/sys/class/nvme/${name}/serial`, 'utf8');
+    if (serial.trim() === `rig${index}`) return name;
+  }
+  throw new Error(`dom0 has no NVMe disk with serial rig${index}`);
+}
+
+/**
+ * @param {0 | 1 | 2} index
+ * @returns {Promise<Target>} the disk as an ordinary block device
+ */
+export async function blockTarget(index) {
+  const name = await controllerName(index);
+  return { spec: `/dev/${name}n1`, measured: `/host/nvme${index}.img` };
+}
+
+/**
+ * @param {0 | 1 | 2} index
+ * @returns {Promise<Target>} the disk through its generic NVMe character device
+ */
+export async function nvmeTarget(index) {
+  const name = await controllerName(index);
+  return {
+    spec: `nvme:/dev/${name.replace('nvme', 'ng')}n1`,
+    measured: `/host/nvme${index}.img`,
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {number} bytes
+ * @returns {Promise<Target>} a new sparse file
+ */
+export async function fileTarget(name, bytes) {
+  const path = `${FILES_DIR}/${name}.img`;
+  await mkdir(FILES_DIR, { recursive: true });
+  await rm(path, { force: true });
+  await (await open(path, 'w')).close();
+  await truncate(path, bytes);
+  return { spec: path, measured: path };
+}
+
+/**
+ * @param {Target} target
+ * @returns {Promise<number>} bytes of real storage behind the target
+ */
+export async function allocatedBytes(target) {
+  return (await stat(target.measured)).blocks * 512;
+}

@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Boots real Xen with a Debian dom0 under QEMU's software emulation and runs SHARE/dom0_job there.
+# usage: boot.sh IMAGE SHARE [SECONDS]
+#   IMAGE    the folder that build.sh printed
+#   SHARE    a folder that dom0 mounts read-write at /host; its dom0_job (bash) is what dom0 runs.
+#            Guests boot /host/guest.vmlinuz with /host/guest.img. SHARE/nvme{0,1,2}.img are dom0's
+#            three NVMe disks (serials rig0, rig1, rig2; the last has 4 KiB logical blocks).
+#   SECONDS  the time limit (default 900)
+# exit status: dom0_job's own; 124 on the time limit; 125 when dom0 went down before its end.
+# The console is in SHARE/logs/console.log.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+image=$(cd "$1" && pwd)
+share=$(cd "$2" && pwd)
+limit=${3:-900}
+
+# Two rigs on one machine would each take several times as long.
+exec 9> "$image/lock"
+flock --nonblock 9 || { echo "rig: waiting for another rig to end" >&2; flock 9; }
+
+mkdir -p "$share/logs"
+rm -f "$share/status"
+cp "$here/dom0_init" "$share/dom0_init"
+cp "$image/vmlinuz" "$share/guest.vmlinuz"
+init=$(mktemp -d)
+trap 'rm -rf "$init"' EXIT
+install -m 755 "$here/guest_init" "$init/init"
+{ (cd "$init" && echo init | cpio --quiet -o -H newc); cat "$image/guest.img"; } > "$share/guest.img"
+for disk in 0 1 2; do
+  [ -f "$share/nvme$disk.img" ] || truncate -s 1G "$share/nvme$disk.img"
+done
+
+# Without spec-ctrl=eager-fpu this emulation loses SSE and AVX registers when domains share a CPU,
+# and memcpy's data with them.
+xen_arguments="console=com1 com1=115200,8n1 dom0_mem=2G,max:2G dom0_max_vcpus=2"
+xen_arguments+=" spec-ctrl=eager-fpu loglvl=all guest_loglvl=all"
+dom0_arguments="root=/dev/vda rw console=hvc0 init=/sbin/rig-stub mitigations=off nokaslr"
+dom0_arguments+=" net.ifnames=0 quiet"
+
+# Xen's entry code for PV guests faults under QEMU's emulation of SMAP, SMEP and LA57.
+machine=(-M q35 -accel tcg,thread=multi -cpu max,-smap,-smep,-la57 -smp 2 -m 5G)
+machine+=(-nographic -no-reboot -nic none)
+boot=(-kernel "$image/xen" -append "$xen_arguments")
+boot+=(-initrd "$image/vmlinuz $dom0_arguments,$image/initrd")
+disks=(
+  -drive "file=$image/dom0.ext4,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
+  -device virtio-blk-pci,drive=root
+)
+for disk in 0 1 2; do
+  blocks=
+  [ "$disk" = 2 ] && blocks=,logical_block_size=4096,physical_block_size=4096
+  disks+=(-drive "file=$share/nvme$disk.img,format=raw,if=none,id=nvme$disk,cache=unsafe,discard=unmap")
+  disks+=(-device "nvme,drive=nvme$disk,serial=rig$disk$blocks")
+done
+folder=(-virtfs "local,path=$share,mount_tag=host,security_model=none,id=host")
+
+code=0
+timeout --foreground -k 5 "$limit" qemu-system-x86_64 \
+  "${machine[@]}" "${boot[@]}" "${disks[@]}" "${folder[@]}" \
+  < /dev/null > "$share/logs/console.log" 2>&1 9>&- || code=$?
+if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+  echo "rig: no end within $limit s; see $share/logs/console.log" >&2
+  exit 124
+fi
+if [ ! -f "$share/status" ]; then
+  echo "rig: dom0 went down before its job ended; see $share/logs/console.log" >&2
+  exit 125
+fi
+exit "$(cat "$share/status")"

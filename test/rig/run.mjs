@@ -1,0 +1,119 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+// Tests ringdisk on real Xen: boots the rig once, runs the scenarios in it and says what passed.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { choose, loadScenarios } from './dom0/catalogue.mjs';
+import { Follower } from './host/follow.mjs';
+import { stage } from './host/stage.mjs';
+
+const HERE = fileURLToPath(new URL('.', import.meta.url));
+const ROOT = resolve(HERE, '../..');
+const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR] [--limit S]
+
+  --only PATTERN  only tests whose name matches this regular expression (case ignored)
+  --list          print the tests' names and end
+  --keep          keep the shared folder (logs, disk images) even when all tests pass
+  --share DIR     use this folder as the shared one (default: a new one; kept on failure)
+  --limit S       end the rig after so many seconds (default 2400)
+
+Environment: RINGDISK_RIG_DIR (image cache, default ~/.cache/ringdisk-rig), RIG_MIRROR.
+See test/rig/README.md.`;
+
+/** @returns {string | undefined} why this machine can't run the rig */
+function obstacle() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    return `it needs Linux on x86-64, this is ${process.platform} on ${process.arch}`;
+  }
+  if (spawnSync('apt-get', ['--version']).error) {
+    return 'it needs a Debian host: there is no apt-get';
+  }
+  return undefined;
+}
+
+/** @returns {string} the image's folder */
+function buildImage() {
+  const built = spawnSync(join(HERE, 'image/build.sh'), {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  if (built.status !== 0) throw new Error('its image could not be built (see above)');
+  return built.stdout.trim();
+}
+
+/**
+ * @param {string} image
+ * @param {string} share
+ * @param {string} limit seconds
+ * @returns {Promise<import('./host/follow.mjs').Tally>}
+ */
+async function bootAndFollow(image, share, limit) {
+  const results = join(share, 'results.jsonl');
+  rmSync(results, { force: true });
+  writeFileSync(join(share, 'dom0_job'), 'exec node /host/rig/dom0/main.mjs\n');
+  const follower = new Follower(results);
+  const boot = spawn(join(HERE, 'image/boot.sh'), [image, share, limit], { stdio: 'inherit' });
+  const timer = setInterval(() => follower.poll(), 500);
+  const code = await new Promise((done) => boot.on('close', done));
+  clearInterval(timer);
+  follower.poll();
+  if (code !== 0 || !follower.tally.ended) {
+    follower.tally.failed += 1;
+    console.log(`FAIL the rig ends well: exit ${code}; see ${share}/logs/console.log`);
+  }
+  return follower.tally;
+}
+
+/** @returns {Promise<number>} exit status */
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string' },
+      list: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      share: { type: 'string' },
+      limit: { type: 'string', default: '2400' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return say(HELP, 0);
+  const chosen = choose(await loadScenarios(), values.only);
+  const names = Object.entries(chosen).flatMap(([scenario, tests]) =>
+    tests.map((test) => `${scenario}: ${test}`),
+  );
+  if (values.list) return say(names.join('\n'), 0);
+  if (names.length === 0) return say(`no test matches ${values.only}`, 2);
+  const why = obstacle();
+  if (why) return say(`the rig can't run here: ${why}`, 2);
+
+  const image = buildImage();
+  const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
+  mkdirSync(share, { recursive: true });
+  rmSync(join(share, 'logs'), { recursive: true, force: true });
+  stage(ROOT, share);
+  writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
+  const started = Date.now();
+  const { passed, failed } = await bootAndFollow(image, share, values.limit);
+  const kept = failed > 0 || values.keep || values.share !== undefined;
+  if (kept) console.log(`logs: ${share}/logs`);
+  else rmSync(share, { recursive: true, force: true });
+  console.log(`the rig took ${((Date.now() - started) / 1000).toFixed(0)} s`);
+  return say(`${passed} passed, ${failed} failed`, failed > 0 ? 1 : 0);
+}
+
+/** @param {string} text @param {number} status */
+function say(text, status) {
+  console.log(text);
+  return status;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(`rig: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 2;
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract suite of the xenstore client against the real xenstored, over its socket and over
+// /dev/xen/xenbus: what entitles us to trust the in-memory store that all other tests use.
+import { PROJECT } from '../dom0/daemon.mjs';
+import { run } from '../dom0/shell.mjs';
+
+const SUITE = `${PROJECT}/out/contract/test/contract/xenstore_live.js`;
+const LOG = '/host/logs/xenstore_contract.log';
+const SUITE_MS = 240_000;
+
+async function xenstoreContract() {
+  const command = `node ${SUITE} 2>&1 | tee ${LOG} | grep -A 1 -E '^FAIL|cases failed$'`;
+  const script = `${command}; exit \${PIPESTATUS[0]}`;
+  await run('bash', ['-c', script], { timeoutMs: SUITE_MS });
+}
+
+/** @type {import('../dom0/catalogue.mjs').Scenario[]} */
+export const scenarios = [
+  {
+    name: 'contract',
+    daemon: 'none',
+    tests: { 'the xenstore client on a real xenstored': xenstoreContract },
+  },
+];
