@@ -22,7 +22,7 @@ export interface Permission {
  * The requests, inside or outside a transaction. Paths are absolute, or relative to the own domain's
  * home; relative ones are for /dev/xen/xenbus and the in-memory store only: what they mean on
  * xenstored's socket is undefined. A path or value that xenstore could not take is refused before it
- * is sent: EINVAL for the path, E2BIG for both together over 4096 bytes.
+ * is sent: EINVAL for the path, E2BIG for both together over 4079 bytes.
  */
 export interface XenstoreRequests {
   /** The node's value; undefined where there is no such node. */

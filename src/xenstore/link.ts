@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// The byte stream to xenstored: its socket where xenstored runs in this domain, else the kernel's
+// The way to xenstored and back: its socket where xenstored runs in this domain, else the kernel's
 // character device.
 import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { XenstoreError } from './client.ts';
-import { encodeMessage, encodeStrings, headerBytes, messageType, payloadBytesMax } from './wire.ts';
+import {
+  encodeMessage,
+  encodeStrings,
+  headerBytes,
+  type Message,
+  MessageDecoder,
+  messageType,
+  payloadBytesMax,
+} from './wire.ts';
 
 export interface LinkHandlers {
-  /** The bytes are only lent: they change once this returns. */
-  onData(chunk: Buffer): void;
+  onMessage(message: Message): void;
   /** Called once, and nothing after it, when the stream ends for any reason but close(). */
   onLost(error: Error): void;
 }
@@ -46,7 +53,14 @@ export function openSocketLink(path: string, handlers: LinkHandlers): Promise<Li
       });
       resolve(link);
     });
-    socket.on('data', (chunk) => handlers.onData(chunk));
+    const decoder = new MessageDecoder();
+    socket.on('data', (chunk) => {
+      try {
+        for (const message of decoder.push(chunk)) handlers.onMessage(message);
+      } catch (error) {
+        socket.destroy(error as Error);
+      }
+    });
   });
 }
 
@@ -72,10 +86,11 @@ const wakeRequest = encodeMessage({
  * /dev/xen/xenbus. A read blocks there until a message arrives, and Node offers no poll() for such a
  * file, so one thread of libuv's pool (of 4 by default) sits in read() as long as the link is open;
  * writes use another for a moment. There is one read at a time, without a position: the device takes
- * neither two readers nor pread().
+ * neither two readers nor pread(). There is one request at a time as well: the kernel sends a request
+ * from the buffer that the next write() fills, so a second one would garble the first.
  *
  * Nothing interrupts that read from here, and a process whose pool thread is blocked cannot exit. So
- * closing, and exiting without having closed, asks xenstored something: the answer ends the read.
+ * closing, and exiting without having closed, sees to it that an answer comes, which ends the read.
  * (Where xenstored itself has died, only SIGKILL ends the process.)
  */
 export class DeviceLink implements Link {
@@ -83,7 +98,9 @@ export class DeviceLink implements Link {
   readonly #handlers: LinkHandlers;
   readonly #reading: Promise<void>;
   readonly #onExit: () => void;
-  #writes: Promise<void> = Promise.resolve();
+  readonly #decoder = new MessageDecoder();
+  readonly #waiting: Buffer[] = [];
+  #answerDue = false;
   #closing = false;
 
   constructor(file: DeviceFile, handlers: LinkHandlers) {
@@ -94,24 +111,14 @@ export class DeviceLink implements Link {
     this.#reading = this.#readLoop();
   }
 
-  /** The kernel takes one message per write(), so writes are neither joined nor overlapping. */
   send(message: Buffer): void {
-    this.#writes = this.#writes.then(async () => {
-      if (this.#closing && message !== wakeRequest) return;
-      try {
-        await this.#file.write(message, 0, message.length, null);
-      } catch (error) {
-        this.#lose(error as Error);
-      }
-    });
+    this.#waiting.push(message);
+    this.#writeNext();
   }
 
   /** Resolves when the read has ended, or when xenstored has not answered for two seconds. */
   async close(): Promise<void> {
-    if (!this.#closing) {
-      this.#closing = true;
-      this.send(wakeRequest);
-    }
+    this.#stop();
     let timer: NodeJS.Timeout | undefined;
     const tooLate = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, closeWaitMs);
@@ -120,13 +127,26 @@ export class DeviceLink implements Link {
     clearTimeout(timer);
   }
 
+  #writeNext(): void {
+    if (this.#answerDue) return;
+    const message = this.#waiting.shift();
+    if (!message) return;
+    this.#answerDue = true;
+    this.#file
+      .write(message, 0, message.length, null)
+      .catch((error) => this.#receive(refusal(message, error)));
+  }
+
   async #readLoop(): Promise<void> {
     const buffer = Buffer.allocUnsafe(headerBytes + payloadBytesMax);
     try {
       while (!this.#closing) {
         const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, null);
         if (bytesRead === 0) throw new XenstoreError('ECONNRESET', 'the xenbus device ended');
-        if (!this.#closing) this.#handlers.onData(buffer.subarray(0, bytesRead));
+        if (this.#closing) break;
+        for (const message of this.#decoder.push(buffer.subarray(0, bytesRead))) {
+          this.#receive(message);
+        }
       }
     } catch (error) {
       this.#lose(error as Error);
@@ -135,7 +155,23 @@ export class DeviceLink implements Link {
     await this.#file.close();
   }
 
+  #receive(message: Message): void {
+    if (message.type !== messageType.watchEvent) this.#answerDue = false;
+    if (!this.#closing) this.#handlers.onMessage(message);
+    this.#writeNext();
+  }
+
+  /** No more requests, and an answer to end the read: the one that is due, or one asked for. */
+  #stop(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#waiting.length = 0;
+    this.#waiting.push(wakeRequest);
+    this.#writeNext();
+  }
+
   #wakeAtExit(): void {
+    if (this.#answerDue) return;
     try {
       writeSync(this.#file.fd, wakeRequest);
     } catch {
@@ -145,8 +181,17 @@ export class DeviceLink implements Link {
 
   #lose(error: Error): void {
     if (this.#closing) return;
-    this.#closing = true;
+    this.#stop();
     this.#handlers.onLost(error);
-    this.send(wakeRequest);
   }
+}
+
+/** The kernel refuses some requests, watches above all, by the errno of write(). */
+function refusal(request: Buffer, { code = 'EIO' }: NodeJS.ErrnoException): Message {
+  return {
+    type: messageType.error,
+    requestId: request.readUInt32LE(4),
+    transaction: request.readUInt32LE(8),
+    payload: encodeStrings(code),
+  };
 }

@@ -2,7 +2,8 @@
 // A xenstore in this process, for the loopback platform and for tests: values, permissions,
 // transactions and watches behave as xenstored's do, as far as a block backend and its frontends can
 // tell. Not emulated: quotas, the introduction and death of domains (watches on "@releaseDomain" fire
-// once, at registration), targets (SET_TARGET), watch depth, and values that are not UTF-8 text.
+// once, at registration), the rule that only living domains get permissions, targets (SET_TARGET),
+// watch depth, and values that are not UTF-8 text.
 import { type Permission, type XenstoreClient, XenstoreError } from './client.ts';
 import { MemoryXenstore } from './memory_client.ts';
 import {

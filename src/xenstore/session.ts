@@ -3,7 +3,14 @@
 // number of them in flight, and fails all of them when the link is lost.
 import { XenstoreError } from './client.ts';
 import type { Link, OpenLink } from './link.ts';
-import { decodeStrings, encodeMessage, type Message, MessageDecoder, messageType } from './wire.ts';
+import {
+  checkPayload,
+  decodeStrings,
+  encodeMessage,
+  type Message,
+  messageType,
+  requestPayloadBytesMax,
+} from './wire.ts';
 
 /** xenstored allows a domain 20 unanswered requests; more wait here. */
 export const inFlightMax = 16;
@@ -32,7 +39,6 @@ interface PendingRequest {
 
 export class Session {
   readonly #events: SessionEvents;
-  readonly #decoder = new MessageDecoder();
   readonly #inFlight = new Map<number, PendingRequest>();
   readonly #waiting: PendingRequest[] = [];
   #link: Link | undefined;
@@ -46,7 +52,7 @@ export class Session {
   static async open(openLink: OpenLink, events: SessionEvents): Promise<Session> {
     const session = new Session(events);
     session.#link = await openLink({
-      onData: (chunk) => session.#receive(chunk),
+      onMessage: (message) => session.#receive(message),
       onLost: (error) => session.#lose('ECONNRESET', error),
     });
     return session;
@@ -85,6 +91,7 @@ export class Session {
       if (!pending) return;
       const requestId = this.#takeRequestId();
       try {
+        checkPayload(pending.request.payload.length, requestPayloadBytesMax);
         const bytes = encodeMessage({ ...pending.request, requestId });
         this.#inFlight.set(requestId, pending);
         this.#link?.send(bytes);
@@ -100,10 +107,10 @@ export class Session {
     return id;
   }
 
-  #receive(chunk: Buffer): void {
+  #receive(message: Message): void {
     if (this.#lostTo) return;
     try {
-      for (const message of this.#decoder.push(chunk)) this.#dispatch(message);
+      this.#dispatch(message);
     } catch (error) {
       if (!(error instanceof XenstoreError)) throw error;
       this.#lose(error.code, error);

@@ -6,6 +6,8 @@ import { type Permission, XenstoreError } from './client.ts';
 export const headerBytes = 16;
 /** In both directions; xenstored ends a connection that sends more. */
 export const payloadBytesMax = 4096;
+/** For requests: Linux' /dev/xen/xenbus takes no more than 4096 bytes with the header. */
+export const requestPayloadBytesMax = payloadBytesMax - headerBytes;
 
 export const messageType = {
   directory: 1,
@@ -37,7 +39,7 @@ export interface Message {
 
 /** The bytes of one message. Throws E2BIG where the payload would break the connection. */
 export function encodeMessage(message: Message): Buffer {
-  checkPayload(message.payload.length);
+  checkPayload(message.payload.length, payloadBytesMax);
   const bytes = Buffer.allocUnsafe(headerBytes + message.payload.length);
   bytes.writeUInt32LE(message.type, 0);
   bytes.writeUInt32LE(message.requestId, 4);
@@ -120,16 +122,16 @@ export function decodeStrings(payload: Buffer): string[] {
 /** WRITE's payload: the path, NUL, the value as it is. Throws E2BIG where both are too long. */
 export function writePayload(path: string, value: string): Buffer {
   const payload = Buffer.concat([encodeStrings(path), Buffer.from(value)]);
-  checkPayload(payload.length);
+  checkPayload(payload.length, requestPayloadBytesMax);
   return payload;
 }
 
 /** Throws E2BIG. */
-function checkPayload(bytes: number): void {
-  if (bytes <= payloadBytesMax) return;
+export function checkPayload(bytes: number, bytesMax: number): void {
+  if (bytes <= bytesMax) return;
   throw new XenstoreError(
     'E2BIG',
-    `a xenstore request has ${bytes} bytes (path and value); ${payloadBytesMax} are allowed`,
+    `a xenstore message has ${bytes} bytes of payload; ${bytesMax} are allowed`,
   );
 }
 

@@ -151,6 +151,18 @@ describe('openXenstore', () => {
     );
   });
 
+  it('does not talk on with somebody who speaks another protocol', async () => {
+    const server = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n')).listen(
+      path,
+    );
+    await once(server, 'listening');
+    await expect(openXenstore({ path, ...options })).rejects.toMatchObject({
+      code: 'ECONNRESET',
+      message: expect.stringContaining('a xenstore message claims a payload of'),
+    });
+    server.close();
+  });
+
   it('does not wait for ever for a xenstored that says nothing', async () => {
     const server = createServer(() => undefined).listen(path);
     await once(server, 'listening');

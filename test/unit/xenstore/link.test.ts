@@ -2,7 +2,12 @@
 // DeviceLink over a file that behaves as /dev/xen/xenbus does: reads block until there is an answer.
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type DeviceFile, DeviceLink } from '../../../src/xenstore/link.ts';
-import { encodeMessage, encodeStrings, messageType } from '../../../src/xenstore/wire.ts';
+import {
+  encodeMessage,
+  encodeStrings,
+  type Message,
+  messageType,
+} from '../../../src/xenstore/wire.ts';
 
 class FakeDevice {
   readonly writes: Buffer[] = [];
@@ -48,16 +53,26 @@ class FakeDevice {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
+async function turns(): Promise<void> {
+  for (let count = 0; count < 10; count++) await turn();
+}
+
 const message = encodeMessage({
   type: messageType.read,
   requestId: 1,
   transaction: 0,
   payload: encodeStrings('/a'),
 });
+const watchEvent = encodeMessage({
+  type: messageType.watchEvent,
+  requestId: 0,
+  transaction: 0,
+  payload: encodeStrings('/a', '1'),
+});
 const exitListeners = () => process.listenerCount('exit');
 
 let device: FakeDevice;
-let received: Buffer[];
+let received: Message[];
 let losses: Error[];
 let link: DeviceLink;
 let exitListenersBefore: number;
@@ -68,23 +83,42 @@ beforeEach(() => {
   losses = [];
   exitListenersBefore = exitListeners();
   link = new DeviceLink(device as unknown as DeviceFile, {
-    onData: (chunk) => received.push(Buffer.from(chunk)),
+    onMessage: (each) => received.push(each),
     onLost: (error) => losses.push(error),
   });
 });
 
 describe('DeviceLink', () => {
-  it('writes one message at a time and reads with one read at a time', async () => {
-    for (let count = 0; count < 5; count++) link.send(message);
-    for (const text of ['a', 'b']) {
-      device.answer(Buffer.from(text));
-      await turn();
+  it('writes the next request when the last one has its answer, and reads with one read', async () => {
+    for (let count = 0; count < 3; count++) link.send(message);
+    for (let count = 1; count <= 3; count++) {
+      await turns();
+      expect(device.writes.length).toBe(count);
+      device.answer(watchEvent);
+      await turns();
+      expect(device.writes.length).toBe(count);
+      device.answer(message.subarray(0, 5));
+      device.answer(message.subarray(5));
     }
-    while (device.writes.length < 5) await turn();
+    await turns();
     await link.close();
-    expect(device.writes.slice(0, 5)).toEqual(Array(5).fill(message));
+    expect(device.writes.slice(0, 3)).toEqual([message, message, message]);
     expect([device.readsAtOnceMax, device.writesAtOnceMax]).toEqual([1, 1]);
-    expect(received.map(String)).toEqual(['a', 'b']);
+    const { read, watchEvent: event } = messageType;
+    expect(received.map(({ type }) => type)).toEqual([event, read, event, read, event, read]);
+  });
+
+  it('sends nothing into a request that is under way, also to close', async () => {
+    link.send(message);
+    link.send(message);
+    await turns();
+    const closed = link.close();
+    await turns();
+    expect(device.writes).toEqual([message]);
+    device.answer(message);
+    await closed;
+    expect(device.writes).toEqual([message]);
+    expect(device.closed).toBe(true);
   });
 
   it('wakes its blocked read to close, and hands nothing out any more', async () => {
@@ -97,20 +131,34 @@ describe('DeviceLink', () => {
     await link.close();
   });
 
+  it('takes the errno of a write as the answer to that request alone', async () => {
+    device.writeError = Object.assign(new Error('no'), { code: 'EACCES' });
+    link.send(message);
+    await turns();
+    device.writeError = undefined;
+    link.send(message);
+    await turns();
+    expect(device.writes.length).toBe(1);
+    expect(received).toEqual([
+      {
+        type: messageType.error,
+        requestId: 1,
+        transaction: 0,
+        payload: encodeStrings('EACCES'),
+      },
+    ]);
+    expect(losses).toEqual([]);
+    device.answer(message);
+    await link.close();
+  });
+
   it.each([
     ['a failing read', () => device.answer(new Error('EIO'))],
     ['the end of the file', () => device.answer(Buffer.alloc(0))],
-    [
-      'a failing write',
-      () => {
-        device.writeError = new Error('EIO');
-        link.send(message);
-        link.send(message);
-      },
-    ],
+    ['a length out of bounds', () => device.answer(Buffer.alloc(16, 0xff))],
   ])('reports %s once', async (_, fail) => {
     fail();
-    for (let turns = 0; turns < 10; turns++) await turn();
+    await turns();
     expect(losses.length).toBe(1);
     device.answer(Buffer.alloc(0));
     await link.close();
