@@ -28,15 +28,16 @@ export async function serve(options: ServeOptions): Promise<void> {
     runtimeDir: options.runtimeDir,
   });
   const log = createLogger({ level: config.logLevel });
+  // From now on: a signal that comes before all has started is not lost, nor anything left behind.
+  const stopped = stopSignal();
   const service = await startService(config, options.platform, log);
   notifySystemd('READY=1');
   const { backends, runtimeDir } = config;
   const version = packageVersion();
   log.info({ version, platform: options.platform, backends, runtimeDir }, 'serving');
-  const signal = await stopSignal();
+  const signal = await stopped;
   log.info({ signal }, config.closeOnStop ? 'closing the disks' : 'leaving the disks as they are');
   notifySystemd('STOPPING=1');
-  process.once('SIGTERM', dieAtOnce).once('SIGINT', dieAtOnce);
   await service.stop();
   log.info('stopped');
 }
@@ -73,16 +74,15 @@ function openPlatform(kind: PlatformKind, config: Config): Promise<Platform> {
   return kind === 'xen' ? openXenPlatform(config) : openLoopbackPlatform(config);
 }
 
+/** The first one; after it both have their default action again, so that a second ends it at once. */
 function stopSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    process.once('SIGTERM', resolve).once('SIGINT', resolve);
+    const onSignal = (signal: NodeJS.Signals) => {
+      process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
+      resolve(signal);
+    };
+    process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   });
-}
-
-function dieAtOnce(signal: NodeJS.Signals): void {
-  // The first handler was taken off by `once`: this is the default action, with its exit status.
-  process.removeAllListeners(signal);
-  process.kill(process.pid, signal);
 }
 
 function notifySystemd(state: string): void {

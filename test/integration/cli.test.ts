@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line against a daemon in a process of its own; guests are in this one.
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/datapath/binding.ts';
 import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
@@ -31,12 +32,12 @@ interface Guest {
   image: string;
 }
 
-async function startGuest(): Promise<Guest> {
+async function startGuest(guestXenstore = xenstore): Promise<Guest> {
   const image = sparseFile(server.file('disk.img'), 16 * MIB);
   const spec = { domid: 3, devid: 51712, vdev: 'xvda', params: `aio:${image}` };
   const paths = await createVbd(xenstore, spec);
   const machineDir = loopbackMachineDir(server.runtimeDir);
-  const frontend = new LoopbackFrontend(native, machineDir, xenstore, paths);
+  const frontend = new LoopbackFrontend(native, machineDir, guestXenstore, paths);
   await frontend.connect();
   return { paths, frontend, image };
 }
@@ -83,6 +84,16 @@ describe('a daemon without disks', () => {
     expect(stderr).toContain('"msg":"stopped"');
     expect(existsSync(server.file('control.sock'))).toBe(false);
     expect(existsSync(server.file('xenstored.sock'))).toBe(false);
+  });
+
+  it('ends at once on a second signal', async () => {
+    // A guest that does not follow keeps the clean end waiting: this one cannot know.
+    const deaf = await openXenstore({ path: loopbackXenstoreSocket(server.runtimeDir) });
+    await startGuest(deaf);
+    await deaf.close();
+    server.started.child.kill('SIGTERM');
+    await sleep(500);
+    expect((await server.stop('SIGINT')).signal).toBe('SIGINT');
   });
 
   it('leaves a socket when it is killed, which the next one replaces', async () => {
