@@ -20,7 +20,12 @@ export async function startDaemon(
   timing: Timing = defaultTiming,
 ): Promise<Daemon> {
   const daemon = new Daemon(config, platform, log, timing);
-  await daemon.start();
+  try {
+    await daemon.start();
+  } catch (error) {
+    await daemon.stop({ leave: true });
+    throw error;
+  }
   return daemon;
 }
 

@@ -3,10 +3,10 @@
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import { letGo } from './close.ts';
-import type { Device, Medium, View } from './device.ts';
+import type { Device, Link, Medium, View } from './device.ts';
 import type { Agreement } from './info.ts';
 import { currentMedia, openMedium } from './media.ts';
-import { agree, makeOffer, offerValues } from './negotiate.ts';
+import { agree, makeOffer, offerValues, sectorsOf } from './negotiate.ts';
 import { listen, publishConnected } from './run.ts';
 import { readTransport } from './transport.ts';
 
@@ -54,7 +54,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
 }
 
 /** The data path's part of a connect, as `device.link`. */
-export async function link(device: Device, medium: Medium, agreement: Agreement): Promise<void> {
+export async function link(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
   const { datapath, config } = device.services;
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,
@@ -71,8 +71,9 @@ export async function link(device: Device, medium: Medium, agreement: Agreement)
     indirectSegmentsMax: agreement.indirectSegmentsMax,
     persistentPagesMax: config.persistentPagesPerVbd,
   });
-  device.link = { connection, agreement };
+  device.link = { connection, agreement, sectors: sectorsOf(medium.target.capabilities) };
   listen(device, connection);
+  return device.link;
 }
 
 /** For a log line: without the queues' grant references. */

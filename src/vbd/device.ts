@@ -48,6 +48,8 @@ export interface Medium {
 export interface Link {
   readonly connection: Connection;
   readonly agreement: Agreement;
+  /** The capacity that the guest has been told, in units of 512 bytes; it only ever grows. */
+  sectors: number;
 }
 
 export interface Device {

@@ -7,12 +7,13 @@ import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
 import type { Connection } from '../datapath/datapath.ts';
+import { XenstoreError } from '../xenstore/client.ts';
 import { letGo } from './close.ts';
 import { link, summary } from './connect.ts';
-import { type Device, messageOf, nodeReader, type View } from './device.ts';
-import type { Agreement } from './info.ts';
+import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
 import { isReadOnly, openTarget, readCdrom } from './media.ts';
-import { makeOffer, sectorsOf } from './negotiate.ts';
+import { makeOffer } from './negotiate.ts';
+import { announceSize } from './run.ts';
 import { readTransport, transportDigest } from './transport.ts';
 
 const markerSchema = v.strictObject({
@@ -25,6 +26,7 @@ const markerSchema = v.strictObject({
   readOnly: v.boolean(),
   discard: v.boolean(),
   secureDiscard: v.boolean(),
+  sectors: v.pipe(v.number(), v.integer(), v.minValue(0)),
 });
 
 type Marker = v.InferOutput<typeof markerSchema>;
@@ -38,9 +40,9 @@ const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
  */
 export async function leave(device: Device): Promise<void> {
   if (!device.link || device.state !== 'Connected') return;
-  const { connection, agreement } = device.link;
+  const left = device.link;
   letGo(device);
-  if ((await isDrained(connection)) && (await writeMarker(device, markerOf(agreement)))) {
+  if ((await isDrained(left.connection)) && (await writeMarker(device, markerOf(left)))) {
     device.log.info({}, 'left connected for the next start, rings drained');
   } else {
     device.log.error({}, 'left unmarked: the next start cannot go on with it');
@@ -60,7 +62,7 @@ async function isDrained(connection: Connection): Promise<boolean> {
 
 /**
  * Goes on with a VBD that was left Connected. False, with the reason logged and nothing changed: its
- * frontend must reconnect by itself.
+ * frontend must reconnect by itself. Throws XenstoreError.
  */
 export async function resume(device: Device, view: View): Promise<boolean> {
   try {
@@ -73,6 +75,8 @@ export async function resume(device: Device, view: View): Promise<boolean> {
     await relink(device, view, marker, nodes);
     return true;
   } catch (error) {
+    // Tried again, unlike what is wrong with this VBD.
+    if (error instanceof XenstoreError) throw error;
     device.error = `left connected, waiting for its frontend to reconnect: ${messageOf(error)}`;
     device.log.error({ error: messageOf(error) }, 'left connected; its frontend must reconnect');
     return false;
@@ -89,33 +93,29 @@ async function relink(
   const { params = '' } = view.backend.toolstack;
   const readOnly = isReadOnly(view, await readCdrom(device, view));
   const medium = await openTarget(device, params, readOnly);
-  const { version, transport, ...promised } = marker;
+  const { version, transport, sectors, ...promised } = marker;
   const { abi, queues, ringPageOrder } = nodes;
   const agreement = { ...promised, abi, queues, ringPageOrder };
   // Gone before the first request is taken: if we die now, nobody may believe it.
   await xenstore.remove(`${device.directory}/${BACKEND_NODES.drained.node}`);
-  try {
-    await link(device, medium, agreement);
-  } catch (error) {
+  const linked = await link(device, medium, agreement).catch(async (error: unknown) => {
     await writeMarker(device, marker);
     await medium.target.close();
     throw error;
-  }
+  });
   device.medium = medium;
   device.offer = makeOffer(config, medium.target.capabilities);
   device.state = 'Connected';
-  // Linux looks at `sectors` again when the state is written: the target may have grown meanwhile.
-  await publish(xenstore, device.directory, 'Connected', {
-    kthreadPid: process.pid,
-    sectors: sectorsOf(medium.target.capabilities),
-    state: 'Connected',
-  });
+  await publish(xenstore, device.directory, 'Connected', { kthreadPid: process.pid });
+  // It may have grown meanwhile; that it shrank is nothing a guest could be told.
+  linked.sectors = Math.max(sectors, linked.sectors);
+  await announceSize(device, linked);
   device.log.info({ agreement: summary(agreement), target: params }, 'resumed');
 }
 
-function markerOf(agreement: Agreement): Marker {
+function markerOf({ agreement, sectors }: Link): Marker {
   const { abi, queues, ringPageOrder, ...promised } = agreement;
-  return { version: 1, transport: transportDigest({ abi, queues }), ...promised };
+  return { version: 1, transport: transportDigest({ abi, queues }), ...promised, sectors };
 }
 
 /** False: the VBD is not Connected any more, or gone. */

@@ -4,18 +4,19 @@ import { publish } from '../blkif/backend_nodes.ts';
 import type { Connection } from '../datapath/datapath.ts';
 import { NegotiationError, RingdiskError } from '../errors.ts';
 import { letGo } from './close.ts';
-import { type Device, messageOf, type View } from './device.ts';
+import { type Device, type Link, messageOf, type View } from './device.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
 import { readTransport, transportDigest } from './transport.ts';
 
 /** What the frontend needs to know and our state, in one transaction. */
 export async function publishConnected(device: Device, view: View): Promise<void> {
-  const { medium, offer, services } = device;
-  if (!medium || !offer) return;
+  const { medium, offer, link, services } = device;
+  if (!medium || !offer || !link) return;
   const media = await currentMedia(device, view, medium);
   await publish(services.xenstore, device.directory, view.backend.state, {
     ...diskValues(media, medium.target.capabilities),
+    sectors: link.sectors,
     persistent: offer.persistent,
     state: 'Connected',
   });
@@ -68,25 +69,31 @@ async function isSameTransport(device: Device, view: View): Promise<boolean> {
 }
 
 /**
- * Reads the target's size again and tells the guest if it grew. Throws RESIZE_REFUSED if it shrank,
- * VBD_NOT_READY if no target is open.
+ * Reads the target's size again and tells a connected guest if it grew. Throws RESIZE_REFUSED if it
+ * is smaller than the guest was told, VBD_NOT_READY if no target is open.
  */
 export async function resize(device: Device): Promise<void> {
-  const { medium, services } = device;
+  const { medium, link } = device;
   if (!medium) throw new RingdiskError('VBD_NOT_READY', 'The VBD has no open target.');
-  const before = sectorsOf(medium.target.capabilities);
   const after = sectorsOf(await medium.target.refresh());
+  if (!link) return;
+  const before = link.sectors;
   if (after < before) {
     throw new RingdiskError(
       'RESIZE_REFUSED',
-      `The target shrank from ${before} to ${after} sectors; a disk in use can only grow.`,
+      `The target has ${after} sectors, the guest was told ${before}; a disk in use can only grow.`,
     );
   }
-  if (device.state !== 'Connected' || !device.link) return;
-  // Writing the state again, unchanged, is how Linux is told to look at `sectors`.
-  await publish(services.xenstore, device.directory, 'Connected', {
-    sectors: after,
+  if (device.state !== 'Connected') return;
+  link.sectors = after;
+  await announceSize(device, link);
+  device.log.info({ before, after }, 'resized');
+}
+
+/** Writing the state again, unchanged, is how Linux is told to look at `sectors`. */
+export async function announceSize(device: Device, link: Link): Promise<void> {
+  await publish(device.services.xenstore, device.directory, 'Connected', {
+    sectors: link.sectors,
     state: 'Connected',
   });
-  device.log.info({ before, after }, 'resized');
 }

@@ -205,15 +205,15 @@ export class Vbd {
 
   /** Takes in what a former daemon left behind. */
   async #adopt(view: View): Promise<void> {
-    this.#adopted = true;
     const device = this.#device;
     const { state } = view.backend;
     device.log.info({ state, frontend: view.frontend }, 'found');
     if (state === 'Closing') this.#intent.close('it was closing when it was found');
-    device.state = adoptedState(view);
-    if (device.state !== 'Left') return;
-    this.#intent.offered(view);
-    if (view.frontend === 'Connected') await resume(device, view);
+    // Where xenstore failed right after a resume, this is the second time.
+    device.state = device.link ? 'Connected' : adoptedState(view);
+    if (state === 'Connected') this.#intent.offered(view);
+    if (device.state === 'Left' && view.frontend === 'Connected') await resume(device, view);
+    this.#adopted = true;
   }
 
   #stateForTable(view: View, wish: Wish): OurState {

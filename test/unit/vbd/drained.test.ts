@@ -79,6 +79,15 @@ describe('a VBD that was left', () => {
     await disk.expectState('6');
   });
 
+  test('is never told that its target shrank', async () => {
+    const disk = await leftDisk();
+    plane.datapath.capabilities = { ...someCapabilities, capacity: 1 << 20 };
+    await plane.start();
+    await disk.expectOurState('Connected');
+    await quiet();
+    expect(await disk.read('sectors')).toBe(String((1 << 30) / 512));
+  });
+
   test('by a daemon that was killed: nothing is touched, until the frontend moves', async () => {
     const disk = await leftDisk();
     await plane.xenstore.remove(`${disk.backend}/ringdisk-drained`);
