@@ -155,7 +155,15 @@ export interface NativeEngine {
 
 /** One frontend's workload or queue set-up; see src/platform/loopback_frontend.ts for the use. */
 export interface LoopbackWorkload {
-  operation: 'write' | 'read' | 'verify' | 'randwrite' | 'randread' | 'flush' | 'discard' | 'barrier';
+  operation:
+    | 'write'
+    | 'read'
+    | 'verify'
+    | 'randwrite'
+    | 'randread'
+    | 'flush'
+    | 'discard'
+    | 'barrier';
   /** Bytes per request, a multiple of 512, at most indirect segments x 4096. */
   blockBytes: number;
   /** Requests in flight per queue. */
@@ -184,7 +192,10 @@ export interface LoopbackResult {
 
 /** A guest domain of the loopback machine, with a real blkif frontend in native threads. */
 export interface NativeLoopbackGuest {
-  createQueue(options: { ringPageOrder: number; abi: Abi }): { ringRefs: number[]; eventChannel: number };
+  createQueue(options: { ringPageOrder: number; abi: Abi }): {
+    ringRefs: number[];
+    eventChannel: number;
+  };
   /** After Connected: what the backend offered and this frontend took. */
   start(options: { indirectSegments: number; persistentGrants: boolean }): void;
   run(workload: LoopbackWorkload): Promise<LoopbackResult>;

@@ -74,7 +74,8 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
   }
 
   counters(): VbdCounters {
-    this.#last = this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
+    this.#last =
+      this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
     return this.#last;
   }
 
