@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blkif/slot.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+namespace ringdisk {
+namespace {
+
+TEST_CASE("slots: each is handed out once, until there are none") {
+  SlotPool pool(32);
+  std::set<Slot*> all;
+  for (int i = 0; i < 32; i++) {
+    Slot* slot = pool.allocate();
+    REQUIRE(slot != nullptr);
+    CHECK(all.insert(slot).second);
+    CHECK(&pool[slot->index] == slot);
+  }
+  CHECK(pool.allocate() == nullptr);
+  CHECK(pool.free_count() == 0);
+  for (Slot* slot : all) pool.release(*slot);
+  CHECK(pool.all_free());
+  CHECK(pool.allocate() != nullptr);
+}
+
+TEST_CASE("slots: the most indirect requests share no memory") {
+  SlotPool pool(kRingEntriesMax);
+  Slot* first = pool.allocate();
+  Slot* second = pool.allocate();
+  for (const uint32_t count : {12u, kIndirectSegmentsMax}) {
+    for (Slot* slot : {first, second}) {
+      const auto mark = static_cast<uint32_t>(slot->index);
+      for (Segment& segment : pool.segments(*slot, count)) segment.gref = mark;
+      for (PersistentCache::Page& page : pool.pages(*slot, count)) page.extent = mark;
+      for (iovec& piece : pool.iovecs(*slot, count)) piece.iov_len = mark;
+    }
+    for (Slot* slot : {first, second}) {
+      CHECK(pool.segments(*slot, count).size() == count);
+      for (const Segment& segment : pool.segments(*slot, count)) CHECK(segment.gref == slot->index);
+      for (const auto& page : pool.pages(*slot, count)) CHECK(page.extent == slot->index);
+      for (const iovec& piece : pool.iovecs(*slot, count)) CHECK(piece.iov_len == slot->index);
+    }
+  }
+}
+
+TEST_CASE("slots: direct requests live in the slot itself") {
+  SlotPool pool(32);
+  Slot* slot = pool.allocate();
+  CHECK(pool.segments(*slot, 11).data() == slot->request.segments.data());
+  CHECK(pool.iovecs(*slot, 11).data() == slot->direct_iovecs.data());
+  CHECK(pool.pages(*slot, 11).data() == slot->direct_pages.data());
+  CHECK(pool.segments(*slot, 12).data() != slot->request.segments.data());
+}
+
+TEST_CASE("slot list: first in, first out; take() leaves it empty and usable") {
+  SlotPool pool(32);
+  SlotList list;
+  CHECK(list.pop() == nullptr);
+  Slot* slots[4];
+  for (Slot*& slot : slots) list.push(*(slot = pool.allocate()));
+  CHECK(list.front() == slots[0]);
+  SlotList taken = list.take();
+  CHECK(list.empty());
+  list.push(*pool.allocate());
+  CHECK(list.pop() != nullptr);
+  CHECK(list.pop() == nullptr);
+  for (Slot* slot : slots) CHECK(taken.pop() == slot);
+  CHECK(taken.empty());
+}
+
+TEST_CASE("journal: records start free, zeroed and apart") {
+  Journal journal(512);
+  for (uint32_t i = 0; i < 512; i++) {
+    CHECK(journal[i].state == static_cast<uint32_t>(JournalState::free));
+    journal[i].request_index = i;
+  }
+  for (uint32_t i = 0; i < 512; i++) CHECK(journal[i].request_index == i);
+  Journal::set_state(journal[3], JournalState::in_flight);
+  CHECK(journal[3].state == static_cast<uint32_t>(JournalState::in_flight));
+  CHECK(journal[2].state == static_cast<uint32_t>(JournalState::free));
+  CHECK(journal[4].state == static_cast<uint32_t>(JournalState::free));
+}
+
+}  // namespace
+}  // namespace ringdisk
