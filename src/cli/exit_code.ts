@@ -16,6 +16,7 @@ export type ExitCode = (typeof EXIT_CODE)[keyof typeof EXIT_CODE];
 
 /** What was asked for makes no sense; the message says what would. */
 export class UsageError extends Error {
+  readonly code = 'USAGE';
   constructor(message: string) {
     super(message);
     this.name = 'UsageError';

@@ -15,6 +15,7 @@ export class ControlError extends Error {
 
 /** Nobody answers on the control socket. */
 export class DaemonUnreachableError extends Error {
+  readonly code = 'DAEMON_UNREACHABLE';
   constructor(message: string) {
     super(message);
     this.name = 'DaemonUnreachableError';

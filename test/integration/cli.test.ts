@@ -194,6 +194,15 @@ describe('usage', () => {
     expect(ended.status).toBe(status);
   });
 
+  it('has a code for programs in every error', async () => {
+    const { stdout, status } = await ringdisk('list', '--runtime-dir', '/nowhere', '--json');
+    expect(status).toBe(3);
+    expect(JSON.parse(stdout)).toMatchObject({
+      command: 'list',
+      error: { code: 'DAEMON_UNREACHABLE', exitCode: 3 },
+    });
+  });
+
   it('is told by every command, with an example', async () => {
     const commands = ['serve', 'list', 'show', 'stats', 'resize', 'disconnect', 'doctor', 'demo'];
     const helps = await Promise.all(
