@@ -57,9 +57,9 @@ export class Daemon {
   }
 
   /**
-   * Takes no more VBDs and ends the ones there are. `leave` drains connected ones and leaves them to
-   * the next daemon instead of closing them; by default the configuration's `closeOnStop` decides.
-   * Resolves when the kernel has let go of every guest's memory. Safe to call twice.
+   * Takes no more VBDs and ends the ones there are. `leave` drains connected ones and leaves them
+   * to the next daemon instead of closing them; by default the configuration's `closeOnStop`
+   * decides. Resolves when the kernel has let go of every guest's memory. Safe to call twice.
    */
   stop(options: { leave?: boolean } = {}): Promise<void> {
     const leave = options.leave ?? !this.#config.closeOnStop;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every error the control plane raises on purpose. Messages are sentences for the operator; codes are
-// for programs and never change their meaning.
+// Every error the control plane raises on purpose. Messages are sentences for the operator; codes
+// are for programs and never change their meaning.
 
 /** The codes, each with what it tells the caller. */
 export const ERROR_CODES = {

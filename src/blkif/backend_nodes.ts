@@ -69,7 +69,8 @@ export type PublishResult = 'published' | 'moved' | 'gone';
 
 /**
  * Writes `values` in one transaction, unless the device is gone (writing would bring its directory
- * back from the dead) or its state is not `expected` any more: then the toolstack wants something new.
+ * back from the dead) or its state is not `expected` any more: then the toolstack wants something
+ * new.
  */
 export async function publish(
   xenstore: XenstoreClient,

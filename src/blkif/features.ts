@@ -14,7 +14,7 @@ export interface NodeType<T> {
   format(value: T): string;
 }
 
-/** The toolstack writes into both directories; whatever is in the frontend's, the guest may change. */
+/** Whatever is in the frontend's directory, the guest may change, also what the toolstack wrote. */
 export type Writer = 'toolstack' | 'backend' | 'frontend';
 
 export interface NodeSpec<T> {
@@ -166,7 +166,7 @@ export const TOOLSTACK_NODES = {
   ),
 } as const;
 
-/** What we tell the guest and the toolstack. `state` is shared: a toolstack writes 1 and 5 into it. */
+/** What we tell the guest and the toolstack; into `state` a toolstack writes, too: 1 and 5. */
 export const BACKEND_NODES = {
   state: backend('state', state, undefined, 'our XenbusState'),
   hotplugStatus: backend('hotplug-status', text(WORD_BYTES_MAX), undefined, 'connected or error'),

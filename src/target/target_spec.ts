@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or a
-// target URI. Parsing touches nothing; only resolveTarget() looks at the path.
+// What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or
+// a target URI. Parsing touches nothing; only resolveTarget() looks at the path.
 import { stat } from 'node:fs/promises';
 import type { TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
@@ -104,7 +104,7 @@ function parseSize(text: string): string {
   return String(bytes);
 }
 
-/** Finds the kind of a bare path. Throws TargetSpecError when there is nothing that can be served. */
+/** Finds the kind of a bare path. Throws TargetSpecError if there is nothing that can be served. */
 export async function resolveTarget(
   parsed: ParsedTarget,
   fileType: (path: string) => Promise<FileType> = stat,

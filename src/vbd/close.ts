@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a connection: the same path for every reason. Frontends and toolstacks wait five to ten
-// seconds for the states, a slow disk may take longer: so letting go runs beside, and whatever must
-// not happen before it is over asks for `device.lettingGo`.
+// The end of a connection: the same path for every reason. Frontends and toolstacks wait five to
+// ten seconds for the states, a slow disk may take longer: so letting go runs beside, and whatever
+// must not happen before it is over asks for `device.lettingGo`.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';

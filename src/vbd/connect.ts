@@ -12,7 +12,8 @@ import { readTransport } from './transport.ts';
 
 /**
  * Opens the target and goes to InitWait. False: the toolstack has not written `params` yet. Throws
- * what is wrong with the toolstack's nodes or the target; nothing but the old link has changed then.
+ * what is wrong with the toolstack's nodes or the target; nothing but the old link has changed
+ * then.
  */
 export async function offer(device: Device, view: View): Promise<boolean> {
   letGo(device);
@@ -34,8 +35,9 @@ export async function offer(device: Device, view: View): Promise<boolean> {
 }
 
 /**
- * Connects the data path and goes to Connected. False: the drive is empty. Throws NegotiationError or
- * DatapathError; nothing is mapped or bound then. Nothing may be let go of any more at this time.
+ * Connects the data path and goes to Connected. False: the drive is empty. Throws NegotiationError
+ * or DatapathError; nothing is mapped or bound then. Nothing may be let go of any more at this
+ * time.
  */
 export async function connect(device: Device, view: View): Promise<boolean> {
   const { medium, services } = device;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a VBD holds and knows. vbd.ts owns it; the steps in connect.ts, run.ts and close.ts change it,
-// one at a time.
+// What a VBD holds and knows. vbd.ts owns it; the steps in connect.ts, run.ts and close.ts change
+// it, one at a time.
 import { type BackendDirectory, readBackendDirectory } from '../blkif/backend_nodes.ts';
 import { type ReadNode, readFrontendState } from '../blkif/frontend_nodes.ts';
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';

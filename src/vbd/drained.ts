@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Leaving a connected VBD for the next daemon, and going on with one. The daemon that leaves empties
-// the rings first: every request that was taken is answered. A node in our directory says so, and
-// with which rings; without that node nobody can know what was in flight.
+// Leaving a connected VBD for the next daemon, and going on with one. The daemon that leaves
+// empties the rings first: every request that was taken is answered. A node in our directory says
+// so, and with which rings; without that node nobody can know what was in flight.
 import * as v from 'valibot';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
 import type { Connection } from '../datapath/datapath.ts';
 import { XenstoreError } from '../xenstore/client.ts';
-import { letGo } from './close.ts';
+import { letGo, letGoOfMedium } from './close.ts';
 import { link, summary } from './connect.ts';
 import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
 import { isReadOnly, openTarget, readCdrom } from './media.ts';
@@ -35,8 +35,8 @@ type Marker = v.InferOutput<typeof markerSchema>;
 const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
 
 /**
- * Empties the rings, lets go of them and says so; the VBD stays Connected for its guest. Does nothing
- * where the VBD is not connected.
+ * Empties the rings, lets go of them and says so; the VBD stays Connected for its guest. Does
+ * nothing where the VBD is not connected.
  */
 export async function leave(device: Device): Promise<void> {
   if (!device.link || device.state !== 'Connected') return;
@@ -61,8 +61,8 @@ async function isDrained(connection: Connection): Promise<boolean> {
 }
 
 /**
- * Goes on with a VBD that was left Connected. False, with the reason logged and nothing changed: its
- * frontend must reconnect by itself. Throws XenstoreError.
+ * Goes on with a VBD that was left Connected. False, with the reason logged and nothing changed:
+ * its frontend must reconnect by itself. Throws XenstoreError.
  */
 export async function resume(device: Device, view: View): Promise<boolean> {
   try {
@@ -75,6 +75,7 @@ export async function resume(device: Device, view: View): Promise<boolean> {
     await relink(device, view, marker, nodes);
     return true;
   } catch (error) {
+    if (!device.link) letGoOfMedium(device);
     // Tried again, unlike what is wrong with this VBD.
     if (error instanceof XenstoreError) throw error;
     device.error = `left connected, waiting for its frontend to reconnect: ${messageOf(error)}`;
@@ -92,19 +93,17 @@ async function relink(
   const { xenstore, config } = device.services;
   const { params = '' } = view.backend.toolstack;
   const readOnly = isReadOnly(view, await readCdrom(device, view));
-  const medium = await openTarget(device, params, readOnly);
+  device.medium = await openTarget(device, params, readOnly);
   const { version, transport, sectors, ...promised } = marker;
   const { abi, queues, ringPageOrder } = nodes;
   const agreement = { ...promised, abi, queues, ringPageOrder };
   // Gone before the first request is taken: if we die now, nobody may believe it.
   await xenstore.remove(`${device.directory}/${BACKEND_NODES.drained.node}`);
-  const linked = await link(device, medium, agreement).catch(async (error: unknown) => {
+  const linked = await link(device, device.medium, agreement).catch(async (error: unknown) => {
     await writeMarker(device, marker);
-    await medium.target.close();
     throw error;
   });
-  device.medium = medium;
-  device.offer = makeOffer(config, medium.target.capabilities);
+  device.offer = makeOffer(config, device.medium.target.capabilities);
   device.state = 'Connected';
   await publish(xenstore, device.directory, 'Connected', { kthreadPid: process.pid });
   // It may have grown meanwhile; that it shrank is nothing a guest could be told.

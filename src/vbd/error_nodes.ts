@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a VBD says what is wrong: the error node, the hotplug nodes that toolstacks wait for, the log.
+// Where a VBD says what is wrong: the error node, the hotplug nodes that toolstacks wait for, the
+// log.
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import type { Device, View } from './device.ts';
@@ -13,7 +14,7 @@ export async function writeError(device: Device, message: string, what: string):
   await device.services.xenstore.write(device.errorNode, device.error);
 }
 
-/** The toolstack's nodes or the target cannot be used: libxl and xenopsd look at `hotplug-error`. */
+/** The toolstack's nodes or the target are no good: libxl and xenopsd look at `hotplug-error`. */
 export async function publishRefusal(device: Device, view: View, message: string): Promise<void> {
   await writeError(device, message, 'cannot be offered');
   await publish(device.services.xenstore, device.directory, view.backend.state, {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a VBD is called and what it tells about itself: the record behind `list`, `show` and `stats`.
+// What a VBD is called and what it tells about itself: the record behind `list`, `show` and
+// `stats`.
 import type {
   Abi,
   GrantStrategy,

@@ -20,7 +20,7 @@ export interface Media {
   readonly secureDiscard: boolean;
 }
 
-/** What we put before the frontend. A guest may be moved between hosts: it must not get less there. */
+/** What we put before the frontend. A guest that moves to another host must not get less there. */
 export interface Offer {
   readonly queuesMax: number;
   readonly ringPageOrderMax: number;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a guest can cause, it can cause in a loop: log lines and reconciles of a VBD pass through here.
+// What a guest can cause, it can cause in a loop: log lines and reconciles of a VBD pass through
+// here.
 import type { Logger } from 'pino';
 
 /** A token bucket: `perSecond` on average, `burst` at once. */

@@ -37,8 +37,8 @@ export function listen(device: Device, connection: Connection): void {
 }
 
 /**
- * Compares the frontend's rings with the ones served. A guest that was suspended comes back with new
- * ones and no Closing in between: then the old ones are let go of, and true asks for a connect.
+ * Compares the frontend's rings with the ones served. A guest that was suspended comes back with
+ * new ones and no Closing in between: then the old ones are let go of, and true asks for a connect.
  */
 export async function verify(device: Device, view: View): Promise<boolean> {
   const { link, offer } = device;

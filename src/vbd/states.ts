@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a VBD as a table: our state x the frontend's state x what is wished for → what to do.
+// The life of a VBD as a table: our state x the frontend's state x what is wished for = what to do.
 // Pure; vbd.ts looks here after every change and does what it is told.
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { OurState } from './info.ts';
@@ -26,11 +26,11 @@ export type Action =
 type Row = Readonly<Record<XenbusStateName, Action>>;
 type Table = Readonly<Record<OurState, Row>>;
 
-// No driver uses Reconfiguring and Reconfigured with block devices; InitWait is a step that frontends
-// may take before they publish anything.
+// No driver uses Reconfiguring and Reconfigured with block devices; InitWait is a step that
+// frontends may take before they publish anything.
 const serve: Table = {
-  // Our directory is fresh, or the daemon that offered before us is gone. Whatever the frontend does,
-  // the toolstack waits for InitWait; without a frontend there is nobody to wait for.
+  // Our directory is fresh, or the daemon that offered before us is gone. Whatever the frontend
+  // does, the toolstack waits for InitWait; without a frontend there is nobody to wait for.
   Initialising: {
     Unknown: 'wait',
     Initialising: 'offer',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thing at a time: reconciles and commands of a VBD take turns, and any number of marks make one
-// reconcile.
+// One thing at a time: reconciles and commands of a VBD take turns, and any number of marks make
+// one reconcile.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimit } from './rate_limit.ts';
 

@@ -32,7 +32,7 @@ export class Vbd {
   #frontendWatch: Watch | undefined;
   #view: View | undefined;
 
-  /** `onGone`: the directory is gone and nothing is held any more; this object is of no more use. */
+  /** `onGone`: the directory is gone and nothing is held any more; this object is done with. */
   constructor(id: VbdId, services: VbdServices, log: Logger, onGone: () => void) {
     this.id = id;
     this.name = vbdName(id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon on a memory store and a fake data path, with the toolstack and the frontend played by the
-// test: what the control plane's unit tests start from.
+// A daemon on a memory store and a fake data path, with the toolstack and the frontend played by
+// the test: what the control plane's unit tests start from.
 import { pino } from 'pino';
 import { type ConfigOverrides, parseConfig } from '../../src/config.ts';
 import { type Daemon, startDaemon } from '../../src/daemon.ts';

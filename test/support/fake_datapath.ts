@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A data path without data, for the control plane's unit tests only: it records what it is asked for,
-// and each of its steps can be made to fail or to wait. Integration tests use the loopback engine.
+// A data path without data, for the control plane's unit tests only: it records what it is asked
+// for, and each of its steps can be made to fail or to wait. Integration tests use the loopback
+// engine.
 import { EventEmitter } from 'node:events';
 import type {
   EngineCounters,

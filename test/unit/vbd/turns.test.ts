@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Turns } from '../../../src/vbd/turns.ts';
 
-test('marks coalesce while a reconcile waits, and one that comes during it makes another', async () => {
+test('marks coalesce while a reconcile waits; one that comes during it makes another', async () => {
   let runs = 0;
   const turns: Turns = new Turns(async () => {
     runs++;

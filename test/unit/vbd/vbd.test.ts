@@ -246,7 +246,7 @@ describe('closing', () => {
     expect(await disk.read('state')).toBe('6');
   });
 
-  test('a frontend that is gone closes the device, and nothing of the toolstack is removed', async () => {
+  test('a frontend that is gone closes the device; nothing of the toolstack is removed', async () => {
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
