@@ -19,9 +19,7 @@ export {
   TargetSpecError,
 } from './errors.ts';
 export { createLogger, type LogOptions } from './log.ts';
-export { openLoopbackPlatform } from './platform/loopback.ts';
 export type { Platform } from './platform/platform.ts';
-export { openXenPlatform } from './platform/xen.ts';
 export type { Agreement, OurState, VbdId, VbdInfo } from './vbd/info.ts';
 export type { Vbd } from './vbd/vbd.ts';
 export { type Permission, type XenstoreClient, XenstoreError } from './xenstore/client.ts';

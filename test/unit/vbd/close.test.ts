@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { blkfrontNodes, ControlPlane, eventually, quiet } from '../../support/control_plane.ts';
+
+let plane: ControlPlane;
+beforeEach(() => {
+  plane = new ControlPlane();
+});
+afterEach(async () => {
+  // Leaving is the quick way: nobody plays the frontend any more.
+  await plane.daemon.stop({ leave: true });
+  expect(plane.datapath.held).toBe(0);
+});
+
+describe('closing', () => {
+  test('follows a frontend that closes, and back again', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    for (let round = 0; round < 3; round++) {
+      await disk.connect({ ...blkfrontNodes, 'ring-ref': String(10 + round) });
+      await disk.writeFrontend({ state: '5' });
+      await disk.expectState('5');
+      expect(plane.datapath.connections[round]?.isConnected).toBe(true);
+      await disk.writeFrontend({ state: '6' });
+      await disk.expectState('6');
+      expect(plane.datapath.connections[round]?.isConnected).toBe(false);
+      await disk.writeFrontend({ state: '1' });
+    }
+    await disk.expectState('2');
+    expect(plane.datapath.targets).toHaveLength(1);
+  });
+
+  test('answers in time while the disk is slow, and connects anew only after it', async () => {
+    let letGo = () => {};
+    const slow = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    plane.datapath.mayLetGo = () => slow;
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.writeFrontend({ state: '5' });
+    await disk.expectState('5');
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    await disk.writeFrontend({ state: '1' });
+    await disk.expectState('2');
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await quiet();
+    expect(await disk.read('state')).toBe('2');
+    expect(plane.datapath.connections).toHaveLength(1);
+    plane.datapath.mayLetGo = () => Promise.resolve();
+    letGo();
+    await disk.expectState('4');
+    expect(plane.datapath.connections).toHaveLength(2);
+  });
+
+  test('a toolstack removal is told to the frontend and ends in Closed', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.remove();
+    await disk.expectOurState('Closing');
+    expect(plane.datapath.connections[0]?.isConnected).toBe(true);
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    expect(await disk.read('hotplug-status')).toBeUndefined();
+    await eventually(() => plane.datapath.held === 0, 'nothing held');
+    await disk.deleteBackend();
+    await eventually(() => plane.daemon.vbds().length === 0, 'no VBD');
+    expect(await disk.read('state')).toBeUndefined();
+  });
+
+  test('a frontend that does not react is not waited for forever', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.remove();
+    await disk.expectState('6');
+    expect(plane.datapath.held).toBe(0);
+  });
+
+  test('a removal before anything was connected is answered at once', async () => {
+    await plane.start({}, { closeMs: 60_000 });
+    const disk = await plane.attach();
+    await disk.expectState('2');
+    await disk.remove();
+    await disk.expectState('6');
+  });
+
+  test('a removal that comes after Closed is answered, too', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    await disk.remove();
+    await disk.expectState('6');
+    await quiet();
+    expect(await disk.read('state')).toBe('6');
+  });
+
+  test('an offline device does not come back', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.writeBackend({ online: '0' });
+    await quiet();
+    expect(await disk.read('state')).toBe('4');
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    await disk.writeFrontend({ state: '1' });
+    await quiet();
+    expect(await disk.read('state')).toBe('6');
+  });
+
+  test('a frontend that is gone closes the device; nothing of the toolstack is removed', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.deleteFrontend();
+    await disk.expectState('6');
+    expect(await disk.read('params')).toBe('aio:null:1G');
+    expect(plane.datapath.held).toBe(0);
+  });
+
+  test('a directory that is gone is not brought back', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await plane.xenstore.remove('/local/domain/0/backend/vbd3/7');
+    await eventually(() => plane.datapath.held === 0, 'nothing held');
+    await quiet();
+    expect(await plane.xenstore.read(disk.backend)).toBeUndefined();
+    expect(plane.daemon.vbds()).toEqual([]);
+  });
+
+  test('the same disk attached again waits for the one before to let go', async () => {
+    let letGo = () => {};
+    const slow = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    plane.datapath.mayLetGo = () => slow;
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.deleteBackend();
+    await disk.deleteFrontend();
+    await quiet();
+    expect(plane.daemon.vbds()).toEqual([]);
+    plane.datapath.mayLetGo = () => Promise.resolve();
+    await plane.attach();
+    await disk.expectState('2');
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await quiet();
+    expect(plane.datapath.connections).toHaveLength(1);
+    letGo();
+    await disk.expectState('4');
+  });
+
+  test('an operator disconnects', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.expectOurState('InitWait');
+    await expect(disk.vbd.disconnect()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
+    await disk.connect();
+    const disconnected = disk.vbd.disconnect();
+    await disk.expectState('5');
+    await disk.writeFrontend({ state: '6' });
+    expect((await disconnected).state).toBe('Closed');
+    expect(plane.datapath.held).toBe(0);
+    await disk.writeFrontend({ state: '1' });
+    await disk.expectState('2');
+  });
+});
