@@ -109,6 +109,7 @@ export const FILES_BYTES = 40 << 20;
 export function makeFileSystem(vdev, kind) {
   const make = kind === 'ext4' ? 'mke2fs -q -t ext4 -F' : 'mkfs.xfs -q -f';
   return `wait_for_disk ${vdev}
+umount /mnt/${vdev} 2>/dev/null || true
 ${make} /dev/${vdev}
 mkdir -p /mnt/${vdev}
 mount -t ${kind} -o discard /dev/${vdev} /mnt/${vdev}
