@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk demo` runs on: a temporary folder with a sparse disk image in it, the loopback
 // machine, the daemon in this process, and one guest.
-import { existsSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseConfig } from '../config.ts';
@@ -13,6 +21,7 @@ import { LoopbackFrontend } from '../platform/loopback_frontend.ts';
 import { createVbd, detachVbd, type VbdPaths } from '../platform/loopback_toolstack.ts';
 import { MemoryXenstore } from '../xenstore/memory_client.ts';
 import { MemorySession } from '../xenstore/memory_store.ts';
+import { Undo } from './undo.ts';
 
 const DOMID = 1;
 const XVDA = 51712;
@@ -26,29 +35,16 @@ export interface DemoMachine {
   close(): Promise<void>;
 }
 
-/** Undo steps, run last in first out. */
-class Undo {
-  readonly #steps: (() => Promise<void> | void)[] = [];
-
-  add(step: () => Promise<void> | void): void {
-    this.#steps.push(step);
-  }
-
-  async run(): Promise<void> {
-    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) await step();
-  }
-}
-
 /** Everything but the negotiation. On failure nothing is left behind. */
 export async function startDemoMachine(diskBytes: number, log: Logger): Promise<DemoMachine> {
   const undo = new Undo();
   try {
-    const image = path.join(temporaryFolder(os.tmpdir(), undo), 'disk.img');
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'ringdisk-demo-'));
+    undo.add(() => rmSync(folder, { recursive: true, force: true }));
+    const image = path.join(folder, 'disk.img');
     writeFileSync(image, '');
     truncateSync(image, diskBytes);
-    // Guest memory: it belongs on tmpfs.
-    const shm = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
-    const config = parseConfig({}, { runtimeDir: temporaryFolder(shm, undo) });
+    const config = parseConfig({}, { runtimeDir: runtimeFolder(folder, undo) });
     const platform = await openLoopbackPlatform(config);
     undo.add(() => platform.close());
     const daemon: Daemon = await startDaemon(config, platform, log);
@@ -57,15 +53,19 @@ export async function startDemoMachine(diskBytes: number, log: Logger): Promise<
     const allocatedBytes = () => statSync(image).blocks * 512;
     return { image, frontend, allocatedBytes, close: () => undo.run() };
   } catch (error) {
-    await undo.run();
+    // The first failure is the one to tell.
+    await undo.run().catch(() => {});
     throw error;
   }
 }
 
-function temporaryFolder(parent: string, undo: Undo): string {
-  const folder = mkdtempSync(path.join(parent, 'ringdisk-demo-'));
-  undo.add(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
+/** On tmpfs where there is one: guest memory lies there. */
+function runtimeFolder(folder: string, undo: Undo): string {
+  const parent = existsSync('/dev/shm') ? '/dev/shm' : folder;
+  const runtimeDir = path.join(parent, path.basename(folder));
+  mkdirSync(runtimeDir, { mode: 0o700 });
+  undo.add(() => rmSync(runtimeDir, { recursive: true, force: true }));
+  return runtimeDir;
 }
 
 async function startGuest(

@@ -17,7 +17,8 @@ async function main(): Promise<void> {
     const [command = 'ringdisk', ...rest] = process.argv.slice(2);
     // commander has printed its own already.
     if (!(error instanceof CommanderError)) printError(command, rest.includes('--json'), error);
-    process.exitCode = exitCodeOf(error);
+    // Whatever is still open after a failure must not keep the process.
+    process.exit(exitCodeOf(error));
   }
 }
 

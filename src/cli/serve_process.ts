@@ -13,6 +13,7 @@ import { openLoopbackPlatform } from '../platform/loopback.ts';
 import type { Platform } from '../platform/platform.ts';
 import { openXenPlatform } from '../platform/xen.ts';
 import { packageVersion } from '../version.ts';
+import { Undo } from './undo.ts';
 
 export interface ServeOptions {
   config?: string;
@@ -48,24 +49,22 @@ interface Service {
 
 /** Starts everything, in order; what has started is stopped again when the next does not. */
 async function startService(config: Config, kind: PlatformKind, log: Logger): Promise<Service> {
-  const stops: (() => Promise<void>)[] = [];
-  const stop = async () => {
-    for (let one = stops.pop(); one; one = stops.pop()) await one();
-  };
+  const undo = new Undo();
   try {
     mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
     const lock = await lockRuntimeDir(config.runtimeDir);
-    stops.push(() => lock.release());
+    undo.add(() => lock.release());
     const platform = await openPlatform(kind, config);
-    stops.push(() => platform.close());
+    undo.add(() => platform.close());
     const daemon = await startDaemon(config, platform, log);
-    stops.push(() => daemon.stop());
+    undo.add(() => daemon.stop());
     const handlers = daemonHandlers(daemon, platform, config);
     const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
-    stops.push(() => control.close());
-    return { stop };
+    undo.add(() => control.close());
+    return { stop: () => undo.run() };
   } catch (error) {
-    await stop();
+    // The first failure is the one to tell.
+    await undo.run().catch(() => {});
     throw error;
   }
 }
