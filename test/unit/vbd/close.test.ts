@@ -114,7 +114,7 @@ describe('closing', () => {
     expect(await disk.read('state')).toBe('6');
   });
 
-  test('a frontend that is gone closes the device; nothing of the toolstack is removed', async () => {
+  test("a frontend that is gone closes the device, the toolstack's nodes stay", async () => {
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
