@@ -10,6 +10,7 @@ import { load, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
 
+/** Each test has a vdev of its own, so that none depends on how another ended. */
 async function prepare() {
   return Guest.create('events', { disks: { xvda: await blockTarget(0) } });
 }
@@ -43,12 +44,12 @@ async function readOnly(guest) {
   const target = await fileTarget('read-only', 64 * MIB);
   await run('dd', ['if=/dev/urandom', `of=${target.measured}`, 'bs=1M', 'count=4', 'conv=notrunc']);
   const before = await sha256(target.measured);
-  await guest.attach('xvdb', { target, readOnly: true });
-  const [seen] = await guest.run(`wait_for_disk xvdb
-[ "$(blockdev --getro /dev/xvdb)" = 1 ]
-if dd if=/dev/zero of=/dev/xvdb bs=4k count=1 conv=notrunc 2>/dev/null; then exit 1; fi
-sha256sum < /dev/xvdb`);
-  await detachAndWait(guest, 'xvdb');
+  await guest.attach('xvdc', { target, readOnly: true });
+  const [seen] = await guest.run(`wait_for_disk xvdc
+[ "$(blockdev --getro /dev/xvdc)" = 1 ]
+if dd if=/dev/zero of=/dev/xvdc bs=4k count=1 conv=notrunc 2>/dev/null; then exit 1; fi
+sha256sum < /dev/xvdc`);
+  await detachAndWait(guest, 'xvdc');
   if (seen?.split(' ')[0] !== before) throw new Error(`the guest read other data: ${seen}`);
   if ((await sha256(target.measured)) !== before) throw new Error('the target was changed');
 }
@@ -58,38 +59,41 @@ async function sha256(path) {
   return (await run('sha256sum', [path])).split(' ')[0];
 }
 
-/** Attaches the target, grows it, and expects the guest to see and use the new space.
+/**
+ * Attaches the target, grows it, and expects the guest to see and use the new space.
  * @param {Guest} guest
+ * @param {string} vdev
  * @param {import('../dom0/targets.mjs').Target} target of 128 MiB
  * @param {(bytes: number) => Promise<unknown>} resizeTarget
  */
-async function grow(guest, target, resizeTarget) {
-  await guest.attach('xvdb', target);
-  await guest.run(`wait_for_disk xvdb; [ "$(blockdev --getsize64 /dev/xvdb)" = ${128 * MIB} ]`);
+async function grow(guest, vdev, target, resizeTarget) {
+  await guest.attach(vdev, target);
+  await guest.run(`wait_for_disk ${vdev}
+[ "$(blockdev --getsize64 /dev/${vdev})" = ${128 * MIB} ]`);
   await resizeTarget(192 * MIB);
-  await ringdisk('resize', guest.vbd('xvdb'));
+  await ringdisk('resize', guest.vbd(vdev));
   await guest.run(`tries=0
-until [ "$(blockdev --getsize64 /dev/xvdb)" = ${192 * MIB} ]; do
-  tries=$((tries + 1)); [ $tries -lt 100 ] || { blockdev --getsize64 /dev/xvdb; exit 1; }
+until [ "$(blockdev --getsize64 /dev/${vdev})" = ${192 * MIB} ]; do
+  tries=$((tries + 1)); [ $tries -lt 100 ] || { blockdev --getsize64 /dev/${vdev}; exit 1; }
   sleep 0.1
 done
 dd if=/dev/urandom of=/tmp/new bs=1M count=2 2>/dev/null
-dd if=/tmp/new of=/dev/xvdb bs=1M seek=190 oflag=direct 2>/dev/null
-dd if=/dev/xvdb bs=1M skip=190 iflag=direct 2>/dev/null | cmp - /tmp/new`);
+dd if=/tmp/new of=/dev/${vdev} bs=1M seek=190 oflag=direct 2>/dev/null
+dd if=/dev/${vdev} bs=1M skip=190 iflag=direct 2>/dev/null | cmp - /tmp/new`);
 }
 
 /** @param {Guest} guest */
 async function growFile(guest) {
   const target = await fileTarget('grown', 128 * MIB);
-  await grow(guest, target, (bytes) => truncate(target.measured, bytes));
+  await grow(guest, 'xvdd', target, (bytes) => truncate(target.measured, bytes));
   await truncate(target.measured, 64 * MIB);
-  const shrunk = await ringdisk('resize', guest.vbd('xvdb')).then(
+  const shrunk = await ringdisk('resize', guest.vbd('xvdd')).then(
     () => true,
     () => false,
   );
   if (shrunk) throw new Error('a shrink was not refused');
   await truncate(target.measured, 192 * MIB);
-  await detachAndWait(guest, 'xvdb');
+  await detachAndWait(guest, 'xvdd');
 }
 
 /** @param {Guest} guest */
@@ -97,11 +101,11 @@ async function growBlock(guest) {
   const { measured } = await fileTarget('grown-loop', 128 * MIB);
   const loop = (await run('losetup', ['--find', '--show', '--direct-io=on', measured])).trim();
   try {
-    await grow(guest, { spec: loop, measured }, async (bytes) => {
+    await grow(guest, 'xvde', { spec: loop, measured }, async (bytes) => {
       await truncate(measured, bytes);
       await run('losetup', ['--set-capacity', loop]);
     });
-    await detachAndWait(guest, 'xvdb');
+    await detachAndWait(guest, 'xvde');
   } finally {
     execFileSync('losetup', ['--detach', loop]);
   }
