@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Structured logs: pino's JSON lines on stderr, which journald keeps, or readable text on a terminal.
+// Structured logs: pino's JSON lines on stderr, which journald keeps; readable text on a terminal.
 // Never one line per request; whatever a guest can cause is rate-limited where it is logged.
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Style that no other tool enforces. A rule that is not checked here, by biome, by clang-format or by
-// clang-tidy is not a rule.
+// Style that no other tool enforces. A rule that is not checked here, by biome, by clang-format or
+// by clang-tidy is not a rule.
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';

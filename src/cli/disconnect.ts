@@ -10,8 +10,8 @@ export function addDisconnect(program: Command): void {
     .argument('<vbd>', VBD_ARGUMENT)
     .addHelpText(
       'after',
-      '\nA Linux guest loses the disk at once, even while it is mounted. To remove a disk in the\n' +
-        "usual way use the toolstack's command, xl block-detach.\n\n" +
+      '\nA Linux guest loses the disk at once, even while it is mounted. To remove a disk in\n' +
+        "the usual way use the toolstack's command, xl block-detach.\n\n" +
         'Example:\n  ringdisk disconnect 3/xvdb',
     );
   addDaemonOptions(command).action(disconnect);

@@ -73,7 +73,7 @@ function openPlatform(kind: PlatformKind, config: Config): Promise<Platform> {
   return kind === 'xen' ? openXenPlatform(config) : openLoopbackPlatform(config);
 }
 
-/** The first one; after it both have their default action again, so that a second ends it at once. */
+/** The first one. Both have their default action again after it: a second ends it at once. */
 function stopSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     const onSignal = (signal: NodeJS.Signals) => {

@@ -83,7 +83,7 @@ async function watch(
   }
 }
 
-/** Per second, for each VBD of `now`; gauges as they are. One that connected anew starts from zero. */
+/** Per second, for each VBD of `now`; gauges as they are. A new connection counts from zero. */
 export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
   const seconds = (now.monotonicMs - before.monotonicMs) / 1000;
   const previous = new Map(before.vbds.map((vbd) => [vbd.name, vbd.counters]));

@@ -106,7 +106,7 @@ function checkResult<M extends Method>(method: M, value: unknown): Methods[M]['r
 
 function unreachable(path: string, error: NodeJS.ErrnoException): DaemonUnreachableError {
   const why: Record<string, string> = {
-    ENOENT: `there is no ${path}. Start the daemon ("systemctl start ringdisk" or "ringdisk serve")`,
+    ENOENT: `there is no ${path}. Start the daemon (systemctl start ringdisk, or ringdisk serve)`,
     ECONNREFUSED: `nobody listens on ${path}: the daemon has died. Start it again, and see its log`,
     EACCES: `you may not open ${path}. Run this as the user that runs the daemon, most often root`,
   };

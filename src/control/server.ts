@@ -26,7 +26,7 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-/** Listens on `path`, whose folder exists. The caller holds the folder's lock: an old socket is dead. */
+/** Listens on `path`. The caller holds its folder's lock, so a socket that is there is dead. */
 export async function serveControl(
   path: string,
   handlers: Handlers,

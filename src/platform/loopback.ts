@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A machine without a hypervisor, in this process: the in-memory xenstore, also served on
 // <runtimeDir>/xenstored.sock, and the addon on the folder <runtimeDir>/machine. What it does not
-// emulate: the hypervisor's limits, permissions between domains, a domain's sudden death, migration,
-// and the time that any of it takes.
+// emulate: the hypervisor's limits, permissions between domains, a domain's sudden death,
+// migration, and the time that any of it takes.
 import { mkdirSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
 import { type Config, engineOptions } from '../config.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The TypeScript half of a loopback guest's disk driver: it negotiates as Linux's blkfront does. The
-// other half, NativeLoopbackGuest, owns the rings and moves the data.
+// The TypeScript half of a loopback guest's disk driver: it negotiates as Linux's blkfront does.
+// The other half, NativeLoopbackGuest, owns the rings and moves the data.
 import type {
   Abi,
   LoopbackResult,

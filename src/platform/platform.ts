@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// THE SEAM of the control plane: a xenstore and a data path. daemon.ts receives one Platform; nothing
-// else asks which it is.
+// THE SEAM of the control plane: a xenstore and a data path. daemon.ts receives one Platform;
+// nothing else asks which it is.
 import type { Datapath } from '../datapath/datapath.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
 

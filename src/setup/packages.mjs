@@ -8,7 +8,7 @@ const runs = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' })
 const cxxFinds = (header) =>
   spawnSync('g++', ['-E', '-x', 'c++', '-'], { input: `#include <${header}>\n` }).status === 0;
 
-/** `group` says who needs it: build, test (npm test), lint (npm run check), rig (npm run test:rig). */
+/** `group` says who needs it: build (all), test (npm test), lint (npm run check). */
 const NEEDS = [
   { group: 'build', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
   { group: 'build', why: 'make', packages: ['make'], ok: () => runs('make', '--version') },

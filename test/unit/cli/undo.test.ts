@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { Undo } from '../../../src/cli/undo.ts';
 
-it('runs every step in the reverse order, also after a failure, and tells the first one', async () => {
+it('runs every step in reverse, also after a failure, and tells the first failure', async () => {
   const undo = new Undo();
   const seen: number[] = [];
   for (const step of [1, 2, 3]) {
