@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every test that needs no Xen: the native ones, plain and under the sanitizers, then vitest's tiers.
+// Every test that needs no Xen: the native ones, plain and under the sanitizers, then vitest's.
 // Ends with a table and one line, "N passed, N failed", which sums them all.
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -3,7 +3,8 @@ import { type XenstoreClient, XenstoreError } from '../xenstore/client.ts';
 
 /**
  * Resolves to the value of `path` (undefined: no such node any more) once `accept` takes it;
- * watches, never polls. Rejects after `timeoutMs`, saying what it waited for, and with whatever `accept` throws.
+ * watches, never polls. Rejects after `timeoutMs`, saying what it waited for, and with whatever
+ * `accept` throws.
  */
 export async function waitForNode(
   xenstore: XenstoreClient,
