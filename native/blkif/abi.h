@@ -69,8 +69,8 @@ static_assert(kLayout32.segments + kDirectSegmentsMax * kSegmentBytes == kLayout
 
 // Positions of a ring of `pages` pages: a power of two, 32 for one page in every ABI.
 constexpr uint32_t ring_entries(Abi abi, uint32_t pages) {
-  return std::bit_floor(
-      static_cast<uint32_t>((pages * kPageBytes - kRingHeaderBytes) / layout(abi).entry_bytes));
+  const size_t bytes = size_t{pages} * kPageBytes - kRingHeaderBytes;
+  return std::bit_floor(static_cast<uint32_t>(bytes / layout(abi).entry_bytes));
 }
 static_assert(ring_entries(Abi::x86_64, 1) == 32 && ring_entries(Abi::x86_32, 1) == 32);
 static_assert(ring_entries(Abi::x86_64, kRingPagesMax) == kRingEntriesMax);

@@ -95,7 +95,7 @@ void Queue::let_go_if_done() {
     reactor_.unbind(port_);
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
-    shared_->events->queue_closed(shared_->vbd, index_, slots_->all_free());
+    shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
   });
 }
 

@@ -145,7 +145,10 @@ export interface NativeEngine {
   closeTarget(command: number, target: number): void;
   /** done.value: the VBD's handle. On failure nothing stays mapped or bound. */
   connect(command: number, request: ConnectRequest): void;
-  /** Done when the kernel has let go of all memory, every grant is unmapped and every port unbound. */
+  /**
+   * Done when the kernel has let go of all memory, every grant is unmapped and every port unbound.
+   * done.value: 1 if every request that was taken has been answered, else 0.
+   */
   disconnect(command: number, vbd: number): void;
   vbdCounters(vbd: number): VbdCounters;
   counters(): EngineCounters;

@@ -47,8 +47,11 @@ export interface ConnectionEvents {
 /** One connected VBD on the data path. */
 export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
-  /** Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound. */
-  disconnect(): Promise<void>;
+  /**
+   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound. `drained`:
+   * every request that was taken has been answered, so that another connect can go on from there.
+   */
+  disconnect(): Promise<{ drained: boolean }>;
 }
 
 export type ConnectOptions = Omit<ConnectRequest, 'target'>;
@@ -65,7 +68,7 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
   readonly #datapath: NativeDatapath;
   readonly #vbd: number;
   #last: VbdCounters | undefined;
-  #disconnecting: Promise<void> | undefined;
+  #disconnecting: Promise<{ drained: boolean }> | undefined;
 
   constructor(datapath: NativeDatapath, vbd: number) {
     super();
@@ -79,7 +82,7 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     return this.#last;
   }
 
-  disconnect(): Promise<void> {
+  disconnect(): Promise<{ drained: boolean }> {
     this.#disconnecting ??= this.#datapath.disconnect(this.#vbd);
     return this.#disconnecting;
   }
@@ -116,9 +119,10 @@ class NativeDatapath implements Datapath {
     return connection;
   }
 
-  async disconnect(vbd: number): Promise<void> {
-    await this.#command((id) => this.#engine.disconnect(id, vbd));
+  async disconnect(vbd: number): Promise<{ drained: boolean }> {
+    const done = await this.#command((id) => this.#engine.disconnect(id, vbd));
     this.#connections.delete(vbd);
+    return { drained: done.value === 1 };
   }
 
   vbdCounters(vbd: number): VbdCounters {

@@ -58,7 +58,7 @@ export function letGoOfMedium(device: Device): void {
   letGoBeside(device, 'close the target', () => medium.target.close());
 }
 
-function letGoBeside(device: Device, what: string, step: () => Promise<void>): void {
+function letGoBeside(device: Device, what: string, step: () => Promise<unknown>): void {
   const before = device.lettingGo ?? Promise.resolve();
   const current = before.then(step).catch((error: unknown) => {
     device.log.error({ error: messageOf(error) }, `could not ${what}`);

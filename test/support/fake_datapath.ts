@@ -62,7 +62,7 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   brokenQueues = 0;
   isConnected = true;
   readonly #mayLetGo: () => Promise<void>;
-  #disconnecting: Promise<void> | undefined;
+  #disconnecting: Promise<{ drained: boolean }> | undefined;
 
   constructor(target: FakeTarget, options: ConnectOptions, mayLetGo: () => Promise<void>) {
     super();
@@ -75,9 +75,11 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
-  disconnect(): Promise<void> {
+  disconnect(): Promise<{ drained: boolean }> {
     this.#disconnecting ??= this.#mayLetGo().then(() => {
       this.isConnected = false;
+      // A broken ring holds requests that were never answered.
+      return { drained: this.brokenQueues === 0 };
     });
     return this.#disconnecting;
   }
