@@ -47,7 +47,8 @@ std::vector<T> numbers(const Napi::Object& object, const char* key) {
 }
 
 QueueOptions to_queue(const Napi::Object& object, uint32_t index) {
-  return {index, numbers<GrantRef>(object, "ringRefs"), number(object, "eventChannel")};
+  return {index, numbers<GrantRef>(object, "ringRefs"), number(object, "eventChannel"),
+          string(object, "journal"), boolean(object, "takeOver")};
 }
 
 Abi to_abi(const Napi::Object& object) {
@@ -107,6 +108,8 @@ constexpr CounterName kVbdCounters[] = {
     {"copiedBytes", &QueueCounters::copied_bytes},
     {"readModifyWrites", &QueueCounters::read_modify_writes},
     {"flushRetries", &QueueCounters::flush_retries},
+    {"replayed", &QueueCounters::replayed},
+    {"redelivered", &QueueCounters::redelivered},
     {"inFlight", &QueueCounters::in_flight},
     {"mappedPages", &QueueCounters::mapped_pages},
     {"bounceBytes", &QueueCounters::bounce_bytes},
@@ -123,6 +126,8 @@ const char* event_name(EngineEvent::Type type) {
       return "ring-broken";
     case EngineEvent::Type::flush_retry:
       return "flush-retry";
+    case EngineEvent::Type::fence_lifted:
+      return "fence-lifted";
   }
   return "unknown";
 }
@@ -149,7 +154,8 @@ EngineSettings to_engine_settings(const Napi::Object& object) {
 }
 
 TargetSpec to_target_spec(const Napi::Object& object) {
-  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly"),
+          boolean(object, "takeOver")};
 }
 
 ConnectRequest to_connect_request(const Napi::Object& object) {
@@ -190,12 +196,18 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::done:
       object["command"] = event.command;
       object["value"] = event.value;
-      if (event.capabilities) object["capabilities"] = from_capabilities(env, *event.capabilities);
+      if (event.capabilities) {
+        object["capabilities"] = from_capabilities(env, *event.capabilities);
+        object["fenced"] = event.fenced;
+      }
       break;
     case EngineEvent::Type::failed:
       object["command"] = event.command;
       object["code"] = errno_name(event.error);
       object["message"] = event.text;
+      break;
+    case EngineEvent::Type::fence_lifted:
+      object["target"] = event.value;
       break;
     case EngineEvent::Type::ring_broken:
       object["vbd"] = event.vbd;

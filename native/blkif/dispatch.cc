@@ -4,6 +4,7 @@
 // A ring promises no order between requests in flight, with two exceptions we make: a barrier waits
 // for everything before it and holds everything after it, and a request that destroys or rewrites
 // more than it says (a discard, a read-modify-write) never runs beside an overlapping write.
+#include "base/kill_point.h"
 #include "blkif/queue.h"
 
 namespace ringdisk {
@@ -13,8 +14,10 @@ using Stage = Slot::Stage;
 
 // Starts what waits, in ring order, up to the first that can't start yet. Returns whether any did.
 bool Queue::start_waiting() {
+  if (fenced_ && !shared_->target->fenced()) release_held();
   SlotList ready;
   while (Slot* slot = waiting_.front()) {
+    if (fenced_ && hold_for_fence(*slot)) continue;
     if (must_wait(*slot) || !attach(*slot)) {
       reactor_.mark_blocked(*this);
       break;
@@ -29,7 +32,25 @@ bool Queue::start_waiting() {
   if (ready.empty()) return false;
   reactor_.transfer().flush();  // one call for the data of all of them
   while (Slot* slot = ready.pop()) start(*slot);
+  RD_KILL_POINT("dispatch:prepared");
   return true;
+}
+
+// While a dead process's I/O may still land, only reads run: what was answered is on the medium,
+// and what was not may appear in any order anyway.
+bool Queue::hold_for_fence(Slot& slot) {
+  if (slot.valid.kind == Kind::read) return false;
+  waiting_.pop();
+  held_.push(slot);
+  reactor_.mark_blocked(*this);
+  return true;
+}
+
+void Queue::release_held() {
+  fenced_ = false;
+  SlotList later = waiting_.take();
+  waiting_ = held_.take();
+  while (Slot* slot = later.pop()) waiting_.push(*slot);
 }
 
 bool Queue::must_wait(const Slot& slot) const {

@@ -2,6 +2,7 @@
 #include "blkif/queue.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
 
 #include "base/assert.h"
@@ -44,35 +45,62 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       counters_(std::move(counters)),
       io_alignment_(shared_->target->capabilities().io_alignment),
       memory_alignment_(shared_->target->capabilities().memory_alignment),
-      bounce_(reactor.bounce()) {
-  const auto pages = static_cast<uint32_t>(options.ring_refs.size());
-  slots_ = std::make_unique<SlotPool>(wire::ring_entries(shared_->abi, pages));
+      bounce_(reactor.bounce()),
+      fenced_(shared_->target->fenced()) {
   channel_ = shared_->target->open_channel(reactor_.uring(), reactor_.offload());
   if (shared_->grants == GrantStrategy::persistent)
     persistent_ = std::make_unique<PersistentCache>(reactor_.grants(), *shared_->budget,
                                                     shared_->domid, shared_->persistent_pages_max);
-
   if (const int error =
           reactor_.grants().map(shared_->domid, options.ring_refs, true, ring_mapping_);
       error != 0)
     fail(error, "cannot map the ring of queue " + std::to_string(index_) + " (first ring-ref " +
                     std::to_string(options.ring_refs[0]) + ")");
-  if (const int error = reactor_.bind(shared_->domid, options.remote_port, port_); error != 0) {
+  try {
+    take_ring(options);
+  } catch (...) {
     reactor_.grants().unmap(ring_mapping_);
-    fail(error, "cannot bind event-channel " + std::to_string(options.remote_port) + " of queue " +
-                    std::to_string(index_));
+    throw;
   }
-  ring_ = std::make_unique<Ring>(ring_mapping_.address, shared_->abi, pages);
-  counters_->mapped_pages.set(pages);
+  counters_->mapped_pages.set(ring_mapping_.page_count);
   reactor_.add(*this, port_);
+  if (options.take_over) reactor_.mark_dirty(*this);
   // A frontend may wait for an answer whose notification was lost before we came.
   reactor_.events().notify(port_);
+}
+
+void Queue::take_ring(const QueueOptions& options) {
+  ring_ = std::make_unique<Ring>(ring_mapping_.address, shared_->abi, ring_mapping_.page_count);
+  open_journal(options);
+  // Binding tells whether the guest still knows this ring, so it comes before anything is shown.
+  if (const int error = reactor_.bind(shared_->domid, options.remote_port, port_); error != 0)
+    fail(error, "cannot bind event-channel " + std::to_string(options.remote_port) + " of queue " +
+                    std::to_string(index_));
+  if (!options.take_over) return;
+  if (const char* wrong = recover()) {
+    reactor_.unbind(port_);
+    fail(-ESTALE, "cannot take over the ring of queue " + std::to_string(index_) + ": " + wrong);
+  }
+}
+
+void Queue::open_journal(const QueueOptions& options) {
+  JournalIdentity identity;
+  identity.abi = static_cast<uint32_t>(shared_->abi);
+  identity.domid = shared_->domid;
+  identity.remote_port = options.remote_port;
+  identity.ring_pages = ring_mapping_.page_count;
+  std::ranges::copy(options.ring_refs, identity.ring_refs.begin());
+  const auto mode = options.take_over ? Journal::Mode::take_over : Journal::Mode::create;
+  journal_ = std::make_unique<Journal>(options.journal, mode, ring_->entries(), identity,
+                                       ring_->rsp_prod());
+  slots_ = std::make_unique<SlotPool>(*journal_);
 }
 
 Queue::~Queue() { RD_ASSERT(gone_ || !ring_); }
 
 bool Queue::idle() const {
-  return in_flight_count_ == 0 && waiting_.empty() && completed_.empty() && landing_.empty();
+  return in_flight_count_ == 0 && waiting_.empty() && held_.empty() && completed_.empty() &&
+         landing_.empty();
 }
 
 void Queue::close() {
@@ -95,12 +123,14 @@ void Queue::let_go_if_done() {
     reactor_.unbind(port_);
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
+    journal_->discard();
     shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
   });
 }
 
 bool Queue::try_sleep() {
   if (closing_ || broken_) return true;
+  if (fenced_ && !shared_->target->fenced()) return false;
   if (!waiting_.empty() || barrier_) return true;  // a completion brings us back
   if (resume_at_us_ != 0) {
     schedule(resume_at_us_);

@@ -5,6 +5,7 @@
 //   segments.cc  4    guest pages pinned, or bounce memory
 //   dispatch.cc  5-6  ordering, and the operation for the target
 //   respond.cc   7-8  what comes back, and the answer
+// and what a process that died left behind is taken over in recover.cc.
 #pragma once
 
 #include <memory>
@@ -44,6 +45,8 @@ struct QueueOptions {
   uint32_t index = 0;
   std::vector<GrantRef> ring_refs;
   Port remote_port = 0;
+  std::string journal;     // its file; empty: none, nobody can take this queue over
+  bool take_over = false;  // go on with the ring of a process that died
 };
 
 class Queue final : public Poller, public OperationSink {
@@ -71,9 +74,20 @@ class Queue final : public Poller, public OperationSink {
     bool overlaps(const SectorRange& other) const { return first < other.end && other.first < end; }
   };
 
+  // recover.cc
+  struct Remains {
+    std::vector<Slot*> unfinished;        // taken, not answered
+    std::vector<Slot*> undelivered;       // answered, not shown
+    std::vector<JournalSlot*> delivered;  // shown, not freed
+  };
+  const char* recover();
+  const char* sort_records(Remains& remains);
+  const char* check_order(const Remains& remains) const;
+
   // take.cc
   bool may_take() const;
   uint32_t take();
+  void accept(std::span<Slot*> batch);
   void fetch_indirect(std::span<Slot*> batch);
   void fetch_indirect_page(Slot& slot);
   void check(std::span<Slot*> batch);
@@ -94,6 +108,8 @@ class Queue final : public Poller, public OperationSink {
 
   // dispatch.cc
   bool start_waiting();
+  bool hold_for_fence(Slot& slot);
+  void release_held();
   bool must_wait(const Slot& slot) const;
   bool is_exclusive(const Slot& slot) const;
   SectorRange range(const Slot& slot) const;
@@ -117,6 +133,8 @@ class Queue final : public Poller, public OperationSink {
   void publish();
   void count(const Slot& slot, int32_t result);
 
+  void open_journal(const QueueOptions& options);
+  void take_ring(const QueueOptions& options);
   void schedule(uint64_t at_us);
   void let_go_if_done();
   void unmask();
@@ -132,12 +150,14 @@ class Queue final : public Poller, public OperationSink {
   GrantMapping ring_mapping_;
   Port port_ = 0;
   std::unique_ptr<Ring> ring_;
+  std::unique_ptr<Journal> journal_;
   std::unique_ptr<SlotPool> slots_;
   std::unique_ptr<TargetChannel> channel_;
   std::unique_ptr<PersistentCache> persistent_;  // strategy persistent only
   BounceShare bounce_;
 
   SlotList waiting_;           // valid, in ring order, not yet started
+  SlotList held_;              // as waiting_, but must not run before the target's fence is lifted
   SlotList completed_;         // operation finished, not yet looked at
   SlotList landing_;           // reads whose data is on its way to the guest
   SlotList answered_;          // response written, not yet published
@@ -147,6 +167,7 @@ class Queue final : public Poller, public OperationSink {
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
 
+  bool fenced_;  // as far as we know: a dead process may still be writing
   bool broken_ = false;
   bool closing_ = false;
   bool gone_ = false;    // close() has run to its end

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/kill_point.h"
 #include "blkif/queue.h"
 
 namespace ringdisk {
@@ -12,6 +13,7 @@ using Kind = ValidRequest::Kind;
 using Stage = Slot::Stage;
 
 void Queue::advance(Slot& slot) {
+  RD_KILL_POINT("advance:completed");
   switch (slot.stage) {
     case Stage::flush:
     case Stage::barrier_before:
@@ -111,7 +113,9 @@ void Queue::answer(Slot& slot, int16_t status) {
   JournalSlot& record = slots_->journal(slot);
   record.response_index = ring_->rsp_prod();
   record.status = status;
+  RD_KILL_POINT("answer:before-done");
   Journal::set_state(record, JournalState::done);
+  RD_KILL_POINT("answer:done");
   ring_->respond(slot.request.guest_id, slot.request.answered_operation(), status);
   answered_.push(slot);
 }
@@ -126,13 +130,18 @@ void Queue::publish() {
     counters_->grant_unmaps.set(persistent_->unmaps());
   }
   if (!ring_->has_unpublished()) return;
+  RD_KILL_POINT("publish:before");
   const bool notify = ring_->publish();
+  RD_KILL_POINT("publish:shown");
+  journal_->set_published(ring_->rsp_prod());
+  RD_KILL_POINT("publish:noted");
   counters_->batches.add();
   SlotList answered = answered_.take();
   while (Slot* slot = answered.pop()) {
     Journal::set_state(slots_->journal(*slot), JournalState::free);
     slots_->release(*slot);
   }
+  RD_KILL_POINT("publish:freed");
   if (!notify) return;
   counters_->notifications_sent.add();
   reactor_.events().notify(port_);

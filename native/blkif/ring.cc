@@ -15,6 +15,11 @@ Ring::Ring(std::byte* shared, Abi abi, uint32_t pages)
   rsp_prod_ = rsp_published_ = req_cons_ = load(wire::kRspProd);
 }
 
+void Ring::resume(uint32_t published, uint32_t taken) {
+  rsp_prod_ = rsp_published_ = published;
+  req_cons_ = taken;
+}
+
 uint32_t Ring::load(size_t offset) const {
   auto* word = reinterpret_cast<uint32_t*>(shared_ + offset);
   return std::atomic_ref<uint32_t>(*word).load(std::memory_order_acquire);

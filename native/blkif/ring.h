@@ -17,6 +17,9 @@ class Ring {
   // `shared` are the ring's mapped pages; they outlive this object. Starts at the ring's published
   // response index: with everything before it answered, that is where the frontend stands.
   Ring(std::byte* shared, Abi abi, uint32_t pages);
+  // Goes on where another process stopped: `published` responses were shown to the frontend and
+  // `taken` requests came out.
+  void resume(uint32_t published, uint32_t taken);
 
   uint32_t entries() const { return entries_; }
   Abi abi() const { return abi_; }

@@ -10,7 +10,8 @@
 
 namespace ringdisk {
 
-SlotPool::SlotPool(uint32_t count) : slots_(count), journal_(count) {
+SlotPool::SlotPool(Journal& journal) : slots_(journal.slots()), journal_(journal) {
+  const uint32_t count = journal.slots();
   void* memory = ::mmap(nullptr, count * sizeof(IndirectArrays), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
@@ -29,6 +30,12 @@ Slot* SlotPool::allocate() {
   if (free_.empty()) return nullptr;
   Slot* slot = free_.back();
   free_.pop_back();
+  return slot;
+}
+
+Slot& SlotPool::adopt(uint32_t index) {
+  Slot& slot = slots_[index];
+  std::erase(free_, &slot);
   return slot;
 }
 

@@ -82,12 +82,14 @@ class SlotList {
 // A queue's slots, with room for indirect requests that costs nothing until it is used.
 class SlotPool {
  public:
-  explicit SlotPool(uint32_t count);  // throws std::system_error
+  explicit SlotPool(Journal& journal);  // throws std::system_error
   ~SlotPool();
   SlotPool(const SlotPool&) = delete;
   SlotPool& operator=(const SlotPool&) = delete;
 
   Slot* allocate();  // nullptr: all in flight
+  // Recovery: this one, whose record is not FREE. Only before the first allocate().
+  Slot& adopt(uint32_t index);
   void release(Slot& slot) { free_.push_back(&slot); }
   bool all_free() const { return free_.size() == slots_.size(); }
   uint32_t free_count() const { return static_cast<uint32_t>(free_.size()); }
@@ -109,7 +111,7 @@ class SlotPool {
 
   std::vector<Slot> slots_;
   std::vector<Slot*> free_;  // last released first: its memory is still in the cache
-  Journal journal_;
+  Journal& journal_;
   IndirectArrays* arena_ = nullptr;  // one per slot; pages appear when first written
 };
 

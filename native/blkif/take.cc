@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/guest_memory.h"
+#include "base/kill_point.h"
 #include "blkif/decode.h"
 #include "blkif/queue.h"
 
@@ -30,16 +31,23 @@ uint32_t Queue::take() {
     JournalSlot& record = slots_->journal(*slot);
     record.request_index = ring_->take(record.bytes);
     Journal::set_state(record, JournalState::in_flight);
-    slot->request = decode(shared_->abi, record.bytes);
-    slot->fault = false;
     batch[count++] = slot;
   }
-  const std::span<Slot*> taken = std::span(batch).first(count);
-  fetch_indirect(taken);
-  check(taken);
+  RD_KILL_POINT("take:copied");
+  accept(std::span(batch).first(count));
   woken_ = false;
   vain_wakeups_ = 0;
   return count;
+}
+
+// Requests whose bytes are in the journal, new ones or a dead process's, are decoded and checked.
+void Queue::accept(std::span<Slot*> batch) {
+  for (Slot* slot : batch) {
+    slot->request = decode(shared_->abi, slots_->journal(*slot).bytes);
+    slot->fault = false;
+  }
+  fetch_indirect(batch);
+  check(batch);
 }
 
 // One grant copy call for the segments of all indirect requests of this batch.

@@ -208,6 +208,8 @@ void Engine::handle(BusMessage& message) {
     case BusMessage::Type::target_refreshed:
     case BusMessage::Type::command_failed:
       return on_target(message);
+    case BusMessage::Type::fence_lifted:
+      return on_fence_lifted(message);
     case BusMessage::Type::queue_up:
     case BusMessage::Type::queue_failed:
     case BusMessage::Type::queue_down:
@@ -233,14 +235,30 @@ void Engine::on_target(BusMessage& message) {
   if (message.type == BusMessage::Type::target_opened) {
     message.handle = next_handle_++;
     targets_.emplace(message.handle, message.target);
+    if (message.target->fenced()) wait_for_fence(message.handle, message.target);
   }
   EngineEvent event{
       .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
   if (message.target) {
+    event.fenced = message.target->fenced();
     event.capabilities = message.target->capabilities();
     grow(message.target);
   }
   events_.push_back(std::move(event));
+}
+
+// For as long as the device takes. Queues hold their writes meanwhile.
+void Engine::wait_for_fence(uint32_t handle, const std::shared_ptr<Target>& target) {
+  run_aside(bus_, 0, [handle, target] {
+    target->wait_for_fence();
+    return BusMessage{.type = BusMessage::Type::fence_lifted, .handle = handle};
+  });
+}
+
+void Engine::on_fence_lifted(const BusMessage& message) {
+  for (const auto& reactor : reactors_)
+    reactor->post([reactor = reactor.get()] { reactor->activate_blocked(); });
+  events_.push_back({.type = EngineEvent::Type::fence_lifted, .value = message.handle});
 }
 
 // Connected VBDs may use the new end at once; the guest learns of it from the control plane.

@@ -38,12 +38,13 @@ struct ConnectRequest {
 };
 
 struct EngineEvent {
-  enum class Type : uint8_t { done, failed, ring_broken, flush_retry };
+  enum class Type : uint8_t { done, failed, ring_broken, flush_retry, fence_lifted };
   Type type;
   uint32_t command = 0;
   uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
   std::optional<Capabilities> capabilities{};
-  int error = 0;  // errno
+  bool fenced = false;  // a target just opened: writes wait until fence_lifted (value: the target)
+  int error = 0;        // errno
   std::string text{};
   uint32_t vbd = 0;
   uint32_t queue = 0;
@@ -93,6 +94,8 @@ class Engine final : private QueueEvents {
   void take_down(Vbd& vbd);
   void handle(BusMessage& message);
   void on_target(BusMessage& message);
+  void wait_for_fence(uint32_t handle, const std::shared_ptr<Target>& target);
+  void on_fence_lifted(const BusMessage& message);
   void on_queue(BusMessage& message);
   void settle(uint32_t handle, Vbd& vbd);
   void grow(const std::shared_ptr<Target>& target);

@@ -19,6 +19,7 @@ struct BusMessage {
     target_opened,
     target_refreshed,
     command_failed,
+    fence_lifted,
     queue_up,
     queue_failed,
     queue_down,
@@ -27,7 +28,7 @@ struct BusMessage {
   };
   Type type;
   uint32_t command = 0;  // target_*, command_failed
-  uint32_t handle = 0;   // target_refreshed: the target; others: the VBD
+  uint32_t handle = 0;   // target_refreshed, fence_lifted: the target; others: the VBD
   uint32_t queue = 0;
   int error = 0;        // errno
   bool drained = true;  // queue_down

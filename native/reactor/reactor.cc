@@ -215,6 +215,10 @@ void Reactor::run_finishes() {
   for (Poller* poller : finishing) poller->finish();
   finishing.clear();
   if (dirty_.empty()) dirty_.swap(finishing);  // keeps its memory
+  activate_blocked();
+}
+
+void Reactor::activate_blocked() {
   for (Poller* poller : blocked_) {
     poller->blocked_ = false;
     activate(*poller);

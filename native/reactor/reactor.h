@@ -64,6 +64,8 @@ class Reactor {
   void mark_dirty(Poller& poller);
   // Poll again after something finished: what it waits for is released by a completion here.
   void mark_blocked(Poller& poller);
+  // All of them, at once: something outside this reactor was released.
+  void activate_blocked();
 
  private:
   static void* entry(void* self);

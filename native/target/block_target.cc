@@ -6,7 +6,9 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 
 #include "base/units.h"
 #include "io/uring.h"
@@ -15,16 +17,27 @@
 
 namespace ringdisk {
 
-Fd open_block_device(const TargetSpec& spec) {
-  try {
-    Fd fd = open_path(spec, O_DIRECT | (spec.read_only ? 0 : O_EXCL));
-    int device_read_only = 0;
-    if (!spec.read_only && ioctl(fd.get(), BLKROGET, &device_read_only) == 0 &&
-        device_read_only != 0) {
-      throw std::system_error(EROFS, std::generic_category(),
-                              "cannot open " + spec.path + " for writing: the device is read-only");
+namespace {
+
+// A predecessor that was killed may not have ended yet.
+Fd open_exclusively(const TargetSpec& spec) {
+  constexpr int kTries = 250;
+  for (int i = 1;; i++) {
+    try {
+      return open_path(spec, O_EXCL);
+    } catch (const std::system_error& error) {
+      if (error.code().value() != EBUSY || !spec.take_over || i == kTries) throw;
     }
-    return fd;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+}  // namespace
+
+Fd claim_block_device(const TargetSpec& spec) {
+  if (spec.read_only) return {};
+  try {
+    return open_exclusively(spec);
   } catch (const std::system_error& error) {
     if (error.code().value() != EBUSY) throw;
     throw std::system_error(
@@ -37,7 +50,10 @@ Fd open_block_device(const TargetSpec& spec) {
 
 BlockTarget::BlockTarget(const TargetSpec& spec) : path_(spec.path) {
   const struct stat status = stat_target(spec, S_IFBLK);
-  fd_ = open_block_device(spec);
+  fd_ = open_path(spec, O_DIRECT);
+  fence_ = std::make_unique<Fence>(fd_.get(), path_, spec.read_only, spec.take_over);
+  claim_ = claim_block_device(spec);
+  refuse_read_only(spec);
   refresh();
   if (capabilities_.capacity == 0) {
     throw std::invalid_argument("cannot serve " + path_ + ": the device has no medium or no size");
@@ -47,6 +63,14 @@ BlockTarget::BlockTarget(const TargetSpec& spec) : path_(spec.path) {
   probe_blocks();
   if (!spec.read_only) probe_discard();
   probe_queue(status.st_rdev, capabilities_);
+}
+
+void BlockTarget::refuse_read_only(const TargetSpec& spec) const {
+  int device_read_only = 0;
+  if (spec.read_only || ioctl(fd_.get(), BLKROGET, &device_read_only) != 0) return;
+  if (device_read_only == 0) return;
+  throw std::system_error(EROFS, std::generic_category(),
+                          "cannot open " + spec.path + " for writing: the device is read-only");
 }
 
 void BlockTarget::probe_blocks() {

@@ -21,17 +21,19 @@ class BlockTarget final : public Target {
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
+  void refuse_read_only(const TargetSpec& spec) const;
   void probe_blocks();
   void probe_discard();
 
   std::string path_;
-  Fd fd_;
+  Fd fd_;     // for I/O; its lock is the fence
+  Fd claim_;  // for nothing but O_EXCL: no I/O keeps it open when we die
   DiscardMethod discard_method_ = DiscardMethod::none;
   Capabilities capabilities_;
 };
 
-// Opens the block device with O_DIRECT and claims it when it is to be written. Throws
-// std::system_error; when the device is in use the message says who to look for.
-Fd open_block_device(const TargetSpec& spec);
+// Claims the block device (O_EXCL) if it is to be written; nothing is sent through what is
+// returned. Throws std::system_error; when the device is in use the message says who to look for.
+Fd claim_block_device(const TargetSpec& spec);
 
 }  // namespace ringdisk

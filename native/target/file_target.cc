@@ -17,14 +17,15 @@ namespace ringdisk {
 FileTarget::FileTarget(const TargetSpec& spec) : path_(spec.path) {
   const struct stat status = stat_target(spec, S_IFREG);
   fd_ = open_path(spec, 0);
+  open_direct(spec);
+  fence_ = std::make_unique<Fence>(fd_.get(), path_, spec.read_only, spec.take_over);
   refresh();
   if (capabilities_.capacity == 0) {
-    throw std::invalid_argument("cannot serve " + path_ +
-                                ": it is smaller than one sector of 512 bytes");
+    throw std::invalid_argument("cannot serve " + path_ + ": it is smaller than one block of " +
+                                std::to_string(capabilities_.io_alignment) + " bytes");
   }
   capabilities_.read_only = spec.read_only;
   capabilities_.physical_block = kPageBytes;
-  open_direct(spec);
   capabilities_.discard = !spec.read_only && takes_punch_hole(fd_.get());
   probe_queue(status.st_dev, capabilities_);
   // Not the disk's granularity but the file system's: it frees whole blocks.
@@ -52,7 +53,10 @@ void FileTarget::refresh() {
   if (fstat(fd_.get(), &status) != 0) {
     throw std::system_error(errno, std::generic_category(), "cannot read the size of " + path_);
   }
-  capabilities_.capacity = static_cast<uint64_t>(status.st_size) / kSectorBytes * kSectorBytes;
+  // Whole blocks only: what lies behind the last one can't be reached without making the file
+  // longer.
+  const uint64_t block = capabilities_.io_alignment;
+  capabilities_.capacity = static_cast<uint64_t>(status.st_size) / block * block;
 }
 
 std::unique_ptr<TargetChannel> FileTarget::open_channel(Uring& uring, Offload& offload) {

@@ -71,8 +71,9 @@ std::string block_path_of(const std::string& path, dev_t generic) {
 NvmeTarget::NvmeTarget(const TargetSpec& spec) : path_(spec.path) {
   const struct stat status = stat_target(spec, S_IFCHR);
   require_passthrough(path_);
-  claim_block_device(spec, status.st_rdev);
   fd_ = open_path(spec, 0);
+  fence_ = std::make_unique<Fence>(fd_.get(), path_, spec.read_only, spec.take_over);
+  claim(spec, status.st_rdev);
   capabilities_.read_only = spec.read_only;
   capabilities_.direct = true;
   identify();
@@ -80,11 +81,11 @@ NvmeTarget::NvmeTarget(const TargetSpec& spec) : path_(spec.path) {
   if (capabilities_.capacity == 0) refuse(path_, "the namespace has no size");
 }
 
-void NvmeTarget::claim_block_device(const TargetSpec& spec, dev_t generic) {
+void NvmeTarget::claim(const TargetSpec& spec, dev_t generic) {
   TargetSpec block = spec;
   block.path = block_path_of(path_, generic);
   block_device_ = stat_target(block, S_IFBLK).st_rdev;
-  block_fd_ = open_block_device(block);
+  claim_ = claim_block_device(block);
 }
 
 void NvmeTarget::identify() {

@@ -21,13 +21,13 @@ class NvmeTarget final : public Target {
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
-  void claim_block_device(const TargetSpec& spec, dev_t generic);
+  void claim(const TargetSpec& spec, dev_t generic);
   void identify();
   NvmeNamespaceIdentity identify_namespace() const;
 
   std::string path_;
   Fd fd_;
-  Fd block_fd_;
+  Fd claim_;
   dev_t block_device_ = 0;
   NvmeGeometry geometry_;
   Capabilities capabilities_;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "io/operation.h"
+#include "target/fence.h"
 
 namespace ringdisk {
 
@@ -36,6 +37,8 @@ struct TargetSpec {
   std::string kind;  // "file", "block", "nvme", "null"
   std::string path;  // null: the capacity in bytes, decimal
   bool read_only = false;
+  // A process that served it may have died a moment ago: see fence.h.
+  bool take_over = false;
 };
 
 class TargetChannel {
@@ -58,6 +61,17 @@ class Target {
   virtual void refresh() = 0;
   // `uring` and `offload` are the reactor's and outlive the channel.
   virtual std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) = 0;
+
+  // Whether a dead predecessor's I/O may still be under way: nothing may be written until it is
+  // not. Any thread.
+  bool fenced() const { return fence_ && fence_->pending(); }
+  // Blocks until it is over, for as long as that takes; throws std::system_error.
+  void wait_for_fence() {
+    if (fence_) fence_->wait();
+  }
+
+ protected:
+  std::unique_ptr<Fence> fence_;
 };
 
 // Opens by kind. Throws std::system_error or std::invalid_argument whose message is a sentence for

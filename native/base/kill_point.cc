@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/kill_point.h"
+
+#ifdef RINGDISK_KILL_POINTS
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+namespace ringdisk {
+
+void kill_point(const char* name) {
+  static const char* const wanted = std::getenv("RINGDISK_KILL_POINT");
+  static const char* const count = std::getenv("RINGDISK_KILL_COUNT");
+  static std::atomic<long> left{count ? std::atol(count) : 1};
+  if (!wanted || std::strcmp(wanted, name) != 0) return;
+  if (--left == 0) ::kill(::getpid(), SIGKILL);
+}
+
+}  // namespace ringdisk
+
+#endif

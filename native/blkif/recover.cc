@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Taking over the ring of a process that died. The frontend noticed nothing: its ring and its
+// grants are as they were, its notifications were dropped, and its requests are either still in the
+// ring or in the journal. What the journal's states mean:
+//
+//   FREE       answered, and the answer was shown; or never taken
+//   INFLIGHT   taken, not answered: carried out again from our private copy (the same data once
+//   more) DONE       answered at response_index; shown if that lies before rsp_prod, else shown now
+//   as it was
+//
+// Every response shown stands for one request taken, so the requests taken are those shown plus
+// those alive: no counter of taken requests is needed on the hot path.
+#include <algorithm>
+#include <vector>
+
+#include "base/kill_point.h"
+#include "blkif/decode.h"
+#include "blkif/queue.h"
+
+namespace ringdisk {
+
+// Returns why the ring cannot be taken over, with nothing shown to the frontend; else nullptr.
+const char* Queue::recover() {
+  Remains remains;
+  if (const char* wrong = sort_records(remains)) return wrong;
+  const uint32_t shown = ring_->rsp_prod();
+  const size_t alive = remains.unfinished.size() + remains.undelivered.size();
+  ring_->resume(shown, shown + static_cast<uint32_t>(alive));
+  if (const char* wrong = check_order(remains)) return wrong;
+  RD_KILL_POINT("recover:sorted");
+  // In the order of publish(): whoever takes over from us if we die here finds the same.
+  journal_->set_published(shown);
+  RD_KILL_POINT("recover:noted");
+  for (JournalSlot* record : remains.delivered) Journal::set_state(*record, JournalState::free);
+  for (Slot* slot : remains.undelivered) {
+    const JournalSlot& record = slots_->journal(*slot);
+    slot->request = decode(shared_->abi, record.bytes);
+    answer(*slot, record.status);
+  }
+  RD_KILL_POINT("recover:redelivered");
+  counters_->replayed.add(remains.unfinished.size());
+  counters_->redelivered.add(remains.undelivered.size());
+  // In batches as when they were taken.
+  for (std::span<Slot*> rest = remains.unfinished; !rest.empty();) {
+    const size_t count = std::min<size_t>(rest.size(), kTakeBatch);
+    accept(rest.first(count));
+    rest = rest.subspan(count);
+  }
+  return nullptr;
+}
+
+// Finds what the predecessor left, in ring order. Returns what is wrong, if anything.
+const char* Queue::sort_records(Remains& remains) {
+  const uint32_t published = journal_->published();
+  // The frontend can write rsp_prod: it may only be ahead by answers that were being shown.
+  const uint32_t ahead = ring_->rsp_prod() - published;
+  if (ahead > journal_->slots()) return "rsp_prod is not where the journal knows it to be";
+  uint32_t shown = 0;
+  for (uint32_t i = 0; i < journal_->slots(); i++) {
+    JournalSlot& record = (*journal_)[i];
+    switch (Journal::state(record)) {
+      case JournalState::free:
+        break;
+      case JournalState::in_flight:
+        remains.unfinished.push_back(&slots_->adopt(i));
+        break;
+      case JournalState::done:
+        if (record.response_index - published < ahead) shown++;
+        // Also what lies behind `published`: the predecessor died between noting and freeing.
+        if (static_cast<int32_t>(record.response_index - ring_->rsp_prod()) < 0)
+          remains.delivered.push_back(&record);
+        else
+          remains.undelivered.push_back(&slots_->adopt(i));
+        break;
+      default:
+        return "a journal record is in no known state";
+    }
+  }
+  if (shown != ahead) return "rsp_prod is ahead of every answer the journal knows";
+  const auto by = [this](auto field) {
+    return [this, field](const Slot* a, const Slot* b) {
+      return static_cast<int32_t>(slots_->journal(*a).*field - slots_->journal(*b).*field) < 0;
+    };
+  };
+  std::ranges::sort(remains.unfinished, by(&JournalSlot::request_index));
+  std::ranges::sort(remains.undelivered, by(&JournalSlot::response_index));
+  return nullptr;
+}
+
+// A wrong answer is worse than none: everything must fit before anything is shown.
+const char* Queue::check_order(const Remains& remains) const {
+  if (ring_->waiting() == Ring::kImpossible) return "impossible producer index after a restart";
+  std::vector<uint32_t> taken;
+  for (const Slot* slot : remains.unfinished) taken.push_back(slots_->journal(*slot).request_index);
+  for (uint32_t i = 0; i < remains.undelivered.size(); i++) {
+    const JournalSlot& record = slots_->journal(*remains.undelivered[i]);
+    if (record.response_index != ring_->rsp_prod() + i) return "the journal's answers leave a gap";
+    taken.push_back(record.request_index);
+  }
+  std::ranges::sort(taken);
+  if (std::ranges::adjacent_find(taken) != taken.end())
+    return "two journal records are of one request";
+  const auto untaken = [this](uint32_t index) {
+    return static_cast<int32_t>(index - ring_->req_cons()) >= 0;
+  };
+  if (std::ranges::any_of(taken, untaken))
+    return "a journal record is of a request that was not taken yet";
+  return nullptr;
+}
+
+}  // namespace ringdisk
