@@ -191,7 +191,7 @@ bool Reactor::complete() {
   mailbox_pending_ |= reaped.mailbox;
   bool worked = reaped.event_channel || reaped.mailbox;
   worked |= run_operations(reaped.operations);
-  if (!dirty_.empty()) run_finishes();
+  worked |= run_finishes();
   return worked;
 }
 
@@ -206,20 +206,20 @@ bool Reactor::run_operations(Operation* list) {
   return any;
 }
 
-void Reactor::run_finishes() {
-  // finish() may mark again what completes at once: take the list first, the next round takes the
-  // rest.
-  std::vector<Poller*> finishing;
-  finishing.swap(dirty_);
-  for (Poller* poller : finishing) poller->dirty_ = false;
-  for (Poller* poller : finishing) poller->finish();
-  finishing.clear();
-  if (dirty_.empty()) dirty_.swap(finishing);  // keeps its memory
+// Counts as work: what finished may let somebody start who would agree to sleep now.
+bool Reactor::run_finishes() {
+  if (dirty_.empty()) return false;
+  // finish() may mark again what completes at once: that is for the next round.
+  finishing_.swap(dirty_);
+  for (Poller* poller : finishing_) poller->dirty_ = false;
+  for (Poller* poller : finishing_) poller->finish();
+  finishing_.clear();
   for (Poller* poller : blocked_) {
     poller->blocked_ = false;
     activate(*poller);
   }
   blocked_.clear();
+  return true;
 }
 
 void Reactor::run_later() {
