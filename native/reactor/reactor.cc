@@ -174,7 +174,8 @@ bool Reactor::run_mailbox() {
 bool Reactor::take_events() {
   std::array<Port, kPendingPorts> ports;
   const size_t count = events_->take_pending(ports);
-  events_pending_ = count == ports.size();
+  // Until nothing is left: a port that fires while others are being read wakes nobody.
+  events_pending_ = count > 0;
   for (size_t i = 0; i < count; i++) {
     const auto found = by_port_.find(ports[i]);
     if (found == by_port_.end()) continue;  // fired just before it was unbound
