@@ -53,7 +53,8 @@ class EventChannels {
   virtual void notify(Port local_port) = 0;
   // Becomes readable when a port is pending; polled by the reactor's io_uring.
   virtual int fd() const = 0;
-  // Takes pending ports, at most `ports.size()`; each stays masked until unmask().
+  // Takes pending ports, at most `ports.size()`, and fewer only when no more are pending; each
+  // stays masked until unmask().
   virtual size_t take_pending(std::span<Port> ports) = 0;
   virtual void unmask(Port local_port) = 0;
 };

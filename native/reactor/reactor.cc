@@ -174,7 +174,8 @@ bool Reactor::run_mailbox() {
 bool Reactor::take_events() {
   std::array<Port, kPendingPorts> ports;
   const size_t count = events_->take_pending(ports);
-  events_pending_ = count == ports.size();
+  // Until nothing is left: a port that fires while others are being read wakes nobody.
+  events_pending_ = count > 0;
   for (size_t i = 0; i < count; i++) {
     const auto found = by_port_.find(ports[i]);
     if (found == by_port_.end()) continue;  // fired just before it was unbound
@@ -191,7 +192,7 @@ bool Reactor::complete() {
   mailbox_pending_ |= reaped.mailbox;
   bool worked = reaped.event_channel || reaped.mailbox;
   worked |= run_operations(reaped.operations);
-  if (!dirty_.empty()) run_finishes();
+  worked |= run_finishes();
   return worked;
 }
 
@@ -206,16 +207,16 @@ bool Reactor::run_operations(Operation* list) {
   return any;
 }
 
-void Reactor::run_finishes() {
-  // finish() may mark again what completes at once: take the list first, the next round takes the
-  // rest.
-  std::vector<Poller*> finishing;
-  finishing.swap(dirty_);
-  for (Poller* poller : finishing) poller->dirty_ = false;
-  for (Poller* poller : finishing) poller->finish();
-  finishing.clear();
-  if (dirty_.empty()) dirty_.swap(finishing);  // keeps its memory
+// Counts as work: what finished may let somebody start who would agree to sleep now.
+bool Reactor::run_finishes() {
+  if (dirty_.empty()) return false;
+  // finish() may mark again what completes at once: that is for the next round.
+  finishing_.swap(dirty_);
+  for (Poller* poller : finishing_) poller->dirty_ = false;
+  for (Poller* poller : finishing_) poller->finish();
+  finishing_.clear();
   activate_blocked();
+  return true;
 }
 
 void Reactor::activate_blocked() {

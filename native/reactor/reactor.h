@@ -78,7 +78,7 @@ class Reactor {
   bool take_events();
   bool complete();
   bool run_operations(Operation* list);
-  void run_finishes();
+  bool run_finishes();
   void run_later();
   bool all_can_sleep();
   void run_deadlines();
@@ -107,6 +107,7 @@ class Reactor {
 
   std::unordered_map<Port, Poller*> by_port_;
   std::vector<Poller*> all_, active_, dirty_, blocked_;
+  std::vector<Poller*> finishing_;  // empty but while run_finishes() is at work; keeps its memory
   std::vector<Mailbox::Command> later_;
   uint32_t rounds_ = 0;
   bool events_pending_ = false;

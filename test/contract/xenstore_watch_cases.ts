@@ -77,11 +77,17 @@ export const watchCases: XenstoreCase[] = [
     async run({ root, first, second }) {
       const node = `${root}/counter`;
       let last: string | undefined;
-      await first.watch(node, async () => {
+      const readAgain = async () => {
         last = await first.read(node);
+      };
+      let reading = Promise.resolve();
+      const watch = await first.watch(node, () => {
+        reading = readAgain();
       });
       for (let count = 1; count <= 100; count++) await second.write(node, String(count));
       await until(() => last === '100', 'a call after the last change');
+      await watch.remove();
+      await reading;
     },
   },
   {

@@ -13,7 +13,7 @@
 namespace ringdisk {
 
 namespace {
-// How many ports one call hands over; a caller with a longer list calls again.
+// How many ports one system call hands over.
 constexpr size_t kTakeMax = 64;
 
 int arm(int epoll, int operation, int fifo, Port local_port) {
@@ -63,14 +63,16 @@ void LoopbackEventChannels::notify(Port local_port) {
 
 size_t LoopbackEventChannels::take_pending(std::span<Port> ports) {
   epoll_event events[kTakeMax];
-  const int wanted = static_cast<int>(std::min(ports.size(), kTakeMax));
-  if (wanted == 0) return 0;
-  const int found = ::epoll_wait(epoll_.get(), events, wanted, 0);
   size_t taken = 0;
-  for (int i = 0; i < found; i++) {
-    const Port port = events[i].data.u32;
-    drain_events(channel(port).from_guest.get());
-    ports[taken++] = port;
+  while (taken < ports.size()) {
+    const size_t wanted = std::min(ports.size() - taken, kTakeMax);
+    const int found = ::epoll_wait(epoll_.get(), events, static_cast<int>(wanted), 0);
+    for (int i = 0; i < found; i++) {
+      const Port port = events[i].data.u32;
+      drain_events(channel(port).from_guest.get());
+      ports[taken++] = port;
+    }
+    if (found < static_cast<int>(wanted)) break;
   }
   return taken;
 }

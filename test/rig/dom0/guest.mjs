@@ -10,7 +10,7 @@ const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
 // Generous: a build on the same machine makes the emulation several times slower.
 const CREATE_MS = 180_000;
 const UP_MS = 240_000;
-const JOB_MS = 240_000;
+const JOB_MS = 120_000;
 
 /**
  * @typedef {object} GuestOptions

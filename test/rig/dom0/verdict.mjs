@@ -129,7 +129,17 @@ export async function evidence() {
     if (name.startsWith('guest-') && recent) files.push(path);
   }
   const tails = await Promise.all(files.map((path) => tail(path, 15)));
-  return tails.flat();
+  return [...tails.flat(), '--- ringdisk stats', ...(await counters())];
+}
+
+/** @returns {Promise<string[]>} what the daemon counts now, if it still answers */
+async function counters() {
+  try {
+    const { engine, vbds } = await ringdiskJson('stats');
+    return [engine, ...vbds].map((value) => JSON.stringify(value));
+  } catch (error) {
+    return [String(error)];
+  }
 }
 
 /** @param {string} path @param {number} count */

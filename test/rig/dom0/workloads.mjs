@@ -3,82 +3,79 @@
 // instruction of guest, Xen and dom0 is emulated (2000 to 4000 I/Os a second).
 
 /**
- * Runs one fio job file; its report is printed only when it fails.
- * @param {string} jobs
- * @returns {string}
+ * Every pattern of the data path. Sub-page requests are neither page sized nor page aligned in
+ * memory: 512-byte aligned buffers make their segments begin inside pages and cross them.
  */
-function fio(jobs) {
-  return `
-cat > /tmp/$$.fio <<'END'
-${jobs}
-END
-fio --output=/tmp/$$.out /tmp/$$.fio || { tail -n 40 /tmp/$$.out; exit 1; }
-grep -E 'IOPS' /tmp/$$.out
-`;
-}
-
-/** @param {string} vdev @param {string[]} more */
-function verifyGlobals(vdev, ...more) {
-  return [
-    '[global]',
-    `filename=/dev/${vdev}`,
-    'ioengine=libaio',
-    'direct=1',
-    'verify=crc32c',
-    'verify_fatal=1',
-    'group_reporting',
-    'stonewall',
-    ...more,
-  ].join('\n');
-}
-
-/** @param {string} vdev @returns {string} random 4 KiB reads and writes, with reads verified meanwhile */
-export function randomMix(vdev) {
-  return `wait_for_disk ${vdev}
-${fio(`${verifyGlobals(vdev)}
-[random-mix]
-rw=randrw
+const PATTERNS = {
+  'random mix': `rw=randrw
 rwmixread=40
 bs=4k
 iodepth=32
 numjobs=4
 size=2M
 offset_increment=2M
-verify_backlog=128`)}`;
-}
-
-/**
- * Every pattern of the data path: mixed, many jobs, large sequential, and requests that are neither
- * page sized nor page aligned in memory (512-byte aligned buffers make segments cross pages).
- * @param {string} vdev
- * @returns {string}
- */
-export function everyPattern(vdev) {
-  return `${randomMix(vdev)}
-${fio(`${verifyGlobals(vdev)}
-[many-jobs]
-rw=randwrite
+verify_backlog=128`,
+  'many jobs': `rw=randwrite
 bs=4k
 iodepth=8
 numjobs=8
 size=1M
 offset=16M
-offset_increment=1M
-[sequential]
-rw=write
+offset_increment=1M`,
+  sequential: `rw=write
 bs=1M
 iodepth=4
 size=32M
-offset=32M
-[sub-page]
-rw=randwrite
+offset=32M`,
+  'sub-page': `rw=randwrite
 bssplit=512/20:1k/20:1536/15:3k/15:3584/15:7680/10:65024/5
 blockalign=512
 verify_interval=512
 iomem_align=512
 iodepth=16
 size=2M
-offset=64M`)}`;
+offset=64M`,
+};
+
+/**
+ * Writes by one pattern and verifies what is read back.
+ * @param {string} vdev
+ * @param {keyof typeof PATTERNS} pattern
+ * @returns {string}
+ */
+function verified(vdev, pattern) {
+  return `wait_for_disk ${vdev}
+cat > /tmp/${vdev}.fio <<'END'
+[${pattern}]
+filename=/dev/${vdev}
+ioengine=libaio
+direct=1
+verify=crc32c
+verify_fatal=1
+group_reporting
+${PATTERNS[pattern]}
+END
+fio --output=/tmp/${vdev}.out /tmp/${vdev}.fio || { tail -n 40 /tmp/${vdev}.out; exit 1; }
+grep -E 'IOPS' /tmp/${vdev}.out
+`;
+}
+
+/** @param {string} vdev @returns {string} 4 KiB random reads and writes, verified meanwhile */
+export function randomMix(vdev) {
+  return verified(vdev, 'random mix');
+}
+
+/**
+ * Runs every pattern, one after the other.
+ * @param {import('./guest.mjs').Guest} guest
+ * @param {string} vdev
+ */
+export async function everyPattern(guest, vdev) {
+  for (const pattern of /** @type {(keyof typeof PATTERNS)[]} */ (Object.keys(PATTERNS))) {
+    await guest.run(verified(vdev, pattern)).catch((error) => {
+      throw new Error(`${pattern} on ${vdev}: ${error.message}`);
+    });
+  }
 }
 
 /**

@@ -38,9 +38,9 @@ function fioScenario(name, guest, { grants, blkfront }) {
     daemon: grants ? { grants } : {},
     prepare,
     tests: {
-      block: (shared) => shared.run(everyPattern('xvda')),
-      nvme: (shared) => shared.run(everyPattern('xvdb')),
-      file: (shared) => shared.run(everyPattern('xvdc')),
+      block: (shared) => everyPattern(shared, 'xvda'),
+      nvme: (shared) => everyPattern(shared, 'xvdb'),
+      file: (shared) => everyPattern(shared, 'xvdc'),
     },
   };
 }
@@ -61,7 +61,7 @@ const finerThanTheMedium = {
 /** @param {Guest} guest @param {import('../dom0/targets.mjs').Target} target */
 async function attachedPattern(guest, target) {
   await guest.attach('xvda', target);
-  await guest.run(everyPattern('xvda'));
+  await everyPattern(guest, 'xvda');
   await guest.detach('xvda');
 }
 

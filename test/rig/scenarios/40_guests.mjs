@@ -27,10 +27,10 @@ async function sideBySide() {
     },
   });
   await Promise.all([
-    first.run(everyPattern('xvda')),
-    first.run(everyPattern('xvdb')),
-    second.run(everyPattern('xvda')),
-    second.run(everyPattern('xvdb')),
+    everyPattern(first, 'xvda'),
+    everyPattern(first, 'xvdb'),
+    everyPattern(second, 'xvda'),
+    everyPattern(second, 'xvdb'),
   ]);
   await Promise.all([first.destroy(), second.destroy()]);
 }

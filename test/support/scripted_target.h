@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// A target whose medium is memory and whose operations finish when the test says so, in any order
+// and with any result. It checks what every target may rely on: alignment and bounds.
+#pragma once
+
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/assert.h"
+#include "reactor/reactor.h"
+#include "target/target.h"
+
+namespace ringdisk {
+
+class ScriptedTarget final : public Target {
+ public:
+  // An operation a queue has started and nobody has finished.
+  struct Held {
+    Operation* operation;
+    Operation::Kind kind;
+    uint64_t offset;
+    uint64_t length;
+  };
+
+  explicit ScriptedTarget(uint64_t bytes, uint32_t io_alignment = kSectorBytes) : medium(bytes) {
+    capabilities_.capacity = bytes;
+    capabilities_.io_alignment = io_alignment;
+    capabilities_.memory_alignment = io_alignment;
+    capabilities_.discard = true;
+  }
+  const Capabilities& capabilities() const override { return capabilities_; }
+  void refresh() override {}
+  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+
+  // From now on: whether operations wait for finish() or are done at once.
+  void hold(bool held) {
+    const std::lock_guard lock(mutex_);
+    holding_ = held;
+  }
+  // The next so many flushes that are not held fail with `error` (an errno).
+  void fail_flushes(int count, int error) {
+    const std::lock_guard lock(mutex_);
+    failing_flushes_ = count;
+    flush_error_ = error;
+  }
+  // Waits (bounded) until `count` operations are held; returns all of them, oldest first.
+  std::vector<Held> await_held(size_t count);
+  size_t held_count() {
+    const std::lock_guard lock(mutex_);
+    return held_.size();
+  }
+  // For a test that finished operations itself.
+  void forget_held() {
+    const std::lock_guard lock(mutex_);
+    held_.clear();
+  }
+  // Finishes one held operation on `reactor`; data moves only when `result` is 0.
+  void finish(Reactor& reactor, const Held& held, int32_t result = 0);
+
+  std::vector<std::byte> medium;  // the test's while nothing is in flight
+
+ private:
+  friend class ScriptedChannel;
+  bool start(Operation& operation);
+  int32_t carry_out(Operation& operation);
+
+  Capabilities capabilities_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Held> held_;
+  bool holding_ = false;
+  int failing_flushes_ = 0;
+  int flush_error_ = 0;
+};
+
+class ScriptedChannel final : public TargetChannel {
+ public:
+  explicit ScriptedChannel(ScriptedTarget& target) : target_(target) {}
+  bool start(Operation& operation) override { return target_.start(operation); }
+  bool advance(Operation&, int32_t) override {
+    RD_ASSERT(!"nothing is ever submitted");
+    return true;
+  }
+
+ private:
+  ScriptedTarget& target_;
+};
+
+inline std::unique_ptr<TargetChannel> ScriptedTarget::open_channel(Uring&, Offload&) {
+  return std::make_unique<ScriptedChannel>(*this);
+}
+
+inline std::vector<ScriptedTarget::Held> ScriptedTarget::await_held(size_t count) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, std::chrono::seconds(10), [&] { return held_.size() >= count; });
+  RD_ASSERT(held_.size() >= count);
+  return {held_.begin(), held_.end()};
+}
+
+inline bool ScriptedTarget::start(Operation& operation) {
+  const uint64_t alignment = capabilities_.io_alignment;
+  RD_ASSERT((operation.offset | operation.length) % alignment == 0);
+  RD_ASSERT(operation.offset + operation.length <= medium.size());
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < operation.iovec_count; i++) {
+    RD_ASSERT(operation.iovecs[i].iov_len % alignment == 0);
+    RD_ASSERT(reinterpret_cast<uintptr_t>(operation.iovecs[i].iov_base) % alignment == 0);
+    bytes += operation.iovecs[i].iov_len;
+  }
+  const bool moves_data =
+      operation.kind == Operation::Kind::read || operation.kind == Operation::Kind::write;
+  RD_ASSERT(!moves_data || bytes == operation.length);
+  const std::lock_guard lock(mutex_);
+  if (holding_) {
+    held_.push_back({&operation, operation.kind, operation.offset, operation.length});
+    changed_.notify_all();
+    return false;
+  }
+  if (operation.kind == Operation::Kind::flush && failing_flushes_ > 0) {
+    failing_flushes_--;
+    operation.result = -flush_error_;
+  } else {
+    operation.result = carry_out(operation);
+  }
+  return true;
+}
+
+inline int32_t ScriptedTarget::carry_out(Operation& operation) {
+  if (operation.kind == Operation::Kind::flush) return 0;
+  std::byte* at = medium.data() + operation.offset;
+  if (operation.kind == Operation::Kind::discard) {
+    std::memset(at, 0, operation.length);
+    return 0;
+  }
+  for (uint32_t i = 0; i < operation.iovec_count; i++) {
+    const iovec& piece = operation.iovecs[i];
+    const bool read = operation.kind == Operation::Kind::read;
+    std::memcpy(read ? piece.iov_base : at, read ? at : piece.iov_base, piece.iov_len);
+    at += piece.iov_len;
+  }
+  return 0;
+}
+
+inline void ScriptedTarget::finish(Reactor& reactor, const Held& held, int32_t result) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(held_, [&](const Held& one) { return one.operation == held.operation; });
+  }
+  const bool posted = reactor.post([this, operation = held.operation, result] {
+    {
+      const std::lock_guard lock(mutex_);
+      operation->result = result == 0 ? carry_out(*operation) : result;
+    }
+    operation->sink->finished(*operation);
+  });
+  RD_ASSERT(posted);
+}
+
+}  // namespace ringdisk
