@@ -30,6 +30,7 @@ bool Queue::start_waiting() {
     ready.push(*slot);
   }
   if (ready.empty()) return false;
+  RD_KILL_POINT("dispatch:attached");
   reactor_.transfer().flush();  // one call for the data of all of them
   while (Slot* slot = ready.pop()) start(*slot);
   RD_KILL_POINT("dispatch:prepared");
@@ -133,6 +134,8 @@ void Queue::start_io(Slot& slot, Stage stage, Operation::Kind kind) {
   if (kind != Operation::Kind::flush) {
     operation.offset = slot.offset;
     operation.length = slot.length;
+    if (RD_PLANTED("torn") && kind == Operation::Kind::write && slot.length > kSectorBytes)
+      operation.length -= kSectorBytes;
     point_at_memory(slot);
   }
   submit(slot);

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "base/kill_point.h"
+
 namespace ringdisk {
 namespace {
 
@@ -76,6 +78,7 @@ void Journal::initialise(uint32_t slots, const JournalIdentity& identity, uint32
   header_->identity = identity;
   header_->generation = 1;
   header_->published = published;
+  RD_KILL_POINT("connect:journal-nearly");
   std::atomic_ref<uint64_t>(header_->magic).store(kMagic, std::memory_order_release);
 }
 

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/assert.h"
+#include "base/kill_point.h"
 
 namespace ringdisk {
 namespace {
@@ -56,6 +57,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       error != 0)
     fail(error, "cannot map the ring of queue " + std::to_string(index_) + " (first ring-ref " +
                     std::to_string(options.ring_refs[0]) + ")");
+  RD_KILL_POINT("connect:mapped");
   try {
     take_ring(options);
   } catch (...) {
@@ -65,6 +67,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
   counters_->mapped_pages.set(ring_mapping_.page_count);
   reactor_.add(*this, port_);
   if (options.take_over) reactor_.mark_dirty(*this);
+  RD_KILL_POINT("connect:ready");
   // A frontend may wait for an answer whose notification was lost before we came.
   reactor_.events().notify(port_);
 }
@@ -72,10 +75,12 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
 void Queue::take_ring(const QueueOptions& options) {
   ring_ = std::make_unique<Ring>(ring_mapping_.address, shared_->abi, ring_mapping_.page_count);
   open_journal(options);
+  RD_KILL_POINT("connect:journal");
   // Binding tells whether the guest still knows this ring, so it comes before anything is shown.
   if (const int error = reactor_.bind(shared_->domid, options.remote_port, port_); error != 0)
     fail(error, "cannot bind event-channel " + std::to_string(options.remote_port) + " of queue " +
                     std::to_string(index_));
+  RD_KILL_POINT("connect:bound");
   if (!options.take_over) return;
   if (const char* wrong = recover()) {
     reactor_.unbind(port_);
@@ -105,6 +110,7 @@ bool Queue::idle() const {
 
 void Queue::close() {
   closing_ = true;
+  RD_KILL_POINT("disconnect:asked");
   // Flushes that keep failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
   while (Slot* slot = hopeless.pop()) leave_in_flight(*slot);
@@ -119,18 +125,26 @@ void Queue::let_go_if_done() {
   reactor_.later([this] {
     reactor_.remove(*this, port_);
     persistent_.reset();
+    RD_KILL_POINT("disconnect:drained");
     reactor_.grants().unmap(ring_mapping_);
+    RD_KILL_POINT("disconnect:unmapped");
     reactor_.unbind(port_);
+    RD_KILL_POINT("disconnect:unbound");
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
     journal_->discard();
+    RD_KILL_POINT("disconnect:discarded");
     shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
   });
 }
 
 bool Queue::try_sleep() {
+  if (fenced_) {
+    if (!shared_->target->fenced()) return false;
+    // Lifting the fence wakes those that are blocked; a completion may have undone that meanwhile.
+    reactor_.mark_blocked(*this);
+  }
   if (closing_ || broken_) return true;
-  if (fenced_ && !shared_->target->fenced()) return false;
   if (!waiting_.empty() || barrier_) return true;  // a completion brings us back
   if (resume_at_us_ != 0) {
     schedule(resume_at_us_);

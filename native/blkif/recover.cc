@@ -31,11 +31,15 @@ const char* Queue::recover() {
   // In the order of publish(): whoever takes over from us if we die here finds the same.
   journal_->set_published(shown);
   RD_KILL_POINT("recover:noted");
-  for (JournalSlot* record : remains.delivered) Journal::set_state(*record, JournalState::free);
+  for (JournalSlot* record : remains.delivered) {
+    Journal::set_state(*record, JournalState::free);
+    RD_KILL_POINT("recover:one-freed");
+  }
   for (Slot* slot : remains.undelivered) {
     const JournalSlot& record = slots_->journal(*slot);
     slot->request = decode(shared_->abi, record.bytes);
     answer(*slot, record.status);
+    RD_KILL_POINT("recover:one-redelivered");
   }
   RD_KILL_POINT("recover:redelivered");
   counters_->replayed.add(remains.unfinished.size());
@@ -45,6 +49,7 @@ const char* Queue::recover() {
     const size_t count = std::min<size_t>(rest.size(), kTakeBatch);
     accept(rest.first(count));
     rest = rest.subspan(count);
+    RD_KILL_POINT("recover:batch-accepted");
   }
   return nullptr;
 }

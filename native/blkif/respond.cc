@@ -114,9 +114,10 @@ void Queue::answer(Slot& slot, int16_t status) {
   record.response_index = ring_->rsp_prod();
   record.status = status;
   RD_KILL_POINT("answer:before-done");
-  Journal::set_state(record, JournalState::done);
+  if (!RD_PLANTED("duplicate")) Journal::set_state(record, JournalState::done);
   RD_KILL_POINT("answer:done");
   ring_->respond(slot.request.guest_id, slot.request.answered_operation(), status);
+  RD_KILL_POINT("answer:written");
   answered_.push(slot);
 }
 
@@ -140,6 +141,7 @@ void Queue::publish() {
   while (Slot* slot = answered.pop()) {
     Journal::set_state(slots_->journal(*slot), JournalState::free);
     slots_->release(*slot);
+    RD_KILL_POINT("publish:one-freed");
   }
   RD_KILL_POINT("publish:freed");
   if (!notify) return;

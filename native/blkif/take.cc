@@ -30,11 +30,13 @@ uint32_t Queue::take() {
     if (!slot) break;  // answers that are not published yet
     JournalSlot& record = slots_->journal(*slot);
     record.request_index = ring_->take(record.bytes);
-    Journal::set_state(record, JournalState::in_flight);
+    RD_KILL_POINT("take:one-copied");
+    if (!RD_PLANTED("lost")) Journal::set_state(record, JournalState::in_flight);
     batch[count++] = slot;
   }
   RD_KILL_POINT("take:copied");
   accept(std::span(batch).first(count));
+  RD_KILL_POINT("take:checked");
   woken_ = false;
   vain_wakeups_ = 0;
   return count;

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "base/assert.h"
+#include "base/kill_point.h"
 #include "blkif/limits.h"
 #include "grants/counted_grants.h"
 #include "target/target.h"
@@ -116,6 +117,7 @@ bool Reactor::round() {
   worked |= events_pending_ && take_events();
   for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
   uring_->submit();
+  RD_KILL_POINT("submit:entered");
   worked |= complete();
   run_later();
   // A reactor that never sleeps looks at the clock now and then, for those who wait for it.

@@ -133,6 +133,12 @@ uint32_t LoopbackDomain::grants_in_use() const {
   return count;
 }
 
+void LoopbackDomain::forget_backend() {
+  constexpr uint32_t kFlags = GrantEntry::kGranted | GrantEntry::kReadonly;
+  for (GrantRef gref = kFirstGref; gref < grant_count_; gref++)
+    if (in_use(gref)) grants_[gref].state.fetch_and(kFlags, std::memory_order_relaxed);
+}
+
 Port LoopbackDomain::open_port() {
   const std::lock_guard lock(mutex_);
   const Port port = next_port_++;

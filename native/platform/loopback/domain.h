@@ -46,6 +46,8 @@ class LoopbackDomain {
   bool in_use(GrantRef gref) const { return grants_[gref].in_use(); }
   // How many grefs the backend uses now, revoked ones included.
   uint32_t grants_in_use() const;
+  // What Xen does when a backend dies: nothing is in use any more. Only while no backend lives.
+  void forget_backend();
 
   // A new event channel. `wait` and `notify` are the guest's end of it.
   Port open_port();
@@ -53,6 +55,8 @@ class LoopbackDomain {
   void notify(Port port);
   // Sleeps until the backend notifies, and takes the event. Returns false after `timeout_ms`.
   bool wait(Port port, int timeout_ms);
+  // For waiting on several ports: readable while an event is pending. wait() takes it.
+  int event_fd(Port port) { return fifo(port, &Channel::to_frontend); }
 
  private:
   struct Channel {

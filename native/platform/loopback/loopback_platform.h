@@ -11,7 +11,8 @@
 // - pages that are not ordinary memory: gntdev's pages have rules for pinning and unmapping that
 //   the pages of a file do not have;
 // - which domain may use a grant or a port: there is one backend domain;
-// - a backend that is killed: Xen would unmap its grants, here their use counts stay up;
+// - a backend that is killed: Xen would unmap its grants, here their use counts stay up until the
+//   guest's forget_backend();
 // - domain death, suspend and migration.
 //
 // Keep the folder on tmpfs: guest memory on a disk is written back to it.
