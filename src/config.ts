@@ -45,7 +45,7 @@ const defaults = {
   queuesMax: 8,
   ringPageOrderMax: 4,
   indirectSegmentsMax: 256,
-  closeOnStop: true,
+  closeOnStop: false,
   logLevel: 'info',
 } as const;
 
@@ -79,7 +79,7 @@ const schema = v.strictObject(
     ringPageOrderMax: integer(0, 4),
     /** 0: indirect requests are not offered. */
     indirectSegmentsMax: integer(0, 256),
-    /** On SIGTERM: close VBDs cleanly (true) or leave them for the next start (false). */
+    /** On SIGTERM: leave the disks to the next start, unnoticed by their guests, or close them. */
     closeOnStop: v.boolean('true or false'),
     logLevel: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   },

@@ -9,8 +9,13 @@ import { vbdLogger } from './log.ts';
 import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
+import { Gate } from './vbd/gate.ts';
 import { type VbdId, vbdName } from './vbd/info.ts';
+import { Records } from './vbd/record.ts';
 import { Vbd } from './vbd/vbd.ts';
+
+const TAKE_OVERS_AT_ONCE = 16;
+const TAKE_OVER_PATIENCE_MS = 1000;
 
 /** Resolves when every VBD that is there already has been found. */
 export async function startDaemon(
@@ -23,7 +28,7 @@ export async function startDaemon(
   try {
     await daemon.start();
   } catch (error) {
-    await daemon.stop({ leave: true });
+    daemon.leave();
     throw error;
   }
   return daemon;
@@ -43,7 +48,10 @@ export class Daemon {
     this.#platform = platform;
     this.#log = log;
     const { xenstore, datapath, backendDomid } = platform;
-    this.#services = { xenstore, datapath, config, backendDomid, timing };
+    const records = new Records(config.runtimeDir);
+    const takeOvers = new Gate(TAKE_OVERS_AT_ONCE, TAKE_OVER_PATIENCE_MS);
+    const shared = { xenstore, datapath, config, backendDomid, timing };
+    this.#services = { ...shared, records, takeOvers };
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),
       kindChanged: (kind) => this.#kindChanged(kind),
@@ -53,25 +61,39 @@ export class Daemon {
 
   /** See startDaemon(). */
   async start(): Promise<void> {
+    const { records } = this.#services;
+    records.tidy();
+    // Guests wait for these: they come before all that has to be looked for.
+    const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
+    for (const id of recorded) this.#changed(id);
+    // Not waited for: a device that hangs must not keep the other disks from being served.
+    void this.#reportTakeOver(recorded.map(vbdName));
     await this.#discovery.start(this.#config.backends);
   }
 
   /**
-   * Takes no more VBDs and ends the ones there are. `leave` drains connected ones and leaves them
-   * to the next daemon instead of closing them; by default the configuration's `closeOnStop`
-   * decides. Resolves when the kernel has let go of every guest's memory. Safe to call twice.
+   * Takes no more VBDs and closes the ones there are. Resolves when the kernel has let go of every
+   * guest's memory. Safe to call twice.
    */
-  stop(options: { leave?: boolean } = {}): Promise<void> {
-    const leave = options.leave ?? !this.#config.closeOnStop;
-    this.#stopped ??= this.#stop(leave);
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
     return this.#stopped;
   }
 
-  async #stop(leave: boolean): Promise<void> {
+  async #stop(): Promise<void> {
     // Its watches stay until the end: toolstacks and frontends still have a say in a close.
-    await Promise.all([...this.#vbds.values()].map((vbd) => vbd.stop({ leave })));
+    await Promise.all([...this.#vbds.values()].map((vbd) => vbd.stop()));
     await this.#discovery.stop();
     this.#vbds.clear();
+  }
+
+  /**
+   * Does nothing any more, so that this process can end and another daemon take over what is
+   * connected. The data path goes on until then, and cannot be closed.
+   */
+  leave(): void {
+    this.#stopped ??= Promise.resolve();
+    for (const vbd of this.#vbds.values()) vbd.leave();
   }
 
   /** In order of kind, domain and device. */
@@ -103,6 +125,16 @@ export class Daemon {
   /** Of the whole data path. */
   counters(): EngineCounters {
     return this.#platform.datapath.counters();
+  }
+
+  async #reportTakeOver(names: string[]): Promise<void> {
+    const vbds = names.map((name) => this.#vbds.get(name)).filter((vbd) => vbd !== undefined);
+    if (vbds.length === 0) return;
+    const takenOver = (await Promise.all(vbds.map((vbd) => vbd.takenOver()))).filter(Boolean);
+    // Of the process, as guests see it.
+    const sinceStartMs = Math.round(performance.now());
+    const found = { recorded: vbds.length, takenOver: takenOver.length, sinceStartMs };
+    this.#log.info(found, 'went on with the disks of the daemon before');
   }
 
   #changed(id: VbdId): void {

@@ -4,8 +4,10 @@
 
 #include "addon/convert.h"
 #include "addon/engine_object.h"
+#include "addon/lock_file.h"
 #include "addon/loopback_guest.h"
 #include "addon/sd_notify.h"
+#include "blkif/journal.h"
 
 namespace ringdisk {
 namespace {
@@ -14,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["version"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
     Napi::Object version = Napi::Object::New(info.Env());
     version["liburing"] = RINGDISK_LIBURING_VERSION;
+    version["journalVersion"] = Journal::kVersion;
     return version;
   });
   exports["probeUring"] =
@@ -22,6 +25,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       });
   exports["sdNotify"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
     return Napi::Boolean::New(info.Env(), sd_notify(info[0].As<Napi::String>()));
+  });
+  exports["lockFile"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const bool locked = guarded(info.Env(), [&] { return lock_file(info[0].As<Napi::String>()); });
+    return Napi::Boolean::New(info.Env(), locked);
   });
   init_engine(env, exports);
   init_loopback_guest(env, exports);

@@ -7,7 +7,9 @@
 #include <napi.h>
 
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "engine/engine.h"
@@ -33,5 +35,19 @@ Napi::Object from_engine_counters(Napi::Env env, const Engine& engine);
 
 // "ENOENT" for ENOENT.
 std::string errno_name(int error);
+
+// Native failures as JavaScript errors with the errno's name in `code`.
+template <typename Body>
+auto guarded(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const std::system_error& error) {
+    Napi::Error wrapped = Napi::Error::New(env, error.what());
+    wrapped.Set("code", errno_name(error.code().value()));
+    throw wrapped;
+  } catch (const std::invalid_argument& error) {
+    throw Napi::RangeError::New(env, error.what());
+  }
+}
 
 }  // namespace ringdisk

@@ -2,8 +2,6 @@
 #include "addon/engine_object.h"
 
 #include <memory>
-#include <stdexcept>
-#include <system_error>
 
 #include "addon/convert.h"
 #include "platform/loopback/loopback_platform.h"
@@ -11,20 +9,6 @@
 
 namespace ringdisk {
 namespace {
-
-// Native failures as JavaScript errors with the errno's name in `code`.
-template <typename Body>
-auto guarded(Napi::Env env, Body body) {
-  try {
-    return body();
-  } catch (const std::system_error& error) {
-    Napi::Error wrapped = Napi::Error::New(env, error.what());
-    wrapped.Set("code", errno_name(error.code().value()));
-    throw wrapped;
-  } catch (const std::invalid_argument& error) {
-    throw Napi::RangeError::New(env, error.what());
-  }
-}
 
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:

@@ -172,12 +172,6 @@ export const BACKEND_NODES = {
   hotplugStatus: backend('hotplug-status', text(WORD_BYTES_MAX), undefined, 'connected or error'),
   hotplugError: backend('hotplug-error', text(PATH_BYTES_MAX), undefined, 'why it is error'),
   kthreadPid: backend('kthread-pid', size, undefined, 'the process that does the I/O'),
-  drained: backend(
-    'ringdisk-drained',
-    text(PARAMS_BYTES_MAX),
-    undefined,
-    'left by a daemon that emptied the rings before it stopped: the next one may go on',
-  ),
   ringPageOrderMax: backend(
     'max-ring-page-order',
     count(0, PAGE_ORDER_MAX),

@@ -9,7 +9,7 @@ import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.
 const COLUMNS: Column<WireVbd>[] = [
   { title: 'VBD', value: (vbd) => vbd.name },
   { title: 'VDEV', value: (vbd) => vbd.vdev ?? '-' },
-  { title: 'STATE', value: (vbd) => vbd.state },
+  { title: 'STATE', value: (vbd) => (vbd.fencedSince ? `${vbd.state} (fenced)` : vbd.state) },
   { title: 'FRONTEND', value: (vbd) => vbd.frontendState },
   { title: 'MODE', value: (vbd) => (vbd.readOnly ? 'r' : 'w') },
   { title: 'SIZE', right: true, value: sizeOf },

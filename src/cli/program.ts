@@ -10,6 +10,7 @@ import { addResize } from './resize.ts';
 import { addServe } from './serve.ts';
 import { addShow } from './show.ts';
 import { addStats } from './stats.ts';
+import { addUpgrade } from './upgrade.ts';
 
 const EPILOGUE = `
 Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached.
@@ -32,6 +33,7 @@ export function buildProgram(): Command {
     addStats,
     addResize,
     addDisconnect,
+    addUpgrade,
     addDoctor,
     addDemo,
   ];

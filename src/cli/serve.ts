@@ -20,7 +20,9 @@ export function addServe(program: Command): void {
     )
     .addHelpText(
       'after',
-      '\nSIGTERM and SIGINT stop it cleanly; a second one stops it at once.\n\n' +
+      '\nSIGTERM and SIGINT stop it. The disks stay connected: their guests wait, and the next\n' +
+        'daemon goes on with them, also after a kill -9. With "closeOnStop": true in the\n' +
+        'configuration it closes the disks first; a second signal then stops it at once.\n\n' +
         'Example:\n  ringdisk serve --backend vbd3 --backend qdisk',
     )
     .action(async (options: ServeOptions) => {

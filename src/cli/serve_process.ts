@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's process: starts everything in order, waits for a signal, stops everything.
+// The daemon's process: starts everything in order, waits for the end, then closes or leaves the
+// disks.
 import { mkdirSync } from 'node:fs';
+import path from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { daemonHandlers } from '../control/handlers.ts';
-import { controlSocketPath } from '../control/protocol.ts';
+import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
+import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
 import { serveControl } from '../control/server.ts';
-import { lockRuntimeDir } from '../control/socket_lock.ts';
 import { startDaemon } from '../daemon.ts';
 import { native, type PlatformKind } from '../datapath/binding.ts';
 import { createLogger, type Logger } from '../log.ts';
-import { openLoopbackPlatform } from '../platform/loopback.ts';
+import { findLoopbackPlatform } from '../platform/loopback.ts';
 import type { Platform } from '../platform/platform.ts';
 import { openXenPlatform } from '../platform/xen.ts';
 import { packageVersion } from '../version.ts';
+import { EXIT_CODE } from './exit_code.ts';
 import { Undo } from './undo.ts';
 
+/** Only root can write there. */
+const HOST_LOCKS = '/run';
+
 export interface ServeOptions {
-  config?: string;
-  backend?: string[];
+  config?: string | undefined;
+  backend?: string[] | undefined;
   platform: PlatformKind;
-  runtimeDir?: string;
+  runtimeDir?: string | undefined;
 }
 
-/** Resolves when a signal has stopped it; throws when it cannot start. */
+/** Resolves when a signal has closed it; ends the process when it leaves; throws if it cannot start. */
 export async function serve(options: ServeOptions): Promise<void> {
   const config = await loadConfig(options.config, {
     backends: options.backend,
@@ -30,38 +36,56 @@ export async function serve(options: ServeOptions): Promise<void> {
   });
   const log = createLogger({ level: config.logLevel });
   // From now on: a signal that comes before all has started is not lost, nor anything left behind.
-  const stopped = stopSignal();
-  const service = await startService(config, options.platform, log);
-  notifySystemd('READY=1');
+  const ending = new Ending();
+  const service = await startService(config, options, log, ending);
+  ending.managed = notifySystemd('READY=1');
   const { backends, runtimeDir } = config;
   const version = packageVersion();
   log.info({ version, platform: options.platform, backends, runtimeDir }, 'serving');
-  const signal = await stopped;
-  log.info({ signal }, config.closeOnStop ? 'closing the disks' : 'leaving the disks as they are');
+  const reason = await ending.begun;
+  const leaves = service.guestsOutliveUs && (reason === 'handover' || !config.closeOnStop);
+  log.info({ reason }, leaves ? 'leaving the disks as they are' : 'closing the disks');
   notifySystemd('STOPPING=1');
-  await service.stop();
-  log.info('stopped');
+  if (leaves) await service.leave();
+  else await service.close();
+  log.info(leaves ? 'left' : 'stopped');
+  // The data path goes on until the process ends, and would keep it alive.
+  if (leaves) process.exit(EXIT_CODE.ok);
 }
 
 interface Service {
-  stop(): Promise<void>;
+  readonly guestsOutliveUs: boolean;
+  /** Closes the disks, then everything else. */
+  close(): Promise<void>;
+  /** Touches no disk: the next daemon takes them over. */
+  leave(): Promise<void>;
 }
 
 /** Starts everything, in order; what has started is stopped again when the next does not. */
-async function startService(config: Config, kind: PlatformKind, log: Logger): Promise<Service> {
+async function startService(
+  config: Config,
+  options: ServeOptions,
+  log: Logger,
+  ending: Ending,
+): Promise<Service> {
   const undo = new Undo();
   try {
     mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
-    const lock = await lockRuntimeDir(config.runtimeDir);
-    undo.add(() => lock.release());
-    const platform = await openPlatform(kind, config);
+    await lockRuntimeDir(config.runtimeDir);
+    if (options.platform === 'xen') await lockKinds(HOST_LOCKS, config.backends);
+    const platform = await openPlatform(options.platform, config);
     undo.add(() => platform.close());
     const daemon = await startDaemon(config, platform, log);
     undo.add(() => daemon.stop());
-    const handlers = daemonHandlers(daemon, platform, config);
+    const handover = new Handover(options, config, ending);
+    const handlers = daemonHandlers(daemon, platform, config, handover);
     const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
     undo.add(() => control.close());
-    return { stop: () => undo.run() };
+    const leave = async () => {
+      daemon.leave();
+      await control.close();
+    };
+    return { guestsOutliveUs: platform.outlivesUs, close: () => undo.run(), leave };
   } catch (error) {
     // The first failure is the one to tell.
     await undo.run().catch(() => {});
@@ -70,21 +94,50 @@ async function startService(config: Config, kind: PlatformKind, log: Logger): Pr
 }
 
 function openPlatform(kind: PlatformKind, config: Config): Promise<Platform> {
-  return kind === 'xen' ? openXenPlatform(config) : openLoopbackPlatform(config);
+  return kind === 'xen' ? openXenPlatform(config) : findLoopbackPlatform(config);
 }
 
-/** The first one. Both have their default action again after it: a second ends it at once. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    const onSignal = (signal: NodeJS.Signals) => {
+/** What ends the daemon: the first of what may. */
+class Ending {
+  /** systemd starts the next one. */
+  managed = false;
+  begin: (reason: string) => void = () => {};
+  readonly begun = new Promise<string>((resolve) => {
+    // Both signals have their default action again after the first: a second ends it at once.
+    const onSignal = (signal: NodeJS.Signals) => this.begin(signal);
+    this.begin = (reason) => {
       process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
-      resolve(signal);
+      resolve(reason);
     };
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   });
 }
 
-function notifySystemd(state: string): void {
-  // False where systemd did not start us.
-  native.sdNotify(state);
+class Handover {
+  readonly serve: ServeArguments;
+  readonly #ending: Ending;
+
+  constructor(options: ServeOptions, config: Config, ending: Ending) {
+    this.#ending = ending;
+    this.serve = {
+      platform: options.platform,
+      runtimeDir: path.resolve(config.runtimeDir),
+      ...(options.config !== undefined && { config: path.resolve(options.config) }),
+      ...(options.backend && { backend: options.backend }),
+    };
+  }
+
+  get managed(): boolean {
+    return this.#ending.managed;
+  }
+
+  begin(): void {
+    // The answer goes out first.
+    setImmediate(() => this.#ending.begin('handover'));
+  }
+}
+
+/** False where systemd did not start us. */
+function notifySystemd(state: string): boolean {
+  return native.sdNotify(state);
 }

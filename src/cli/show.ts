@@ -37,8 +37,14 @@ function generalFields(vbd: WireVbd): Fields {
     ['state', vbd.state],
     ['frontend', vbd.frontendState],
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
+    ...fencedFields(vbd),
     ...(vbd.error ? ([['error', vbd.error]] satisfies Fields) : []),
   ];
+}
+
+function fencedFields({ fencedSince }: WireVbd): Fields {
+  if (!fencedSince) return [];
+  return [['fenced', `since ${fencedSince}: writes wait for the I/O of the daemon that died`]];
 }
 
 function targetFields({ target }: WireVbd): Fields {

@@ -100,8 +100,14 @@ export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
   });
 }
 
-function formatStats(rows: StatsRow[], { engine }: Stats): string {
-  const host = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
+function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
+  const fenced = vbds.flatMap(({ name, fencedSince }) =>
+    fencedSince
+      ? [`${name}: writes wait for the I/O of the daemon that died, since ${fencedSince}`]
+      : [],
+  );
+  const mapped = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
+  const host = [...fenced, mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
   return `${formatTable(COLUMNS, rows)}\n${host}`;
 }

@@ -5,14 +5,30 @@ import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
 import type { Platform } from '../platform/platform.ts';
 import type { VbdInfo } from '../vbd/info.ts';
+import { RECORD_VERSION } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
-import { PROTOCOL, type WireVbd } from './protocol.ts';
+import { ControlError } from './errors.ts';
+import { PROTOCOL, type ServeArguments, type WireVbd } from './protocol.ts';
 import type { Handlers } from './server.ts';
 
-export function daemonHandlers(daemon: Daemon, platform: Platform, config: Config): Handlers {
+/** How this daemon lets go of its disks. */
+export interface Handover {
+  /** Ends the process, once the answer is on its way. */
+  begin(): void;
+  readonly managed: boolean;
+  readonly serve: ServeArguments;
+}
+
+export function daemonHandlers(
+  daemon: Daemon,
+  platform: Platform,
+  config: Config,
+  handover: Handover,
+): Handlers {
   return {
     version: async () => ({
       ringdisk: packageVersion(),
+      recordVersion: RECORD_VERSION,
       ...native.version(),
       protocol: PROTOCOL,
       platform: platform.name,
@@ -24,8 +40,8 @@ export function daemonHandlers(daemon: Daemon, platform: Platform, config: Confi
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters } = vbd.info();
-        return counters ? [{ name, counters }] : [];
+        const { name, counters, fencedSince } = vbd.info();
+        return counters ? [{ name, counters, ...(fencedSince && { fencedSince }) }] : [];
       }),
       engine: daemon.counters(),
     }),
@@ -37,6 +53,14 @@ export function daemonHandlers(daemon: Daemon, platform: Platform, config: Confi
     disconnect: async ({ vbd }) => {
       await daemon.find(vbd).disconnect();
       return {};
+    },
+    handover: async () => {
+      if (!platform.outlivesUs) {
+        throw new ControlError('EINVAL', 'the guests of this loopback machine end with its daemon');
+      }
+      const { managed, serve } = handover;
+      handover.begin();
+      return { managed, serve };
     },
   };
 }

@@ -62,6 +62,8 @@ const Counters = v.object(
     copiedBytes: true,
     readModifyWrites: true,
     flushRetries: true,
+    replayed: true,
+    redelivered: true,
     inFlight: true,
     mappedPages: true,
     bounceBytes: true,
@@ -138,7 +140,15 @@ const Vbd = v.object({
   target: v.optional(Target),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
+  fencedSince: v.optional(v.string()),
   error: v.optional(v.string()),
+});
+
+const ServeArguments = v.object({
+  platform: v.picklist(['xen', 'loopback']),
+  config: v.optional(v.string()),
+  backend: v.optional(v.array(v.string())),
+  runtimeDir: v.optional(v.string()),
 });
 
 const vbdName = v.pipe(v.string(), v.maxLength(64));
@@ -151,6 +161,9 @@ export const METHODS = {
     params: nothing,
     result: v.object({
       ringdisk: v.string(),
+      /** Of what it leaves to the daemon after it: only one with the same numbers can go on. */
+      journalVersion: v.number(),
+      recordVersion: v.number(),
       liburing: v.string(),
       protocol: v.number(),
       platform: v.string(),
@@ -165,7 +178,14 @@ export const METHODS = {
     result: v.object({
       /** Milliseconds of a clock that never jumps: rates come from two answers. */
       monotonicMs: v.number(),
-      vbds: v.array(v.object({ name: v.string(), counters: Counters })),
+      vbds: v.array(
+        v.object({
+          name: v.string(),
+          counters: Counters,
+          /** Writes wait for a dead daemon's I/O since then. */
+          fencedSince: v.optional(v.string()),
+        }),
+      ),
       engine: Engine,
     }),
   },
@@ -173,6 +193,16 @@ export const METHODS = {
   resize: { params: oneVbd, result: v.object({ before: v.number(), after: v.number() }) },
   /** Closes the VBD as if the toolstack had asked; done when nothing of the guest is held. */
   disconnect: { params: oneVbd, result: nothing },
+  /** The daemon ends at once and leaves the disks as they are, for the one that comes after it. */
+  handover: {
+    params: nothing,
+    result: v.object({
+      /** systemd starts the next one. */
+      managed: v.boolean(),
+      /** What it was started with; paths are absolute. */
+      serve: ServeArguments,
+    }),
+  },
 } as const;
 
 export type Method = keyof typeof METHODS;
@@ -183,6 +213,7 @@ export type Methods = {
   };
 };
 
+export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
 export type WireCounters = v.InferOutput<typeof Counters>;
 export type Stats = Methods['stats']['result'];

@@ -58,11 +58,17 @@ export interface NativeTargetSpec {
   /** null: the capacity in bytes, decimal. */
   path: string;
   readOnly: boolean;
+  /** A process that served it may have died a moment ago: its I/O is waited for before a write. */
+  takeOver: boolean;
 }
 
 export interface QueueRequest {
   ringRefs: number[];
   eventChannel: number;
+  /** The file of this queue's journal; "": none, nobody can take the queue over. */
+  journal: string;
+  /** Goes on with the ring of a process that died, by its journal. */
+  takeOver: boolean;
 }
 
 export interface ConnectRequest {
@@ -108,6 +114,9 @@ export interface VbdCounters {
   copiedBytes: number;
   readModifyWrites: number;
   flushRetries: number;
+  /** Of a process that died: requests carried out again, and answers shown that it could not. */
+  replayed: number;
+  redelivered: number;
   /** Gauges. */
   inFlight: number;
   mappedPages: number;
@@ -130,23 +139,37 @@ export interface EngineCounters {
 }
 
 export type NativeEvent =
-  | { type: 'done'; command: number; value: number; capabilities?: TargetCapabilities }
+  | {
+      type: 'done';
+      command: number;
+      value: number;
+      capabilities?: TargetCapabilities;
+      fenced?: boolean;
+    }
   | { type: 'failed'; command: number; code: string; message: string }
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
-  | { type: 'flush-retry'; vbd: number; queue: number; error: string };
+  | { type: 'flush-retry'; vbd: number; queue: number; error: string }
+  | { type: 'fence-lifted'; target: number };
 
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
 export interface NativeEngine {
-  /** done.value: the target's handle; done.capabilities is set. */
+  /**
+   * done.value: the target's handle; done.capabilities is set. done.fenced: a dead process's I/O is
+   * still under way; writes wait until fence-lifted, reads do not.
+   */
   openTarget(command: number, spec: NativeTargetSpec): void;
   /** Re-reads the size; connected VBDs see a grown capacity at once. done.capabilities is set. */
   refreshTarget(command: number, target: number): void;
   /** All its VBDs must be disconnected. */
   closeTarget(command: number, target: number): void;
-  /** done.value: the VBD's handle. On failure nothing stays mapped or bound. */
+  /**
+   * done.value: the VBD's handle. On failure nothing stays mapped or bound; a queue that came up
+   * although another did not is drained, and its journal is gone.
+   */
   connect(command: number, request: ConnectRequest): void;
   /**
-   * Done when the kernel has let go of all memory, every grant is unmapped and every port unbound.
+   * Done when the kernel has let go of all memory, every grant is unmapped, every port unbound and
+   * every journal removed.
    * done.value: 1 if every request that was taken has been answered, else 0.
    */
   disconnect(command: number, vbd: number): void;
@@ -212,13 +235,19 @@ export interface NativeLoopbackGuest {
 }
 
 export interface NativeBinding {
-  version(): { liburing: string };
+  /** journalVersion: a journal is taken over by daemons whose number is the same. */
+  version(): { liburing: string; journalVersion: number };
   probeUring(): UringFeatures;
   /** Throws when the platform is not there. */
   createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;
   createLoopbackGuest(machineDir: string, domid: number): NativeLoopbackGuest;
   /** Tells systemd "READY=1" or the like; false where systemd did not start us. */
   sdNotify(state: string): boolean;
+  /**
+   * Locks the file, made if need be (0600), until this process ends, however it ends. False while
+   * another process has it, or this one.
+   */
+  lockFile(path: string): boolean;
 }
 
 type NodeGypBuild = (dir: string) => NativeBinding;

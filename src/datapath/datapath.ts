@@ -24,6 +24,10 @@ export class DatapathError extends Error {
 }
 
 type Done = Extract<NativeEvent, { type: 'done' }>;
+interface Fence {
+  readonly lifted: Promise<void>;
+  lift(): void;
+}
 interface Waiter {
   resolve(event: Done): void;
   reject(error: Error): void;
@@ -34,6 +38,8 @@ export interface OpenTarget {
   readonly handle: number;
   /** As last probed; `refresh` replaces it. */
   readonly capabilities: TargetCapabilities;
+  /** Pending while writes wait for a dead process's I/O; `undefined`: they do not. */
+  readonly fence: Promise<void> | undefined;
   refresh(): Promise<TargetCapabilities>;
   close(): Promise<void>;
 }
@@ -48,10 +54,10 @@ export interface ConnectionEvents {
 export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
   /**
-   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound. `drained`:
-   * every request that was taken has been answered, so that another connect can go on from there.
+   * Resolves when the kernel has let go of the guest's memory, nothing is mapped or bound and no
+   * journal is left.
    */
-  disconnect(): Promise<{ drained: boolean }>;
+  disconnect(): Promise<void>;
 }
 
 export type ConnectOptions = Omit<ConnectRequest, 'target'>;
@@ -68,7 +74,7 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
   readonly #datapath: NativeDatapath;
   readonly #vbd: number;
   #last: VbdCounters | undefined;
-  #disconnecting: Promise<{ drained: boolean }> | undefined;
+  #disconnecting: Promise<void> | undefined;
 
   constructor(datapath: NativeDatapath, vbd: number) {
     super();
@@ -82,7 +88,7 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     return this.#last;
   }
 
-  disconnect(): Promise<{ drained: boolean }> {
+  disconnect(): Promise<void> {
     this.#disconnecting ??= this.#datapath.disconnect(this.#vbd);
     return this.#disconnecting;
   }
@@ -97,6 +103,7 @@ class NativeDatapath implements Datapath {
   readonly #engine: NativeEngine;
   readonly #waiters = new Map<number, Waiter>();
   readonly #connections = new Map<number, NativeConnection>();
+  readonly #fences = new Map<number, Fence>();
   #nextCommand = 1;
   #closed = false;
 
@@ -119,10 +126,9 @@ class NativeDatapath implements Datapath {
     return connection;
   }
 
-  async disconnect(vbd: number): Promise<{ drained: boolean }> {
-    const done = await this.#command((id) => this.#engine.disconnect(id, vbd));
+  async disconnect(vbd: number): Promise<void> {
+    await this.#command((id) => this.#engine.disconnect(id, vbd));
     this.#connections.delete(vbd);
-    return { drained: done.value === 1 };
   }
 
   vbdCounters(vbd: number): VbdCounters {
@@ -145,11 +151,15 @@ class NativeDatapath implements Datapath {
   }
 
   #openTarget(handle: number, first: TargetCapabilities): OpenTarget {
+    const fences = this.#fences;
     let capabilities = first;
     return {
       handle,
       get capabilities() {
         return capabilities;
+      },
+      get fence() {
+        return fences.get(handle)?.lifted;
       },
       refresh: async () => {
         const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
@@ -158,6 +168,8 @@ class NativeDatapath implements Datapath {
       },
       close: async () => {
         await this.#command((id) => this.#engine.closeTarget(id, handle));
+        fences.get(handle)?.lift();
+        fences.delete(handle);
       },
     };
   }
@@ -179,10 +191,18 @@ class NativeDatapath implements Datapath {
   #onEvent(event: NativeEvent): void {
     switch (event.type) {
       case 'done':
+        // Now, not when the waiter runs: the next event may be that it is lifted.
+        if (event.fenced && !this.#fences.has(event.value)) {
+          this.#fences.set(event.value, makeFence());
+        }
         this.#settle(event.command)?.resolve(event);
         return;
       case 'failed':
         this.#settle(event.command)?.reject(new DatapathError(event.code, event.message));
+        return;
+      case 'fence-lifted':
+        this.#fences.get(event.target)?.lift();
+        this.#fences.delete(event.target);
         return;
       case 'ring-broken':
         this.#connections.get(event.vbd)?.emit('ring-broken', event.queue, event.reason);
@@ -202,6 +222,14 @@ class NativeDatapath implements Datapath {
   #assertOpen(): void {
     if (this.#closed) throw new DatapathError('ECANCELED', 'the data path is closed');
   }
+}
+
+function makeFence(): Fence {
+  let lift = () => {};
+  const lifted = new Promise<void>((resolve) => {
+    lift = resolve;
+  });
+  return { lifted, lift };
 }
 
 function required(capabilities: TargetCapabilities | undefined): TargetCapabilities {

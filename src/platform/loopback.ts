@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// A machine without a hypervisor, in this process: the in-memory xenstore, also served on
-// <runtimeDir>/xenstored.sock, and the addon on the folder <runtimeDir>/machine. What it does not
-// emulate: the hypervisor's limits, permissions between domains, a domain's sudden death,
-// migration, and the time that any of it takes.
+// A machine without a hypervisor: an in-memory xenstore on <runtimeDir>/xenstored.sock, and the
+// addon on the folder <runtimeDir>/machine. The xenstore is in this process, or in another one that
+// outlives it. What it does not emulate: the hypervisor's limits, permissions between domains, a
+// domain's sudden death, migration, and the time that any of it takes.
 import { mkdirSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
 import { type Config, engineOptions } from '../config.ts';
 import { native } from '../datapath/binding.ts';
-import { openDatapath } from '../datapath/datapath.ts';
+import { type Datapath, openDatapath } from '../datapath/datapath.ts';
+import { openXenstore } from '../xenstore/connection.ts';
 import { MemoryXenstore } from '../xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../xenstore/memory_store.ts';
-import { serveXenstore, type XenstoreServer } from '../xenstore/server.ts';
+import { isAbandoned, serveXenstore, type XenstoreServer } from '../xenstore/server.ts';
 import type { Platform } from './platform.ts';
 
+/** A machine that this process is. */
 export interface LoopbackPlatform extends Platform {
   readonly name: 'loopback';
   /** For frontends in this process. */
@@ -31,12 +33,29 @@ export function loopbackXenstoreSocket(runtimeDir: string): string {
   return path.join(runtimeDir, 'xenstored.sock');
 }
 
+/** The machine of another process where one serves its xenstore; else one in this process. */
+export async function findLoopbackPlatform(config: Config): Promise<Platform> {
+  const path = loopbackXenstoreSocket(config.runtimeDir);
+  if (await isAbandoned(path)) return openLoopbackPlatform(config);
+  const xenstore = await openXenstore({ path });
+  const datapath = openMachine(config);
+  return {
+    name: 'loopback',
+    backendDomid: 0,
+    xenstore,
+    datapath,
+    outlivesUs: true,
+    close: async () => {
+      datapath.close();
+      await xenstore.close();
+    },
+  };
+}
+
 export async function openLoopbackPlatform(config: Config): Promise<LoopbackPlatform> {
   const machineDir = loopbackMachineDir(config.runtimeDir);
-  mkdirSync(machineDir, { recursive: true, mode: 0o700 });
   const store = new MemoryStore();
-  const options = { platform: 'loopback', machineDir, ...engineOptions(config) } as const;
-  const datapath = openDatapath(native, options);
+  const datapath = openMachine(config);
   const server = await serveStore(store, config.runtimeDir).catch((error: unknown) => {
     datapath.close();
     throw error;
@@ -48,6 +67,7 @@ export async function openLoopbackPlatform(config: Config): Promise<LoopbackPlat
     store,
     xenstore,
     datapath,
+    outlivesUs: false,
     machineDir,
     close: async () => {
       datapath.close();
@@ -56,6 +76,12 @@ export async function openLoopbackPlatform(config: Config): Promise<LoopbackPlat
       removeIfEmpty(machineDir);
     },
   };
+}
+
+function openMachine(config: Config): Datapath {
+  const machineDir = loopbackMachineDir(config.runtimeDir);
+  mkdirSync(machineDir, { recursive: true, mode: 0o700 });
+  return openDatapath(native, { platform: 'loopback', machineDir, ...engineOptions(config) });
 }
 
 function serveStore(store: MemoryStore, runtimeDir: string): Promise<XenstoreServer> {

@@ -10,5 +10,7 @@ export interface Platform {
   readonly backendDomid: number;
   readonly xenstore: XenstoreClient;
   readonly datapath: Datapath;
+  /** Whether guests live on when this process ends, so that another one can serve them. */
+  readonly outlivesUs: boolean;
   close(): Promise<void>;
 }

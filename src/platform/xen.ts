@@ -19,6 +19,7 @@ export async function openXenPlatform(config: Config): Promise<Platform> {
       backendDomid,
       xenstore,
       datapath,
+      outlivesUs: true,
       close: async () => {
         datapath.close();
         await xenstore.close();

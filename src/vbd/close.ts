@@ -41,13 +41,20 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   device.log.info({ frontend: view.frontend }, 'closed');
 }
 
-/** Starts to disconnect the data path, if there is one. */
+/**
+ * Starts to disconnect the data path, if there is one. From then on nobody can take it over: what a
+ * former daemon recorded is removed, too.
+ */
 export function letGo(device: Device): void {
-  const { link } = device;
-  if (!link) return;
-  device.link = undefined;
-  device.counters = link.connection.counters();
-  letGoBeside(device, 'disconnect', () => link.connection.disconnect());
+  const { link, services } = device;
+  if (link) {
+    device.link = undefined;
+    device.counters = link.connection.counters();
+    letGoBeside(device, 'disconnect', () => link.connection.disconnect());
+  }
+  if (!device.recorded) return;
+  device.recorded = false;
+  letGoBeside(device, 'remove the record', async () => services.records.remove(device.id));
 }
 
 /** Starts to close the target, if one is open; after its data path has let go. */

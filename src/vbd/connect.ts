@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh directory to Connected: open the target, offer, agree, connect, publish.
 import { publish } from '../blkif/backend_nodes.ts';
-import { BACKEND_NODES } from '../blkif/features.ts';
 import { letGo } from './close.ts';
 import type { Device, Link, Medium, View } from './device.ts';
 import type { Agreement } from './info.ts';
 import { currentMedia, openMedium } from './media.ts';
 import { agree, makeOffer, offerValues, sectorsOf } from './negotiate.ts';
-import { listen, publishConnected } from './run.ts';
+import { listen, publishConnected, remember } from './run.ts';
 import { readTransport } from './transport.ts';
 
 /**
@@ -22,8 +21,6 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   await openMedium(device, view);
   const { config, xenstore } = device.services;
   device.offer = makeOffer(config, device.medium?.target.capabilities);
-  // What was drained for a successor is no news once there are new rings.
-  await xenstore.remove(`${device.directory}/${BACKEND_NODES.drained.node}`);
   const result = await publish(xenstore, device.directory, view.backend.state, {
     ...offerValues(device.offer),
     hotplugStatus: 'connected',
@@ -46,7 +43,8 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const media = await currentMedia(device, view, medium);
   const { toolstack } = view.backend;
   const agreement = agree(services.config, device.offer, toolstack, media, nodes);
-  await link(device, medium, agreement);
+  await link(device, medium, agreement, () => false);
+  remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
   // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
   device.state = 'Connected';
@@ -55,17 +53,26 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   return true;
 }
 
-/** The data path's part of a connect, as `device.link`. */
-export async function link(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
-  const { datapath, config } = device.services;
+/**
+ * The data path's part of a connect, as `device.link`. `takeOver` is asked for each queue by the
+ * path of its journal.
+ */
+export async function link(
+  device: Device,
+  medium: Medium,
+  agreement: Agreement,
+  takeOver: (journal: string) => boolean,
+): Promise<Link> {
+  const { datapath, config, records } = device.services;
+  const queues = agreement.queues.map(({ ringRefs, eventChannel }, index) => {
+    const journal = records.journal(device.id, index);
+    return { ringRefs: [...ringRefs], eventChannel, journal, takeOver: takeOver(journal) };
+  });
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,
     devid: device.id.devid,
     abi: agreement.abi,
-    queues: agreement.queues.map(({ ringRefs, eventChannel }) => ({
-      ringRefs: [...ringRefs],
-      eventChannel,
-    })),
+    queues,
     grants: agreement.grants,
     readOnly: agreement.readOnly,
     discard: agreement.discard,

@@ -10,9 +10,11 @@ import type { Connection, Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
+import type { Gate } from './gate.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
 import type { Offer } from './negotiate.ts';
 import type { LimitedLog } from './rate_limit.ts';
+import type { Records } from './record.ts';
 
 /** How long a VBD is patient, milliseconds. */
 export interface Timing {
@@ -22,9 +24,16 @@ export interface Timing {
   readonly letGoMs: number;
   /** Until another try after xenstore failed. */
   readonly retryMs: number;
+  /** Rings and ports that a process which died has not yet given back. */
+  readonly takeOverMs: number;
 }
 
-export const defaultTiming: Timing = { closeMs: 8000, letGoMs: 3000, retryMs: 1000 };
+export const defaultTiming: Timing = {
+  closeMs: 8000,
+  letGoMs: 3000,
+  retryMs: 1000,
+  takeOverMs: 5000,
+};
 
 /** What all VBDs of a daemon share. */
 export interface VbdServices {
@@ -33,6 +42,9 @@ export interface VbdServices {
   readonly config: Config;
   readonly backendDomid: number;
   readonly timing: Timing;
+  readonly records: Records;
+  /** Bounds the VBDs that are taken over at the same time. */
+  readonly takeOvers: Gate;
 }
 
 /** The target as opened for one VBD. */
@@ -63,6 +75,10 @@ export interface Device {
   medium: Medium | undefined;
   offer: Offer | undefined;
   link: Link | undefined;
+  /** There is a record of it: ours, or a former daemon's. */
+  recorded: boolean;
+  /** Writes have been waiting since then for the I/O of a process that died. */
+  fencedSince: Date | undefined;
   /** Pending while an old data path or target is being let go of; nothing is connected before. */
   lettingGo: Promise<void> | undefined;
   /** As of the last connection. */

@@ -36,7 +36,8 @@ export interface Agreement {
 
 /**
  * Our side's state. All but one are spelled as in xenbus.h; `Left` is a VBD that a dead daemon left
- * Connected with requests that nobody can know: its nodes stay untouched until its frontend moves.
+ * Connected and that cannot be taken over: nobody can know its requests, and its nodes stay
+ * untouched until its frontend moves.
  */
 export type OurState = 'Initialising' | 'InitWait' | 'Connected' | 'Closing' | 'Closed' | 'Left';
 
@@ -64,13 +65,18 @@ export interface VbdInfo {
   readonly agreement?: Agreement;
   /** While connected, and the last figures after that until the next connect. */
   readonly counters?: VbdCounters;
+  /**
+   * Writes have been waiting since then (ISO 8601) for the I/O of a daemon that died; reads are
+   * served.
+   */
+  readonly fencedSince?: string;
   /** The last failure, until something succeeds. */
   readonly error?: string;
 }
 
 /** A snapshot; nothing in it changes later. */
 export function describeVbd(device: Device, view: View | undefined): VbdInfo {
-  const { id, state, medium, link, error } = device;
+  const { id, state, medium, link, error, fencedSince } = device;
   const { toolstack } = view?.backend ?? {};
   const counters = link ? link.connection.counters() : device.counters;
   return {
@@ -85,6 +91,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     ...(medium && { target: describeTarget(medium) }),
     ...(link && { agreement: link.agreement }),
     ...(counters && { counters: { ...counters } }),
+    ...(fencedSince && { fencedSince: fencedSince.toISOString() }),
     ...(error !== undefined && { error }),
   };
 }

@@ -26,13 +26,10 @@ export async function openMedium(device: Device, view: View): Promise<void> {
   device.medium = await openTarget(device, params, readOnly);
 }
 
-export async function openTarget(
-  device: Device,
-  params: string,
-  readOnly: boolean,
-): Promise<Medium> {
+async function openTarget(device: Device, params: string, readOnly: boolean): Promise<Medium> {
   const spec = await resolveTarget(parseTarget(params));
-  const target = await device.services.datapath.openTarget({ ...spec, readOnly });
+  const { datapath } = device.services;
+  const target = await datapath.openTarget({ ...spec, readOnly, takeOver: false });
   return { params, spec, readOnly, target };
 }
 

@@ -22,6 +22,24 @@ export async function publishConnected(device: Device, view: View): Promise<void
   });
 }
 
+/**
+ * Writes down what a daemon after us needs to go on. Without it the VBD is served all the same, but
+ * its guest is lost if we die.
+ */
+export function remember(device: Device): void {
+  const { medium, link, services, id } = device;
+  if (!medium || !link) return;
+  const { params, spec, readOnly } = medium;
+  const { agreement, sectors } = link;
+  device.recorded = true;
+  try {
+    services.records.write(id, { target: { params, ...spec, readOnly }, agreement, sectors });
+  } catch (error) {
+    const message = 'cannot be recorded: a restart of the daemon would hang its guest';
+    device.log.error({ error: messageOf(error) }, message);
+  }
+}
+
 /** What the data path reports by itself. */
 export function listen(device: Device, connection: Connection): void {
   connection.on('ring-broken', (queue, reason) => {
@@ -86,6 +104,7 @@ export async function resize(device: Device): Promise<void> {
   }
   if (device.state !== 'Connected') return;
   link.sectors = after;
+  remember(device);
   await announceSize(device, link);
   device.log.info({ before, after }, 'resized');
 }

@@ -10,11 +10,11 @@ import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
 import { beginClose, finishClose, letGo, letGoOfMedium } from './close.ts';
 import { connect, offer } from './connect.ts';
 import { type Device, messageOf, readView, type VbdServices, type View } from './device.ts';
-import { leave, resume } from './drained.ts';
 import { clearError, publishRefusal, writeError } from './error_nodes.ts';
 import { describeVbd, type OurState, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
 import { LimitedLog } from './rate_limit.ts';
+import { isInUse, reattach } from './reattach.ts';
 import { resize, verify } from './run.ts';
 import { type Action, decide, type Wish } from './states.ts';
 import { Turns } from './turns.ts';
@@ -28,6 +28,11 @@ export class Vbd {
   readonly #onGone: () => void;
   /** The directory has been seen, and what a former daemon left there has been taken in. */
   #adopted = false;
+  #takenOver = false;
+  #settle: () => void = () => {};
+  readonly #settled = new Promise<void>((resolve) => {
+    this.#settle = resolve;
+  });
   #stopping = false;
   #frontendWatch: Watch | undefined;
   #view: View | undefined;
@@ -48,6 +53,8 @@ export class Vbd {
       medium: undefined,
       offer: undefined,
       link: undefined,
+      recorded: services.records.has(id),
+      fencedSince: undefined,
       lettingGo: undefined,
       counters: undefined,
       error: undefined,
@@ -58,6 +65,12 @@ export class Vbd {
   /** There is a directory for it, as far as is known. */
   get isPresent(): boolean {
     return this.#view !== undefined;
+  }
+
+  /** Resolves when it has been found out: whether a former daemon's VBD has been taken over. */
+  async takenOver(): Promise<boolean> {
+    await this.#settled;
+    return this.#takenOver;
   }
 
   /** Something may have changed. Cheap, and as often as you like. */
@@ -91,13 +104,19 @@ export class Vbd {
     return this.info();
   }
 
-  /**
-   * Ends this object: closes what is connected, or with `leave` drains it and leaves it to the next
-   * daemon. Resolves when nothing is held any more. A VBD that is not connected stays as it is.
-   */
-  async stop(options: { leave: boolean }): Promise<void> {
+  /** Looks at nothing any more; what is connected goes on until the process ends. */
+  leave(): void {
     this.#stopping = true;
-    if (options.leave) await this.#turns.exclusive(() => leave(this.#device));
+    this.#turns.end();
+    this.#settle();
+  }
+
+  /**
+   * Ends this object: closes what is connected and resolves when nothing is held any more. A VBD
+   * that is not connected stays as it is.
+   */
+  async stop(): Promise<void> {
+    this.#stopping = true;
     if (this.#device.link) {
       this.#intent.close('the daemon stops');
       this.mark();
@@ -108,7 +127,8 @@ export class Vbd {
     }
     await this.#turns.exclusive(async () => {
       await this.#end();
-      letGo(this.#device);
+      // The record of a VBD that could not be taken over is the next daemon's to judge.
+      if (this.#device.link) letGo(this.#device);
       letGoOfMedium(this.#device);
     });
     await this.#device.lettingGo;
@@ -209,11 +229,15 @@ export class Vbd {
     const { state } = view.backend;
     device.log.info({ state, frontend: view.frontend }, 'found');
     if (state === 'Closing') this.#intent.close('it was closing when it was found');
-    // Where xenstore failed right after a resume, this is the second time.
+    // Where xenstore failed right after a take-over, this is the second time.
     device.state = device.link ? 'Connected' : adoptedState(view);
     if (state === 'Connected') this.#intent.offered(view);
-    if (device.state === 'Left' && view.frontend === 'Connected') await resume(device, view);
+    const isLeft = device.state === 'Left' && view.frontend === 'Connected';
+    if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
+      this.#takenOver = await reattach(device, view);
+    }
     this.#adopted = true;
+    this.#settle();
   }
 
   #stateForTable(view: View, wish: Wish): OurState {
@@ -263,6 +287,7 @@ export class Vbd {
 
   async #end(): Promise<void> {
     this.#turns.end();
+    this.#settle();
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
   }

@@ -44,15 +44,17 @@ export async function serveXenstore(
   };
 }
 
-/** True where a socket is left over from a process that was killed. */
-function isAbandoned(path: string): Promise<boolean> {
+/** True where there is no socket, or one left over from a process that was killed. */
+export function isAbandoned(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = createConnection(path);
     probe.once('connect', () => {
       probe.destroy();
       resolve(false);
     });
-    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      resolve(error.code === 'ECONNREFUSED' || error.code === 'ENOENT');
+    });
   });
 }
 

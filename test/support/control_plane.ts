@@ -9,10 +9,16 @@ import type { OurState, VbdId } from '../../src/vbd/info.ts';
 import type { Vbd } from '../../src/vbd/vbd.ts';
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { MemoryStore } from '../../src/xenstore/memory_store.ts';
-import { backendDir, backendErrorNode, frontendDir } from '../../src/xenstore/paths.ts';
+import {
+  backendDir,
+  backendErrorNode,
+  backendKindDir,
+  frontendDir,
+} from '../../src/xenstore/paths.ts';
 import { FakeDatapath } from './fake_datapath.ts';
+import { temporaryFolder } from './temporary_folder.ts';
 
-const quickTiming: Timing = { closeMs: 150, letGoMs: 60, retryMs: 20 };
+const quickTiming: Timing = { closeMs: 150, letGoMs: 60, retryMs: 20, takeOverMs: 100 };
 
 export type Nodes = Record<string, string | undefined>;
 
@@ -37,6 +43,8 @@ export const blkfrontNodes: Nodes = {
 };
 
 export class ControlPlane {
+  /** Kept over restarts of the daemon, removed with the process that runs the test. */
+  readonly runtimeDir = temporaryFolder();
   readonly store = new MemoryStore();
   readonly xenstore: XenstoreClient = this.store.client(0);
   readonly datapath = new FakeDatapath();
@@ -52,15 +60,35 @@ export class ControlPlane {
   }
 
   async start(overrides: ConfigOverrides = {}, timing: Partial<Timing> = {}): Promise<Daemon> {
-    const { store, datapath } = this;
+    const { store } = this;
+    const datapath = this.datapath.open();
     const xenstore = store.client(0);
     this.daemonXenstore = xenstore;
-    const platform = { name: 'loopback', backendDomid: 0, xenstore, datapath } as const;
+    const platform = {
+      name: 'loopback',
+      backendDomid: 0,
+      xenstore,
+      datapath,
+      outlivesUs: true,
+    } as const;
     const close = () => xenstore.close();
-    const config = parseConfig({ reactors: 1 }, overrides);
+    const config = parseConfig({ reactors: 1, runtimeDir: this.runtimeDir }, overrides);
     const patience = { ...quickTiming, ...timing };
     this.#daemon = await startDaemon(config, { ...platform, close }, this.#log, patience);
     return this.#daemon;
+  }
+
+  /** As SIGKILL does it; the next start() is another process. */
+  async kill(): Promise<void> {
+    this.daemon.leave();
+    this.datapath.kill();
+    await this.daemonXenstore.close();
+  }
+
+  /** Every device is removed and the daemon stops: nothing may be held after it. */
+  async end(): Promise<void> {
+    for (const kind of ['vbd3', 'qdisk']) await this.xenstore.remove(backendKindDir(0, kind));
+    await this.daemon.stop();
   }
 
   /** Both directories, as a toolstack does it: in one transaction. */

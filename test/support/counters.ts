@@ -26,6 +26,8 @@ export function someCounters(given: Partial<VbdCounters> = {}): VbdCounters {
     copiedBytes: 0,
     readModifyWrites: 0,
     flushRetries: 0,
+    replayed: 0,
+    redelivered: 0,
     inFlight: 0,
     mappedPages: 0,
     bounceBytes: 0,

@@ -3,6 +3,7 @@
 // for, and each of its steps can be made to fail or to wait. Integration tests use the loopback
 // engine.
 import { EventEmitter } from 'node:events';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import type {
   EngineCounters,
   NativeTargetSpec,
@@ -35,6 +36,7 @@ export class FakeTarget implements OpenTarget {
   readonly handle: number;
   readonly spec: NativeTargetSpec;
   isOpen = true;
+  fence: Promise<void> | undefined;
   /** What a look at the medium would tell. */
   medium: TargetCapabilities;
   capabilities: TargetCapabilities;
@@ -62,7 +64,7 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   brokenQueues = 0;
   isConnected = true;
   readonly #mayLetGo: () => Promise<void>;
-  #disconnecting: Promise<{ drained: boolean }> | undefined;
+  #disconnecting: Promise<void> | undefined;
 
   constructor(target: FakeTarget, options: ConnectOptions, mayLetGo: () => Promise<void>) {
     super();
@@ -75,11 +77,12 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
-  disconnect(): Promise<{ drained: boolean }> {
+  disconnect(): Promise<void> {
     this.#disconnecting ??= this.#mayLetGo().then(() => {
+      if (!this.isConnected) return never();
       this.isConnected = false;
-      // A broken ring holds requests that were never answered.
-      return { drained: this.brokenQueues === 0 };
+      for (const { journal } of this.options.queues) rmSync(journal, { force: true });
+      return undefined;
     });
     return this.#disconnecting;
   }
@@ -89,20 +92,41 @@ export class FakeDatapath implements Datapath {
   capabilities = someCapabilities;
   openError: string | undefined;
   connectError: string | undefined;
+  /** Whether a connect makes the journals' files. */
+  journals = true;
+  /** How often a connect finds the process before not quite gone. */
+  busyConnects = 0;
+  /** What writes to a target that is taken over wait for. */
+  fence: Promise<void> | undefined;
   /** What a disconnect waits for. */
   mayLetGo: () => Promise<void> = () => Promise.resolve();
+  #process = 0;
   readonly targets: FakeTarget[] = [];
   readonly connections: FakeConnection[] = [];
+
+  /** The data path of a new process. */
+  open(): Datapath {
+    const process = this.#process;
+    const alive = <T>(call: () => Promise<T>) => (process === this.#process ? call() : never());
+    return {
+      openTarget: (spec) => alive(() => this.openTarget(spec)),
+      connect: (target, options) => alive(() => this.connect(target, options)),
+      counters: () => this.counters(),
+      close: () => this.close(),
+    };
+  }
 
   async openTarget(spec: NativeTargetSpec): Promise<FakeTarget> {
     if (this.openError) throw new DatapathError('ENOENT', this.openError);
     const target = new FakeTarget(this.targets.length + 1, spec, this.capabilities);
+    if (spec.takeOver) target.fence = this.fence;
     this.targets.push(target);
     return target;
   }
 
   async connect(target: OpenTarget, options: ConnectOptions): Promise<FakeConnection> {
-    if (this.connectError) throw new DatapathError('EINVAL', this.connectError);
+    if (this.connectError) throw new DatapathError('ESTALE', this.connectError);
+    if (this.busyConnects-- > 0) throw new DatapathError('EBUSY', 'the ring is in use');
     // What the real engine cannot do either: two of one VBD, or on a closed target.
     const isTaken = this.connections.some(
       (other) =>
@@ -113,6 +137,10 @@ export class FakeDatapath implements Datapath {
     if (isTaken) throw new Error('connected twice');
     const opened = this.targets[target.handle - 1];
     if (!opened?.isOpen) throw new Error('connected to a closed target');
+    for (const { journal, takeOver } of options.queues) {
+      if (takeOver && !existsSync(journal)) throw new DatapathError('ENOENT', `no ${journal}`);
+      if (this.journals) writeFileSync(journal, 'a journal');
+    }
     const connection = new FakeConnection(opened, options, () => this.mayLetGo());
     this.connections.push(connection);
     return connection;
@@ -124,9 +152,20 @@ export class FakeDatapath implements Datapath {
     return targets + this.connections.filter((connection) => connection.isConnected).length;
   }
 
+  /** What the death of the process does to it: journals stay, and calls are never answered. */
+  kill(): void {
+    this.#process++;
+    for (const connection of this.connections) connection.isConnected = false;
+    for (const target of this.targets) target.isOpen = false;
+  }
+
   counters(): EngineCounters {
     return { mappedPages: 0, boundPorts: 0, reactors: [] };
   }
 
   close(): void {}
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {});
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole daemon on the loopback machine, in the test's process, and guests to use it.
-import { existsSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect } from 'vitest';
 import { type Config, type ConfigOverrides, parseConfig } from '../../src/config.ts';
@@ -19,6 +18,7 @@ import {
 import type { VbdInfo } from '../../src/vbd/info.ts';
 import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
 import { MemorySession } from '../../src/xenstore/memory_store.ts';
+import { temporaryFolder } from './temporary_folder.ts';
 
 export const MIB = 1024 * 1024;
 
@@ -94,12 +94,6 @@ export class LoopbackMachine {
     await this.platform.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
-}
-
-/** On tmpfs where there is one: guest memory lies there. */
-export function temporaryFolder(): string {
-  const parent = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
-  return mkdtempSync(path.join(parent, 'ringdisk-test-'));
 }
 
 export function sparseFile(file: string, bytes: number): string {

@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { temporaryFolder } from './loopback_machine.ts';
+import { temporaryFolder } from './temporary_folder.ts';
 
 const SERVE = ['serve', '--platform', 'loopback'];
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));

@@ -21,7 +21,7 @@ describe('parseConfig', () => {
       queuesMax: 8,
       ringPageOrderMax: 4,
       indirectSegmentsMax: 256,
-      closeOnStop: true,
+      closeOnStop: false,
       logLevel: 'info',
     });
   });

@@ -34,7 +34,7 @@ describe('stop', () => {
   test('twice is once', async () => {
     await plane.start();
     const stopped = plane.daemon.stop();
-    expect(plane.daemon.stop({ leave: true })).toBe(stopped);
+    expect(plane.daemon.stop()).toBe(stopped);
     await stopped;
   });
 

@@ -8,8 +8,7 @@ beforeEach(() => {
   plane = new ControlPlane();
 });
 afterEach(async () => {
-  // Leaving is the quick way: nobody plays the frontend any more.
-  await plane.daemon.stop({ leave: true });
+  await plane.end();
   expect(plane.datapath.held).toBe(0);
 });
 

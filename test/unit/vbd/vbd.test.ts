@@ -7,8 +7,7 @@ beforeEach(() => {
   plane = new ControlPlane();
 });
 afterEach(async () => {
-  // Leaving is the quick way: nobody plays the frontend any more.
-  await plane.daemon.stop({ leave: true });
+  await plane.end();
   expect(plane.datapath.held).toBe(0);
 });
 
@@ -35,7 +34,7 @@ describe('odd frontends', () => {
         state,
       });
       await eventually(() => plane.datapath.connections.length === 2, 'a second connection');
-      expect(plane.datapath.connections[1]?.options.queues).toEqual([
+      expect(plane.datapath.connections[1]?.options.queues).toMatchObject([
         { ringRefs: [77], eventChannel: 78 },
       ]);
       await disk.expectOurState('Connected');

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Lets a bounded number of steps run at the same time, the others in their order. */
+export class Gate {
+  #places: number;
+  readonly #patienceMs: number;
+  readonly #waiting: (() => void)[] = [];
+
+  /** A step that takes longer than `patienceMs` gives its place up: it must not stop the others. */
+  constructor(places: number, patienceMs: number) {
+    this.#places = places;
+    this.#patienceMs = patienceMs;
+  }
+
+  async run<T>(step: () => Promise<T>): Promise<T> {
+    await this.#enter();
+    let isInside = true;
+    const leave = () => {
+      if (isInside) this.#leave();
+      isInside = false;
+    };
+    const timer = setTimeout(leave, this.#patienceMs);
+    try {
+      return await step();
+    } finally {
+      clearTimeout(timer);
+      leave();
+    }
+  }
+
+  async #enter(): Promise<void> {
+    if (this.#places > 0) this.#places--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  #leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#places++;
+  }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon writes down about a VBD while it serves it, for the one that comes after it: one
+// small file per VBD beside its journals. Only root can write there, so unlike a guest's nodes it is
+// believed; that it is still about the same rings is checked against xenstore (reattach.ts).
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import * as v from 'valibot';
+import type { TargetSpec } from '../target/target_spec.ts';
+import { parseDevid, parseDomid } from '../xenstore/paths.ts';
+import type { Agreement, VbdId } from './info.ts';
+
+/** Another daemon's record is understood while this number is the same. */
+export const RECORD_VERSION = 1;
+
+const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
+const upTo = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(max));
+
+const queueSchema = v.strictObject({
+  ringRefs: v.pipe(v.array(uint32), v.minLength(1), v.maxLength(16)),
+  eventChannel: uint32,
+});
+
+const schema = v.strictObject({
+  version: v.literal(RECORD_VERSION),
+  /** The process that wrote it. */
+  pid: upTo(Number.MAX_SAFE_INTEGER),
+  target: v.strictObject({
+    /** As the toolstack wrote it, and what it turned out to be. */
+    params: v.string(),
+    kind: v.picklist(['file', 'block', 'nvme', 'null']),
+    path: v.string(),
+    readOnly: v.boolean(),
+  }),
+  // The frontend goes on with what it was promised, whatever the configuration says by now.
+  agreement: v.strictObject({
+    abi: v.picklist(['native', 'x86_32', 'x86_64']),
+    queues: v.pipe(v.array(queueSchema), v.minLength(1), v.maxLength(16)),
+    ringPageOrder: upTo(4),
+    grants: v.picklist(['persistent', 'copy', 'map']),
+    indirectSegmentsMax: upTo(256),
+    readOnly: v.boolean(),
+    discard: v.boolean(),
+    secureDiscard: v.boolean(),
+  }),
+  /** The capacity that the guest was told, in units of 512 bytes. */
+  sectors: upTo(Number.MAX_SAFE_INTEGER),
+});
+
+export interface VbdRecord {
+  readonly version: typeof RECORD_VERSION;
+  readonly pid: number;
+  readonly target: TargetSpec & { readonly params: string; readonly readOnly: boolean };
+  readonly agreement: Agreement;
+  readonly sectors: number;
+}
+
+const RECORD_NAME = /^([A-Za-z0-9_-]{1,32})-([0-9]{1,5})-([0-9]{1,10})\.json$/;
+const RECORD_SUFFIX = '.json';
+const JOURNAL_NAME = /^(.*)\.queue-[0-9]+$/;
+const TEMPORARY_SUFFIX = '.new';
+
+/** The records and journals of one runtime directory, which one daemon owns at a time. */
+export class Records {
+  readonly #folder: string;
+
+  /** Makes the folder if it is not there. */
+  constructor(runtimeDir: string) {
+    this.#folder = path.join(runtimeDir, 'vbds');
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** The VBDs that have one, readable or not. */
+  list(): VbdId[] {
+    return readdirSync(this.#folder)
+      .map(parseName)
+      .filter((id) => id !== undefined);
+  }
+
+  /** Removes what a death at a bad moment left over. Call it before anything is connected. */
+  tidy(): void {
+    const names = new Set(readdirSync(this.#folder));
+    for (const name of names) {
+      const [, journalOf] = JOURNAL_NAME.exec(name) ?? [];
+      const isOrphan = journalOf !== undefined && !names.has(journalOf + RECORD_SUFFIX);
+      if (isOrphan || name.endsWith(TEMPORARY_SUFFIX)) rmSync(path.join(this.#folder, name));
+    }
+  }
+
+  has(id: VbdId): boolean {
+    return existsSync(this.#file(id));
+  }
+
+  /** undefined: there is none. Throws an Error whose message says why it cannot be used. */
+  read(id: VbdId): VbdRecord | undefined {
+    let text: string;
+    try {
+      text = readFileSync(this.#file(id), 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    return parseRecord(text);
+  }
+
+  /** Replaces the file as a whole: whoever dies here leaves the old one or the new one. */
+  write(id: VbdId, record: Omit<VbdRecord, 'version' | 'pid'>): void {
+    const whole: VbdRecord = { version: RECORD_VERSION, pid: process.pid, ...record };
+    const file = this.#file(id);
+    writeFileSync(file + TEMPORARY_SUFFIX, JSON.stringify(whole), { mode: 0o600 });
+    renameSync(file + TEMPORARY_SUFFIX, file);
+  }
+
+  /** The record first: journals without one are nobody's. */
+  remove(id: VbdId): void {
+    rmSync(this.#file(id), { force: true });
+    const prefix = `${fileName(id)}.queue-`;
+    for (const name of readdirSync(this.#folder)) {
+      if (name.startsWith(prefix)) rmSync(path.join(this.#folder, name), { force: true });
+    }
+  }
+
+  /** The path of a queue's journal; the data path makes and removes the file. */
+  journal(id: VbdId, queue: number): string {
+    return path.join(this.#folder, `${fileName(id)}.queue-${queue}`);
+  }
+
+  #file(id: VbdId): string {
+    return path.join(this.#folder, fileName(id) + RECORD_SUFFIX);
+  }
+}
+
+function parseRecord(text: string): VbdRecord {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Error('the record of the daemon that served it is no JSON');
+  }
+  const { version } = (value ?? {}) as { version?: unknown };
+  if (typeof version === 'number' && version !== RECORD_VERSION) {
+    throw new Error(
+      `the record of the daemon that served it has version ${version}, ` +
+        `this daemon reads ${RECORD_VERSION}`,
+    );
+  }
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw new Error(
+    'the record of the daemon that served it cannot be used: ' +
+      `${v.getDotPath(issue) ?? 'it'}: ${issue.message}`,
+  );
+}
+
+function fileName({ kind, domid, devid }: VbdId): string {
+  return `${kind}-${domid}-${devid}`;
+}
+
+function parseName(name: string): VbdId | undefined {
+  const [, kind = '', domidText = '', devidText = ''] = RECORD_NAME.exec(name) ?? [];
+  const domid = parseDomid(domidText);
+  const devid = parseDevid(devidText);
+  return domid === undefined || devid === undefined ? undefined : { kind, domid, devid };
+}
