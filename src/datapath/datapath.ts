@@ -48,8 +48,9 @@ export interface ConnectionEvents {
 export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
   /**
-   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound. `drained`:
-   * every request that was taken has been answered, so that another connect can go on from there.
+   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
+   * `drained`: every request that was taken has been answered, so that another connect can go on
+   * from there.
    */
   disconnect(): Promise<{ drained: boolean }>;
 }
