@@ -73,9 +73,10 @@ void Engine::refresh_target(uint32_t command, uint32_t handle) {
   const auto found = targets_.find(handle);
   if (found == targets_.end()) return refuse(command, EBADF, "no such target");
   run_aside(bus_, command, [target = found->second, handle] {
-    target->refresh();
-    return BusMessage{
-        .type = BusMessage::Type::target_refreshed, .handle = handle, .target = target};
+    return BusMessage{.type = BusMessage::Type::target_refreshed,
+                      .handle = handle,
+                      .capacity = target->measure(),
+                      .target = target};
   });
 }
 
@@ -237,6 +238,8 @@ void Engine::on_target(BusMessage& message) {
   EngineEvent event{
       .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
   if (message.target) {
+    if (message.type == BusMessage::Type::target_refreshed)
+      message.target->set_capacity(message.capacity);
     event.capabilities = message.target->capabilities();
     grow(message.target);
   }

@@ -16,8 +16,7 @@ class BlockTarget final : public Target {
  public:
   explicit BlockTarget(const TargetSpec& spec);
 
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override;
+  uint64_t measure() const override;
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
@@ -27,7 +26,6 @@ class BlockTarget final : public Target {
   std::string path_;
   Fd fd_;
   DiscardMethod discard_method_ = DiscardMethod::none;
-  Capabilities capabilities_;
 };
 
 // Opens the block device with O_DIRECT and claims it when it is to be written. Throws

@@ -17,7 +17,7 @@ namespace ringdisk {
 FileTarget::FileTarget(const TargetSpec& spec) : path_(spec.path) {
   const struct stat status = stat_target(spec, S_IFREG);
   fd_ = open_path(spec, 0);
-  refresh();
+  capabilities_.capacity = measure();
   if (capabilities_.capacity == 0) {
     throw std::invalid_argument("cannot serve " + path_ +
                                 ": it is smaller than one sector of 512 bytes");
@@ -47,12 +47,12 @@ void FileTarget::open_direct(const TargetSpec& spec) {
   fd_ = std::move(direct);
 }
 
-void FileTarget::refresh() {
+uint64_t FileTarget::measure() const {
   struct stat status{};
   if (fstat(fd_.get(), &status) != 0) {
     throw std::system_error(errno, std::generic_category(), "cannot read the size of " + path_);
   }
-  capabilities_.capacity = static_cast<uint64_t>(status.st_size) / kSectorBytes * kSectorBytes;
+  return static_cast<uint64_t>(status.st_size) / kSectorBytes * kSectorBytes;
 }
 
 std::unique_ptr<TargetChannel> FileTarget::open_channel(Uring& uring, Offload& offload) {

@@ -53,11 +53,18 @@ class TargetChannel {
 class Target {
  public:
   virtual ~Target() = default;
-  virtual const Capabilities& capabilities() const = 0;
-  // Reads the medium's size again. The one field that may change is `capacity`.
-  virtual void refresh() = 0;
+  const Capabilities& capabilities() const { return capabilities_; }
+  // The medium's size as it is now, in bytes: what `capacity` should be. May block; any thread, as
+  // it changes nothing. Throws std::system_error.
+  virtual uint64_t measure() const = 0;
+  // Takes over what measure() has found. The target's owner calls it where it reads `capacity`; no
+  // other field changes once a target is open, so channels may read those on their own threads.
+  void set_capacity(uint64_t bytes) { capabilities_.capacity = bytes; }
   // `uring` and `offload` are the reactor's and outlive the channel.
   virtual std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) = 0;
+
+ protected:
+  Capabilities capabilities_;
 };
 
 // Opens by kind. Throws std::system_error or std::invalid_argument whose message is a sentence for
