@@ -71,6 +71,7 @@ class PersistentCache {
     std::vector<GrantRef> grefs;
   };
 
+  size_t home(GrantRef gref) const;
   Entry& find(GrantRef gref);
   void erase(GrantRef gref);
   uint32_t new_extent();
@@ -86,6 +87,7 @@ class PersistentCache {
   GrantBudget& budget_;
   const Domid domid_;
   const uint32_t pages_max_;
+  const uint64_t multiplier_;
   std::vector<Entry> table_;  // open addressing, at most half full
   std::vector<Extent> extents_;
   std::vector<uint32_t> free_extents_;
