@@ -120,6 +120,7 @@ class Queue final : public Poller, public OperationSink {
   void schedule(uint64_t at_us);
   void let_go_if_done();
   void unmask();
+  uint32_t mapped_pages() const;
   bool idle() const;
 
   Reactor& reactor_;
@@ -147,6 +148,7 @@ class Queue final : public Poller, public OperationSink {
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
 
+  bool blocked_ = false;  // what waits can't start before something completes
   bool broken_ = false;
   bool closing_ = false;
   bool gone_ = false;    // close() has run to its end
@@ -154,7 +156,8 @@ class Queue final : public Poller, public OperationSink {
   bool woken_ = false;   // by an event, and nothing was found yet
   uint32_t vain_wakeups_ = 0;
   uint64_t unmask_at_us_ = kNever;
-  uint64_t resume_at_us_ = 0;  // penalty for rejected requests; 0: none
+  uint64_t resume_at_us_ = 0;    // penalty for rejected requests; 0: none
+  uint64_t age_at_us_ = kNever;  // look for unused persistent grants
   uint64_t retry_at_us_ = kNever;
   uint64_t retry_delay_us_ = kFlushRetryMinUs;
 };

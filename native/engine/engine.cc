@@ -153,6 +153,10 @@ void Engine::start_queue(Vbd& vbd, const QueueOptions& options) {
       message.type = BusMessage::Type::queue_failed;
       message.error = error.code().value();
       message.text = error.what();
+    } catch (const std::bad_alloc&) {
+      message.type = BusMessage::Type::queue_failed;
+      message.error = ENOMEM;
+      message.text = "no memory for a queue";
     }
     bus->send(std::move(message));
   };
@@ -177,9 +181,7 @@ void Engine::take_down(Vbd& vbd) {
   for (size_t i = 0; i < vbd.queues.size(); i++) {
     if (!vbd.queues[i]) continue;
     vbd.pending++;
-    // A full mailbox here means the reactor is stuck: the VBD stays disconnecting, and is seen so.
-    while (!vbd.reactors[i]->post([queue = vbd.queues[i].get()] { queue->close(); }))
-      std::this_thread::yield();
+    vbd.reactors[i]->post_always([queue = vbd.queues[i].get()] { queue->close(); });
   }
 }
 

@@ -132,18 +132,32 @@ bool PersistentCache::map_missing(uint32_t index) {
   return true;
 }
 
-// Reserves `pages` of both budgets, evicting idle extents, oldest first.
+// Reserves `pages` of both budgets, evicting what has not been used lately, oldest first.
 bool PersistentCache::make_room(uint32_t pages) {
   if (pages > pages_max_) return false;
-  uint32_t candidate = oldest_;
-  while (mapped_pages_ + pages > pages_max_ || !budget_.reserve(pages)) {
-    while (candidate != kNone && extents_[candidate].pins > 0) candidate = extents_[candidate].next;
-    if (candidate == kNone) return false;
-    const uint32_t next = extents_[candidate].next;
-    evict(candidate);
-    candidate = next;
-  }
+  while (mapped_pages_ + pages > pages_max_ || !budget_.reserve(pages))
+    if (!evict_unused(0)) return false;
   return true;
+}
+
+bool PersistentCache::age() {
+  while (evict_unused(1)) {
+  }
+  age_++;
+  return mapped_pages_ > 0;
+}
+
+// One extent that has not been used in this age of the cache nor in `ages` before it. They are in
+// the order of their last use, so none follows the first that was.
+bool PersistentCache::evict_unused(uint32_t ages) {
+  for (uint32_t index = oldest_; index != kNone; index = extents_[index].next) {
+    const Extent& extent = extents_[index];
+    if (age_ - extent.used_in <= ages) return false;
+    if (extent.pins > 0) continue;
+    evict(index);
+    return true;
+  }
+  return false;
 }
 
 void PersistentCache::evict(uint32_t index) {
@@ -166,12 +180,14 @@ void PersistentCache::forget(uint32_t index) {
 }
 
 void PersistentCache::touch(uint32_t extent) {
+  extents_[extent].used_in = age_;
   if (extent == newest_) return;
   unlink(extent);
   link_newest(extent);
 }
 
 void PersistentCache::link_newest(uint32_t index) {
+  extents_[index].used_in = age_;
   extents_[index].previous = newest_;
   extents_[index].next = kNone;
   (newest_ == kNone ? oldest_ : extents_[newest_].next) = index;
