@@ -12,16 +12,22 @@ namespace ringdisk {
 using Kind = ValidRequest::Kind;
 using Stage = Slot::Stage;
 
-// Starts what waits, in ring order, up to the first that can't start yet. Returns whether any did.
+// Starts what waits, in ring order, up to the first that can't start yet or until it is the
+// neighbours' turn. Returns whether any did.
 bool Queue::start_waiting() {
   if (fenced_ && !shared_->target->fenced()) release_held();
+  blocked_ = false;
   SlotList ready;
+  uint64_t bytes = 0;
   while (Slot* slot = waiting_.front()) {
+    if (bytes >= kTurnBytes) break;
     if (fenced_ && hold_for_fence(*slot)) continue;
     if (must_wait(*slot) || !attach(*slot)) {
+      blocked_ = true;
       reactor_.mark_blocked(*this);
       break;
     }
+    bytes += slot->length;
     waiting_.pop();
     join_in_flight(*slot);
     if (slot->valid.kind == Kind::barrier) barrier_ = slot;

@@ -18,7 +18,9 @@ inline constexpr uint32_t kIndirectSegmentsMax = 256;
 inline constexpr uint32_t kSegmentsPerIndirectPage = kPageBytes / 8;
 inline constexpr uint32_t kRequestBytesMax = kIndirectSegmentsMax * kPageBytes;
 
-inline constexpr uint32_t kTakeBatch = 32;       // requests taken per queue and poll: fairness
+inline constexpr uint32_t kTakeBatch = 32;  // requests taken per queue and poll: fairness
+// Data started per queue and turn, besides the first request's: its neighbours wait meanwhile.
+inline constexpr uint64_t kTurnBytes = 4u << 20;
 inline constexpr uint32_t kCopyBatch = 1024;     // grant copies per call
 inline constexpr uint32_t kPendingPorts = 256;   // event channel ports read per call
 inline constexpr uint32_t kSegmentBlocks = 128;  // indirect requests in flight per reactor
@@ -30,6 +32,8 @@ inline constexpr uint64_t kRejectPenaltyUs = 1000;
 // Wake-ups that find no work delay the unmask of that port, doubling between these two.
 inline constexpr uint64_t kStormDelayMinUs = 1000;
 inline constexpr uint64_t kStormDelayMaxUs = 64000;
+// How often unused persistent grants are looked for: they go after one to two of these.
+inline constexpr uint64_t kGrantAgeUs = 30'000'000;
 // A flush that failed is tried again: an empty flush is never answered with an error, since Linux
 // takes that as "no flush needed" for the rest of the connection.
 inline constexpr uint64_t kFlushRetryMinUs = 100'000;

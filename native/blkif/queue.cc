@@ -111,6 +111,8 @@ bool Queue::idle() const {
 void Queue::close() {
   closing_ = true;
   RD_KILL_POINT("disconnect:asked");
+  for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
+    slot->operation.cancelled = slot->valid.kind == ValidRequest::Kind::discard;
   // Flushes that keep failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
   while (Slot* slot = hopeless.pop()) leave_in_flight(*slot);
@@ -144,8 +146,8 @@ bool Queue::try_sleep() {
     // Lifting the fence wakes those that are blocked; a completion may have undone that meanwhile.
     reactor_.mark_blocked(*this);
   }
-  if (closing_ || broken_) return true;
-  if (!waiting_.empty() || barrier_) return true;  // a completion brings us back
+  if (!waiting_.empty()) return blocked_;  // a completion brings us back
+  if (closing_ || broken_ || barrier_) return true;
   if (resume_at_us_ != 0) {
     schedule(resume_at_us_);
     return true;
@@ -178,6 +180,10 @@ void Queue::unmask() {
   reactor_.events().unmask(port_);
 }
 
+uint32_t Queue::mapped_pages() const {
+  return ring_mapping_.page_count + (persistent_ ? persistent_->mapped_pages() : 0);
+}
+
 void Queue::schedule(uint64_t at_us) { deadline_us = std::min(deadline_us, at_us); }
 
 void Queue::on_deadline(uint64_t now_us) {
@@ -188,6 +194,11 @@ void Queue::on_deadline(uint64_t now_us) {
   } else if (retry_at_us_ != kNever) {
     schedule(retry_at_us_);
   }
+  if (age_at_us_ <= now_us) {
+    age_at_us_ = persistent_ && persistent_->age() ? now_us + kGrantAgeUs : kNever;
+    counters_->mapped_pages.set(mapped_pages());
+  }
+  if (age_at_us_ != kNever) schedule(age_at_us_);
   // Penalty and delayed unmask are looked at by poll() and try_sleep().
   reactor_.activate(*this);
 }

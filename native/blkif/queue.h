@@ -45,7 +45,7 @@ struct QueueOptions {
   uint32_t index = 0;
   std::vector<GrantRef> ring_refs;
   Port remote_port = 0;
-  std::string journal;     // its file; empty: none, nobody can take this queue over
+  std::string journal{};   // its file; empty: none, nobody can take this queue over
   bool take_over = false;  // go on with the ring of a process that died
 };
 
@@ -138,6 +138,7 @@ class Queue final : public Poller, public OperationSink {
   void schedule(uint64_t at_us);
   void let_go_if_done();
   void unmask();
+  uint32_t mapped_pages() const;
   bool idle() const;
 
   Reactor& reactor_;
@@ -168,6 +169,7 @@ class Queue final : public Poller, public OperationSink {
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
 
   bool fenced_;  // as far as we know: a dead process may still be writing
+  bool blocked_ = false;  // what waits can't start before something completes
   bool broken_ = false;
   bool closing_ = false;
   bool gone_ = false;    // close() has run to its end
@@ -175,7 +177,8 @@ class Queue final : public Poller, public OperationSink {
   bool woken_ = false;   // by an event, and nothing was found yet
   uint32_t vain_wakeups_ = 0;
   uint64_t unmask_at_us_ = kNever;
-  uint64_t resume_at_us_ = 0;  // penalty for rejected requests; 0: none
+  uint64_t resume_at_us_ = 0;    // penalty for rejected requests; 0: none
+  uint64_t age_at_us_ = kNever;  // look for unused persistent grants
   uint64_t retry_at_us_ = kNever;
   uint64_t retry_delay_us_ = kFlushRetryMinUs;
 };

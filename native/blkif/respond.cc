@@ -126,7 +126,11 @@ void Queue::publish() {
   counters_->in_flight.set(in_flight_count_);
   counters_->bounce_bytes.set(bounce_.used_bytes());
   if (persistent_) {
-    counters_->mapped_pages.set(ring_mapping_.page_count + persistent_->mapped_pages());
+    counters_->mapped_pages.set(mapped_pages());
+    if (age_at_us_ == kNever && persistent_->mapped_pages() > 0) {
+      age_at_us_ = Reactor::now_us() + kGrantAgeUs;
+      schedule(age_at_us_);
+    }
     counters_->grant_maps.set(persistent_->maps());
     counters_->grant_unmaps.set(persistent_->unmaps());
   }

@@ -73,9 +73,10 @@ void Engine::refresh_target(uint32_t command, uint32_t handle) {
   const auto found = targets_.find(handle);
   if (found == targets_.end()) return refuse(command, EBADF, "no such target");
   run_aside(bus_, command, [target = found->second, handle] {
-    target->refresh();
-    return BusMessage{
-        .type = BusMessage::Type::target_refreshed, .handle = handle, .target = target};
+    return BusMessage{.type = BusMessage::Type::target_refreshed,
+                      .handle = handle,
+                      .capacity = target->measure(),
+                      .target = target};
   });
 }
 
@@ -152,6 +153,10 @@ void Engine::start_queue(Vbd& vbd, const QueueOptions& options) {
       message.type = BusMessage::Type::queue_failed;
       message.error = error.code().value();
       message.text = error.what();
+    } catch (const std::bad_alloc&) {
+      message.type = BusMessage::Type::queue_failed;
+      message.error = ENOMEM;
+      message.text = "no memory for a queue";
     }
     bus->send(std::move(message));
   };
@@ -176,9 +181,7 @@ void Engine::take_down(Vbd& vbd) {
   for (size_t i = 0; i < vbd.queues.size(); i++) {
     if (!vbd.queues[i]) continue;
     vbd.pending++;
-    // A full mailbox here means the reactor is stuck: the VBD stays disconnecting, and is seen so.
-    while (!vbd.reactors[i]->post([queue = vbd.queues[i].get()] { queue->close(); }))
-      std::this_thread::yield();
+    vbd.reactors[i]->post_always([queue = vbd.queues[i].get()] { queue->close(); });
   }
 }
 
@@ -241,6 +244,8 @@ void Engine::on_target(BusMessage& message) {
       .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
   if (message.target) {
     event.fenced = message.target->fenced();
+    if (message.type == BusMessage::Type::target_refreshed)
+      message.target->set_capacity(message.capacity);
     event.capabilities = message.target->capabilities();
     grow(message.target);
   }

@@ -21,7 +21,7 @@ namespace ringdisk {
 
 struct EngineOptions {
   unsigned reactors = 1;
-  std::vector<int> cpus;  // one per reactor, or empty: unpinned
+  std::vector<int> cpus{};  // one per reactor, or empty: unpinned
   uint32_t poll_budget_us = 50;
   size_t bounce_pool_bytes = 32u << 20;   // per reactor
   uint32_t persistent_pages_max = 65536;  // host-wide
@@ -32,9 +32,9 @@ struct ConnectRequest {
   Domid domid = 0;
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
-  Geometry geometry;                  // capacity comes from the target
+  Geometry geometry{};                // capacity comes from the target
   uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
-  std::vector<QueueOptions> queues;
+  std::vector<QueueOptions> queues{};
 };
 
 struct EngineEvent {

@@ -30,8 +30,9 @@ struct BusMessage {
   uint32_t command = 0;  // target_*, command_failed
   uint32_t handle = 0;   // target_refreshed, fence_lifted: the target; others: the VBD
   uint32_t queue = 0;
-  int error = 0;        // errno
-  bool drained = true;  // queue_down
+  int error = 0;          // errno
+  bool drained = true;    // queue_down
+  uint64_t capacity = 0;  // target_refreshed: as measured, bytes
   std::string text{};
   std::shared_ptr<Target> target{};
 };

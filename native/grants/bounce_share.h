@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One queue's claim on its reactor's bounce pool. A queue may hold no more than what is still free
-// for everybody else, so a guest on a device that hangs can take half the pool and never all of it.
+// for everybody else, so one on a device that hangs gets half the pool, the next half of the rest.
 // What it always has is a reserve of its own, big enough for any one request: with the pool
 // exhausted a queue is slow, never stuck.
 #pragma once

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <random>
 
 #include "base/assert.h"
 
@@ -11,8 +12,12 @@ namespace {
 
 constexpr uint32_t kNone = UINT32_MAX;
 
-// Fibonacci hashing: guests hand out consecutive grant references.
-uint32_t hash(GrantRef gref) { return gref * 2654435769u; }
+// Multiply-shift hashing needs an odd number, and one that guests do not know: with a known one
+// they would choose grant references whose look-ups are a walk through all the others.
+uint64_t secret_multiplier() {
+  std::random_device random;
+  return (uint64_t{random()} << 32 | random()) | 1;
+}
 
 }  // namespace
 
@@ -22,6 +27,7 @@ PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid 
       budget_(budget),
       domid_(domid),
       pages_max_(pages_max),
+      multiplier_(secret_multiplier()),
       // One request's pages may be entered before room is made for them.
       table_(std::bit_ceil(2 * (pages_max + kIndirectSegmentsMax)), Entry{0, kNone, 0}),
       oldest_(kNone),
@@ -34,9 +40,14 @@ PersistentCache::~PersistentCache() {
   }
 }
 
+// The place where the search for `gref` begins: the upper bits of the product, as many as needed.
+size_t PersistentCache::home(GrantRef gref) const {
+  return gref * multiplier_ >> (std::countl_zero(table_.size()) + 1);
+}
+
 PersistentCache::Entry& PersistentCache::find(GrantRef gref) {
   const size_t mask = table_.size() - 1;
-  size_t place = hash(gref) & mask;
+  size_t place = home(gref);
   while (table_[place].extent != kNone && table_[place].gref != gref) place = (place + 1) & mask;
   return table_[place];
 }
@@ -47,8 +58,8 @@ void PersistentCache::erase(GrantRef gref) {
   size_t gap = static_cast<size_t>(&find(gref) - table_.data());
   if (table_[gap].extent == kNone) return;
   for (size_t place = (gap + 1) & mask; table_[place].extent != kNone; place = (place + 1) & mask) {
-    const size_t home = hash(table_[place].gref) & mask;
-    if (((place - home) & mask) < ((place - gap) & mask)) continue;
+    const size_t wanted = home(table_[place].gref);
+    if (((place - wanted) & mask) < ((place - gap) & mask)) continue;
     table_[gap] = table_[place];
     gap = place;
   }
@@ -121,18 +132,32 @@ bool PersistentCache::map_missing(uint32_t index) {
   return true;
 }
 
-// Reserves `pages` of both budgets, evicting idle extents, oldest first.
+// Reserves `pages` of both budgets, evicting what has not been used lately, oldest first.
 bool PersistentCache::make_room(uint32_t pages) {
   if (pages > pages_max_) return false;
-  uint32_t candidate = oldest_;
-  while (mapped_pages_ + pages > pages_max_ || !budget_.reserve(pages)) {
-    while (candidate != kNone && extents_[candidate].pins > 0) candidate = extents_[candidate].next;
-    if (candidate == kNone) return false;
-    const uint32_t next = extents_[candidate].next;
-    evict(candidate);
-    candidate = next;
-  }
+  while (mapped_pages_ + pages > pages_max_ || !budget_.reserve(pages))
+    if (!evict_unused(0)) return false;
   return true;
+}
+
+bool PersistentCache::age() {
+  while (evict_unused(1)) {
+  }
+  age_++;
+  return mapped_pages_ > 0;
+}
+
+// One extent that has not been used in this age of the cache nor in `ages` before it. They are in
+// the order of their last use, so none follows the first that was.
+bool PersistentCache::evict_unused(uint32_t ages) {
+  for (uint32_t index = oldest_; index != kNone; index = extents_[index].next) {
+    const Extent& extent = extents_[index];
+    if (age_ - extent.used_in <= ages) return false;
+    if (extent.pins > 0) continue;
+    evict(index);
+    return true;
+  }
+  return false;
 }
 
 void PersistentCache::evict(uint32_t index) {
@@ -155,12 +180,14 @@ void PersistentCache::forget(uint32_t index) {
 }
 
 void PersistentCache::touch(uint32_t extent) {
+  extents_[extent].used_in = age_;
   if (extent == newest_) return;
   unlink(extent);
   link_newest(extent);
 }
 
 void PersistentCache::link_newest(uint32_t index) {
+  extents_[index].used_in = age_;
   extents_[index].previous = newest_;
   extents_[index].next = kNone;
   (newest_ == kNone ? oldest_ : extents_[newest_].next) = index;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Grants of one queue that stay mapped between requests. The frontend promised to grant the same
 // pages again and again; mapping them once saves two hypercalls per page and request. Bounded twice
-// (per queue, and host-wide through GrantBudget), least recently used first out; a page in use by a
-// request is pinned and cannot be evicted.
+// (per queue, and host-wide through GrantBudget), least recently used first out. A page in use by a
+// request is pinned and cannot be evicted, and one used lately is not evicted for another: a guest
+// that goes round more pages than fit would have each of them mapped and unmapped in vain.
 #pragma once
 
 #include <atomic>
@@ -48,10 +49,14 @@ class PersistentCache {
     uint32_t extent;
   };
   // Pins every segment's page, mapping what is missing in one call. False, with nothing pinned,
-  // when the budget is used up by pinned pages or a grant can't be mapped: copy such a request
-  // instead.
+  // when the budget is used up by pages in use lately or a grant can't be mapped: copy such a
+  // request instead.
   bool pin(std::span<const Segment> segments, std::span<Page> pages);
   void unpin(std::span<const Page> pages);
+
+  // Unmaps what no request has used since the call before last: called every so often, it gives an
+  // idle guest's share of the budget back. Returns whether anything is still mapped.
+  bool age();
 
   uint32_t mapped_pages() const { return mapped_pages_; }
   uint64_t maps() const { return maps_; }
@@ -67,15 +72,18 @@ class PersistentCache {
   struct Extent {
     GrantMapping mapping;
     uint32_t pins = 0;
+    uint32_t used_in = 0;     // the age of the cache when last used
     uint32_t previous, next;  // least recently used order
     std::vector<GrantRef> grefs;
   };
 
+  size_t home(GrantRef gref) const;
   Entry& find(GrantRef gref);
   void erase(GrantRef gref);
   uint32_t new_extent();
   bool map_missing(uint32_t extent);
   bool make_room(uint32_t pages);
+  bool evict_unused(uint32_t ages);
   void evict(uint32_t extent);
   void forget(uint32_t extent);
   void touch(uint32_t extent);
@@ -86,10 +94,12 @@ class PersistentCache {
   GrantBudget& budget_;
   const Domid domid_;
   const uint32_t pages_max_;
+  const uint64_t multiplier_;
   std::vector<Entry> table_;  // open addressing, at most half full
   std::vector<Extent> extents_;
   std::vector<uint32_t> free_extents_;
   uint32_t oldest_, newest_;
+  uint32_t age_ = 0;
   uint32_t mapped_pages_ = 0;
   uint64_t maps_ = 0;
   uint64_t unmaps_ = 0;

@@ -18,6 +18,7 @@ struct Operation {
 
   Kind kind;
   bool secure = false;      // discard: the secure variant
+  bool cancelled = false;   // discard: nobody waits for it, start no further part (-ECANCELED)
   uint64_t offset = 0;      // bytes on the target
   uint64_t length = 0;      // bytes; 0 for flush
   iovec* iovecs = nullptr;  // read, write: the memory; put back as it was when finished

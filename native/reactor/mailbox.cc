@@ -22,6 +22,14 @@ bool Mailbox::post(Command command) {
   return true;
 }
 
+void Mailbox::post_always(Command command) {
+  {
+    const std::lock_guard lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  wake();
+}
+
 void Mailbox::wake() {
   // EAGAIN means the counter is full, so the reactor is being woken anyway.
   [[maybe_unused]] const int result = ::eventfd_write(eventfd_.get(), 1);

@@ -20,6 +20,8 @@ class Mailbox {
 
   // Any thread. False when full: the caller reports it as an error of its own command.
   bool post(Command command);
+  // Any thread: over the bound. For commands that are bounded by what earlier ones made.
+  void post_always(Command command);
   // Any thread: wakes the reactor without a command.
   void wake();
   // Reactor: everything that waits, in order.

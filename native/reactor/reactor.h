@@ -40,6 +40,8 @@ class Reactor {
 
   // Any thread: runs `command` on the reactor. False when the mailbox is full.
   bool post(Mailbox::Command command) { return mailbox_.post(std::move(command)); }
+  // As post(), for what must arrive even when the mailbox is full: one per queue at most.
+  void post_always(Mailbox::Command command) { mailbox_.post_always(std::move(command)); }
   const ReactorCounters& counters() const { return counters_; }
 
   // The rest is for pollers, on the reactor's thread.

@@ -54,7 +54,7 @@ BlockTarget::BlockTarget(const TargetSpec& spec) : path_(spec.path) {
   fence_ = std::make_unique<Fence>(fd_.get(), path_, spec.read_only, spec.take_over);
   claim_ = claim_block_device(spec);
   refuse_read_only(spec);
-  refresh();
+  capabilities_.capacity = measure();
   if (capabilities_.capacity == 0) {
     throw std::invalid_argument("cannot serve " + path_ + ": the device has no medium or no size");
   }
@@ -96,7 +96,7 @@ void BlockTarget::probe_discard() {
       takes_discard_command(fd_.get()) ? DiscardMethod::command : DiscardMethod::offload;
 }
 
-void BlockTarget::refresh() { capabilities_.capacity = block_device_bytes(fd_.get(), path_); }
+uint64_t BlockTarget::measure() const { return block_device_bytes(fd_.get(), path_); }
 
 std::unique_ptr<TargetChannel> BlockTarget::open_channel(Uring& uring, Offload& offload) {
   return std::make_unique<FdChannel>(fd_.get(), discard_method_, capabilities_.secure_discard,

@@ -16,8 +16,7 @@ class BlockTarget final : public Target {
  public:
   explicit BlockTarget(const TargetSpec& spec);
 
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override;
+  uint64_t measure() const override;
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
@@ -29,7 +28,6 @@ class BlockTarget final : public Target {
   Fd fd_;     // for I/O; its lock is the fence
   Fd claim_;  // for nothing but O_EXCL: no I/O keeps it open when we die
   DiscardMethod discard_method_ = DiscardMethod::none;
-  Capabilities capabilities_;
 };
 
 // Claims the block device (O_EXCL) if it is to be written; nothing is sent through what is

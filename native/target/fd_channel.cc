@@ -83,6 +83,7 @@ bool FdChannel::advance(Operation& operation, int32_t part_result) {
   }
   RD_ASSERT(operation.done <= operation.length);
   if (operation.done == operation.length) return finish(operation, 0);
+  if (operation.cancelled) return finish(operation, -ECANCELED);
   submit_part(operation);
   return false;
 }

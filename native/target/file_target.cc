@@ -19,7 +19,7 @@ FileTarget::FileTarget(const TargetSpec& spec) : path_(spec.path) {
   fd_ = open_path(spec, 0);
   open_direct(spec);
   fence_ = std::make_unique<Fence>(fd_.get(), path_, spec.read_only, spec.take_over);
-  refresh();
+  capabilities_.capacity = measure();
   if (capabilities_.capacity == 0) {
     throw std::invalid_argument("cannot serve " + path_ + ": it is smaller than one block of " +
                                 std::to_string(capabilities_.io_alignment) + " bytes");
@@ -48,7 +48,7 @@ void FileTarget::open_direct(const TargetSpec& spec) {
   fd_ = std::move(direct);
 }
 
-void FileTarget::refresh() {
+uint64_t FileTarget::measure() const {
   struct stat status{};
   if (fstat(fd_.get(), &status) != 0) {
     throw std::system_error(errno, std::generic_category(), "cannot read the size of " + path_);
@@ -56,7 +56,7 @@ void FileTarget::refresh() {
   // Whole blocks only: what lies behind the last one can't be reached without making the file
   // longer.
   const uint64_t block = capabilities_.io_alignment;
-  capabilities_.capacity = static_cast<uint64_t>(status.st_size) / block * block;
+  return static_cast<uint64_t>(status.st_size) / block * block;
 }
 
 std::unique_ptr<TargetChannel> FileTarget::open_channel(Uring& uring, Offload& offload) {

@@ -14,8 +14,7 @@ class FileTarget final : public Target {
  public:
   explicit FileTarget(const TargetSpec& spec);
 
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override;
+  uint64_t measure() const override;
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
@@ -23,7 +22,6 @@ class FileTarget final : public Target {
 
   std::string path_;
   Fd fd_;
-  Capabilities capabilities_;
 };
 
 }  // namespace ringdisk

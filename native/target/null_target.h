@@ -12,12 +12,8 @@ class NullTarget final : public Target {
  public:
   explicit NullTarget(const TargetSpec& spec);
 
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override {}
+  uint64_t measure() const override { return capabilities_.capacity; }
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
-
- private:
-  Capabilities capabilities_;
 };
 
 }  // namespace ringdisk

@@ -77,7 +77,7 @@ NvmeTarget::NvmeTarget(const TargetSpec& spec) : path_(spec.path) {
   capabilities_.read_only = spec.read_only;
   capabilities_.direct = true;
   identify();
-  refresh();
+  capabilities_.capacity = measure();
   if (capabilities_.capacity == 0) refuse(path_, "the namespace has no size");
 }
 
@@ -120,8 +120,8 @@ NvmeNamespaceIdentity NvmeTarget::identify_namespace() const {
       ringdisk::identify(fd_.get(), path_, geometry_.nsid, kIdentifyNamespace));
 }
 
-void NvmeTarget::refresh() {
-  capabilities_.capacity = identify_namespace().block_count << geometry_.block_shift;
+uint64_t NvmeTarget::measure() const {
+  return identify_namespace().block_count << geometry_.block_shift;
 }
 
 std::unique_ptr<TargetChannel> NvmeTarget::open_channel(Uring& uring, Offload&) {

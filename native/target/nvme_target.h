@@ -16,8 +16,7 @@ class NvmeTarget final : public Target {
  public:
   explicit NvmeTarget(const TargetSpec& spec);
 
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override;
+  uint64_t measure() const override;
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
  private:
@@ -30,7 +29,6 @@ class NvmeTarget final : public Target {
   Fd claim_;
   dev_t block_device_ = 0;
   NvmeGeometry geometry_;
-  Capabilities capabilities_;
 };
 
 }  // namespace ringdisk

@@ -56,9 +56,13 @@ class TargetChannel {
 class Target {
  public:
   virtual ~Target() = default;
-  virtual const Capabilities& capabilities() const = 0;
-  // Reads the medium's size again. The one field that may change is `capacity`.
-  virtual void refresh() = 0;
+  const Capabilities& capabilities() const { return capabilities_; }
+  // The medium's size as it is now, in bytes: what `capacity` should be. May block; any thread, as
+  // it changes nothing. Throws std::system_error.
+  virtual uint64_t measure() const = 0;
+  // Takes over what measure() has found. The target's owner calls it where it reads `capacity`; no
+  // other field changes once a target is open, so channels may read those on their own threads.
+  void set_capacity(uint64_t bytes) { capabilities_.capacity = bytes; }
   // `uring` and `offload` are the reactor's and outlive the channel.
   virtual std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) = 0;
 
@@ -71,6 +75,7 @@ class Target {
   }
 
  protected:
+  Capabilities capabilities_;
   std::unique_ptr<Fence> fence_;
 };
 

@@ -2,7 +2,9 @@
 // What the control plane needs of xenstore. Two implementations pass one contract suite:
 // connection.ts (the real xenstored, over its socket or /dev/xen/xenbus) and memory_store.ts.
 
-/** A failed request. `code` is xenstored's errno name: ENOENT, EACCES, EINVAL, EAGAIN, EEXIST, ... */
+/**
+ * A failed request. `code` is xenstored's errno name: ENOENT, EACCES, EINVAL, EAGAIN, EEXIST, ...
+ */
 export class XenstoreError extends Error {
   readonly code: string;
   constructor(code: string, message: string) {
@@ -12,17 +14,20 @@ export class XenstoreError extends Error {
   }
 }
 
-/** One access entry, xenstore's own letters: n none, r read, w write, b both. The first is the owner. */
+/**
+ * One access entry, xenstore's own letters: n none, r read, w write, b both. The first is the
+ * owner.
+ */
 export interface Permission {
   domid: number;
   access: 'n' | 'r' | 'w' | 'b';
 }
 
 /**
- * The requests, inside or outside a transaction. Paths are absolute, or relative to the own domain's
- * home; relative ones are for /dev/xen/xenbus and the in-memory store only: what they mean on
- * xenstored's socket is undefined. A path or value that xenstore could not take is refused before it
- * is sent: EINVAL for the path, E2BIG for both together over 4079 bytes.
+ * The requests, inside or outside a transaction. Paths are absolute, or relative to the own
+ * domain's home; relative ones are for /dev/xen/xenbus and the in-memory store only: what they mean
+ * on xenstored's socket is undefined. A path or value that xenstore could not take is refused
+ * before it is sent: EINVAL for the path, E2BIG for both together over 4079 bytes.
  */
 export interface XenstoreRequests {
   /** The node's value; undefined where there is no such node. */
@@ -47,14 +52,15 @@ export interface XenstoreClient extends XenstoreRequests {
   /**
    * Calls back with the path that changed: once at registration, then on every change at or below
    * `path`; spurious calls and repeated ones are allowed. Survives a reconnect (and fires then).
-   * Callbacks are coalesced: a path already waiting to be delivered is not queued again, and too many
-   * different ones become one call with `path` itself. So `path` itself always means: look at
+   * Callbacks are coalesced: a path already waiting to be delivered is not queued again, and too
+   * many different ones become one call with `path` itself. So `path` itself always means: look at
    * everything below again.
    */
   watch(path: string, onChange: (changedPath: string) => void): Promise<Watch>;
   /**
-   * Runs `body` in a transaction and commits; runs it again from the start on EAGAIN, a bounded number
-   * of times (then EAGAIN is thrown). What `body` throws aborts the transaction and is thrown.
+   * Runs `body` in a transaction and commits; runs it again from the start on EAGAIN, a bounded
+   * number of times (then EAGAIN is thrown). What `body` throws aborts the transaction and is
+   * thrown.
    */
   transaction<T>(body: (requests: XenstoreRequests) => Promise<T>): Promise<T>;
   /** The home of a domain, "/local/domain/N". */

@@ -83,15 +83,16 @@ const wakeRequest = encodeMessage({
 });
 
 /**
- * /dev/xen/xenbus. A read blocks there until a message arrives, and Node offers no poll() for such a
- * file, so one thread of libuv's pool (of 4 by default) sits in read() as long as the link is open;
- * writes use another for a moment. There is one read at a time, without a position: the device takes
- * neither two readers nor pread(). There is one request at a time as well: the kernel sends a request
- * from the buffer that the next write() fills, so a second one would garble the first.
+ * /dev/xen/xenbus. A read blocks there until a message arrives, and Node offers no poll() for such
+ * a file, so one thread of libuv's pool (of 4 by default) sits in read() as long as the link is
+ * open; writes use another for a moment. There is one read at a time, without a position: the
+ * device takes neither two readers nor pread(). There is one request at a time as well: the kernel
+ * sends a request from the buffer that the next write() fills, so a second one would garble the
+ * first.
  *
- * Nothing interrupts that read from here, and a process whose pool thread is blocked cannot exit. So
- * closing, and exiting without having closed, sees to it that an answer comes, which ends the read.
- * (Where xenstored itself has died, only SIGKILL ends the process.)
+ * Nothing interrupts that read from here, and a process whose pool thread is blocked cannot exit.
+ * So closing, and exiting without having closed, sees to it that an answer comes, which ends the
+ * read. (Where xenstored itself has died, only SIGKILL ends the process.)
  */
 export class DeviceLink implements Link {
   readonly #file: DeviceFile;

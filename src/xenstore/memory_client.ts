@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The XenstoreClient of a MemoryStore: one domain's view. A request takes effect when it is made and
-// its promise settles later; watch events arrive in a later turn of the event loop.
+// The XenstoreClient of a MemoryStore: one domain's view. A request takes effect when it is made
+// and its promise settles later; watch events arrive in a later turn of the event loop.
 import {
   type Permission,
   type Watch,

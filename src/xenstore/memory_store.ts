@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A xenstore in this process, for the loopback platform and for tests: values, permissions,
-// transactions and watches behave as xenstored's do, as far as a block backend and its frontends can
-// tell. Not emulated: quotas, the introduction and death of domains (watches on "@releaseDomain" fire
-// once, at registration), the rule that only living domains get permissions, targets (SET_TARGET),
-// watch depth, and values that are not UTF-8 text.
+// transactions and watches behave as xenstored's do, as far as a block backend and its frontends
+// can tell. Not emulated: quotas, the introduction and death of domains (watches on
+// "@releaseDomain" fire once, at registration), the rule that only living domains get permissions,
+// targets (SET_TARGET), watch depth, and values that are not UTF-8 text.
 import { type Permission, type XenstoreClient, XenstoreError } from './client.ts';
 import { MemoryXenstore } from './memory_client.ts';
 import {
@@ -76,7 +76,9 @@ export class MemoryStore implements NodeTable {
   }
 }
 
-/** A transaction's view: remembers what it saw, keeps what it changes to itself until the commit. */
+/**
+ * A transaction's view: remembers what it saw, keeps what it changes to itself until the commit.
+ */
 class Transaction implements NodeTable {
   readonly changes: TreeChange[] = [];
   readonly #store: MemoryStore;

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tree of the in-memory xenstore: nodes, who may touch them, and the operations, all synchronous.
-// The operations work on a NodeTable, which is the store itself or a transaction's view of it.
+// The tree of the in-memory xenstore: nodes, who may touch them, and the operations, all
+// synchronous. The operations work on a NodeTable, which is the store itself or a transaction's
+// view of it.
 import { type Permission, XenstoreError } from './client.ts';
 import { baseName, childPath, parentPath } from './paths.ts';
 
-/** Never changed once it is in a table: a change puts a new object, so identity means "unchanged". */
+/**
+ * Never changed once it is in a table: a change puts a new object, so identity means "unchanged".
+ */
 export interface TreeNode {
   readonly value: string;
   readonly permissions: readonly Permission[];
@@ -100,7 +103,9 @@ export class TreeView {
     return node;
   }
 
-  /** Undefined where there is no such node and this domain may know that; EACCES where it may not. */
+  /**
+   * Undefined where there is no such node and this domain may know that; EACCES where it may not.
+   */
   #permitted(path: string, wanted: 'read' | 'write' | 'own'): TreeNode | undefined {
     const node = this.#table.get(path);
     const asked = node ?? this.#nearestAbove(path);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only place that builds or parses xenstore paths: the syntax every path obeys, and the paths of
-// block devices.
+// The only place that builds or parses xenstore paths: the syntax every path obeys, and the paths
+// of block devices.
 import { XenstoreError } from './client.ts';
 
 /** xenstored's limits, bytes; it answers EINVAL beyond them. */
@@ -121,7 +121,8 @@ export function frontendErrorNode(domid: number, devid: number): string {
 
 /**
  * The device that a changed path belongs to, and the node below its folder ("" for the folder
- * itself). Undefined for every path that is not at or below a device's folder of this backend domain.
+ * itself). Undefined for every path that is not at or below a device's folder of this backend
+ * domain.
  */
 export function parseBackendPath(
   backendDomid: number,

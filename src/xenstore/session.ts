@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection to xenstored while it lasts: matches answers to requests by their ids, keeps a bounded
-// number of them in flight, and fails all of them when the link is lost.
+// One connection to xenstored while it lasts: matches answers to requests by their ids, keeps a
+// bounded number of them in flight, and fails all of them when the link is lost.
 import { XenstoreError } from './client.ts';
 import type { Link, OpenLink } from './link.ts';
 import {
@@ -64,8 +64,8 @@ export class Session {
   }
 
   /**
-   * The answer's payload. Rejects with xenstored's error, with E2BIG for a request that would break the
-   * connection, and with ECONNRESET when the answer will never come.
+   * The answer's payload. Rejects with xenstored's error, with E2BIG for a request that would break
+   * the connection, and with ECONNRESET when the answer will never come.
    */
   async request(request: SessionRequest): Promise<Buffer> {
     return new Promise((resolve, reject) => {

@@ -14,7 +14,9 @@ export interface OpenTransaction {
   end(commit: boolean): Promise<void>;
 }
 
-/** For requests that a body makes after it returned: their transaction number may be someone else's. */
+/**
+ * For requests that a body makes after it returned: their transaction number may be someone else's.
+ */
 export function transactionIsOver(): XenstoreError {
   return new XenstoreError('EINVAL', 'the transaction of this request is over');
 }

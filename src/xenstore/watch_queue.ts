@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changed paths on their way to one watch's callback. The queue is bounded whatever a guest does below
-// the watched path: a path already waiting is not queued again, and too many different ones become a
-// single event on the watched path itself (an unbounded one was a way to exhaust the backend's memory,
-// XSA-349).
+// Changed paths on their way to one watch's callback. The queue is bounded whatever a guest does
+// below the watched path: a path already waiting is not queued again, and too many different ones
+// become a single event on the watched path itself (an unbounded one was a way to exhaust the
+// backend's memory, XSA-349).
 
 /** Different paths one watch lets wait. */
 export const waitingPathsMax = 256;

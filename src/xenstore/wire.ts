@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// xenstore's wire protocol (Xen's xs_wire.h): a header of four 32-bit numbers in the host's byte order
-// (little-endian on every machine ringdisk runs on), then the payload. Pure: no input or output.
+// xenstore's wire protocol (Xen's xs_wire.h): a header of four 32-bit numbers in the host's byte
+// order (little-endian on every machine ringdisk runs on), then the payload. Pure: no input or
+// output.
 import { type Permission, XenstoreError } from './client.ts';
 
 export const headerBytes = 16;
@@ -110,7 +111,9 @@ export function encodeStrings(...strings: string[]): Buffer {
   return Buffer.from(strings.map((string) => `${string}\0`).join(''));
 }
 
-/** The strings of a payload in which each is followed by NUL. Throws EPROTO when the last is not. */
+/**
+ * The strings of a payload in which each is followed by NUL. Throws EPROTO when the last is not.
+ */
 export function decodeStrings(payload: Buffer): string[] {
   if (payload.length === 0) return [];
   if (payload.at(-1) !== 0) {

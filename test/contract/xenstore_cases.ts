@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every XenstoreClient of a privileged domain promises, as plain functions: vitest runs them
-// through xenstore.ts, xenstore_live.ts runs them against a living xenstored where there is no vitest.
+// through xenstore.ts, xenstore_live.ts runs them against a living xenstored where there is no
+// vitest.
 import assert from 'node:assert/strict';
 import type { Permission, XenstoreClient } from '../../src/xenstore/client.ts';
 import { transactionCases } from './xenstore_transaction_cases.ts';
 import { watchCases } from './xenstore_watch_cases.ts';
 
 export interface XenstoreBench {
-  /** An absolute path of this case's own; nothing is there yet, and what is left there is removed. */
+  /**
+   * An absolute path of this case's own; nothing is there yet, and what is left there is removed.
+   */
   readonly root: string;
   readonly first: XenstoreClient;
   readonly second: XenstoreClient;

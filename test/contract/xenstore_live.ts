@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the xenstore contract against the living xenstored of this machine, over every way to reach it
-// (or those given as arguments): plain node, no test framework, for a dom0 that has nothing else.
-// Prints a line per case; exit status 1 when one fails.
+// Runs the xenstore contract against the living xenstored of this machine, over every way to reach
+// it (or those given as arguments): plain node, no test framework, for a dom0 that has nothing
+// else. Prints a line per case; exit status 1 when one fails.
 import { existsSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { openXenstore } from '../../src/xenstore/connection.ts';

@@ -129,6 +129,7 @@ class QueueRig {
     return std::make_unique<ConnectedQueue>(reactor, budget, std::move(target), guest.domid(),
                                             frontend.ring_refs, frontend.port(), settings);
   }
+  const std::string& machine_dir() const { return machine_.dir(); }
   // Nothing of any guest is held.
   bool is_clean() const {
     return reactor.counters().mapped_pages.get() == 0 &&

@@ -26,16 +26,23 @@ class ScriptedTarget final : public Target {
     uint64_t length;
   };
 
-  explicit ScriptedTarget(uint64_t bytes, uint32_t io_alignment = kSectorBytes) : medium(bytes) {
+  explicit ScriptedTarget(uint64_t bytes, uint32_t io_alignment = kSectorBytes) : medium_(bytes) {
     capabilities_.capacity = bytes;
     capabilities_.io_alignment = io_alignment;
     capabilities_.memory_alignment = io_alignment;
     capabilities_.discard = true;
   }
-  const Capabilities& capabilities() const override { return capabilities_; }
-  void refresh() override {}
+  uint64_t measure() const override { return medium_.size(); }
   std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
 
+  std::byte at(uint64_t offset) {
+    const std::lock_guard lock(mutex_);
+    return medium_[offset];
+  }
+  void fill(int value) {
+    const std::lock_guard lock(mutex_);
+    std::memset(medium_.data(), value, medium_.size());
+  }
   // From now on: whether operations wait for finish() or are done at once.
   void hold(bool held) {
     const std::lock_guard lock(mutex_);
@@ -61,15 +68,13 @@ class ScriptedTarget final : public Target {
   // Finishes one held operation on `reactor`; data moves only when `result` is 0.
   void finish(Reactor& reactor, const Held& held, int32_t result = 0);
 
-  std::vector<std::byte> medium;  // the test's while nothing is in flight
-
  private:
   friend class ScriptedChannel;
   bool start(Operation& operation);
   int32_t carry_out(Operation& operation);
 
-  Capabilities capabilities_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards everything below
+  std::vector<std::byte> medium_;
   std::condition_variable changed_;
   std::deque<Held> held_;
   bool holding_ = false;
@@ -104,7 +109,7 @@ inline std::vector<ScriptedTarget::Held> ScriptedTarget::await_held(size_t count
 inline bool ScriptedTarget::start(Operation& operation) {
   const uint64_t alignment = capabilities_.io_alignment;
   RD_ASSERT((operation.offset | operation.length) % alignment == 0);
-  RD_ASSERT(operation.offset + operation.length <= medium.size());
+  RD_ASSERT(operation.offset + operation.length <= medium_.size());
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < operation.iovec_count; i++) {
     RD_ASSERT(operation.iovecs[i].iov_len % alignment == 0);
@@ -131,7 +136,7 @@ inline bool ScriptedTarget::start(Operation& operation) {
 
 inline int32_t ScriptedTarget::carry_out(Operation& operation) {
   if (operation.kind == Operation::Kind::flush) return 0;
-  std::byte* at = medium.data() + operation.offset;
+  std::byte* at = medium_.data() + operation.offset;
   if (operation.kind == Operation::Kind::discard) {
     std::memset(at, 0, operation.length);
     return 0;

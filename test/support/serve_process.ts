@@ -59,14 +59,18 @@ export class ServeProcess {
 
   /** Resolves when it serves; rejects with its log when it ends before. */
   static async start(...args: string[]): Promise<ServeProcess> {
-    const server = new ServeProcess(temporaryFolder(), args);
-    await server.#serving();
-    return server;
+    return ServeProcess.startIn(temporaryFolder(), ...args);
   }
 
-  private constructor(runtimeDir: string, args: string[]) {
+  static async startIn(runtimeDir: string, ...args: string[]): Promise<ServeProcess> {
+    const started = start([...SERVE, '--runtime-dir', runtimeDir, ...args]);
+    await untilServing(started);
+    return new ServeProcess(runtimeDir, started);
+  }
+
+  constructor(runtimeDir: string, started: Started) {
     this.runtimeDir = runtimeDir;
-    this.started = start([...SERVE, '--runtime-dir', runtimeDir, ...args]);
+    this.started = started;
   }
 
   /** `ringdisk COMMAND... --runtime-dir DIR` */
@@ -88,22 +92,22 @@ export class ServeProcess {
   remove(): void {
     rmSync(this.runtimeDir, { recursive: true, force: true });
   }
+}
 
-  async #serving(): Promise<void> {
-    const { child, ended } = this.started;
-    const lines = createInterface({ input: child.stderr as NodeJS.ReadableStream });
-    const serving = new Promise<void>((resolve) => {
-      lines.on('line', (line) => {
-        if (line.includes('"msg":"serving"')) resolve();
-      });
+/** Rejects with its log when it ends before. */
+export async function untilServing({ child, ended }: Started): Promise<void> {
+  const lines = createInterface({ input: child.stderr as NodeJS.ReadableStream });
+  const serving = new Promise<void>((resolve) => {
+    lines.on('line', (line) => {
+      if (line.includes('"msg":"serving"')) resolve();
     });
-    const died = ended.then(({ stderr }) => {
-      throw new Error(`ringdisk serve ended:\n${stderr}`);
-    });
-    died.catch(() => {});
-    await Promise.race([serving, died]);
-    lines.close();
-    // readline pauses what it has read from.
-    child.stderr?.resume();
-  }
+  });
+  const died = ended.then(({ stderr }) => {
+    throw new Error(`ringdisk serve ended:\n${stderr}`);
+  });
+  died.catch(() => {});
+  await Promise.race([serving, died]);
+  lines.close();
+  // readline pauses what it has read from.
+  child.stderr?.resume();
 }

@@ -13,7 +13,8 @@ namespace {
 // Where this thread's allocations are counted; null: nowhere.
 thread_local std::atomic<uint64_t>* allocation_count = nullptr;
 
-void* counted(size_t bytes, size_t alignment) {
+// Out of line, or the compiler takes the pair for mismatched.
+[[gnu::noinline]] void* counted(size_t bytes, size_t alignment) {
   if (allocation_count) ++*allocation_count;
   const size_t whole = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, whole == 0 ? alignment : whole);
@@ -21,16 +22,18 @@ void* counted(size_t bytes, size_t alignment) {
   return memory;
 }
 
+[[gnu::noinline]] void release(void* memory) { std::free(memory); }
+
 }  // namespace
 
 void* operator new(size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
 void* operator new(size_t bytes, std::align_val_t alignment) {
   return counted(bytes, static_cast<size_t>(alignment));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete(void* memory, size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { release(memory); }
 
 namespace ringdisk {
 namespace {
@@ -121,7 +124,7 @@ TEST_CASE("memory: a neighbour whose device hangs leaves enough bounce memory to
     for (uint64_t i = 0; i < 32; i++) one.frontend.put(raw_data(wire::kWrite, i * 88, segments));
     one.frontend.publish();
     for (const auto& [id, status] : one.frontend.all_answers()) REQUIRE(status == wire::kOkay);
-    CHECK(one.target->medium[32 * 88 * 512 - 1] == static_cast<std::byte>(round));
+    CHECK(one.target->at(32 * 88 * 512 - 1) == static_cast<std::byte>(round));
   }
   // The device comes back: everything that hung is answered.
   hanging->hold(false);

@@ -172,13 +172,13 @@ TEST_CASE("4096-byte medium: a write of one sector leaves the rest of its block 
     QueueSettings settings;
     settings.grants = grants;
     OneQueue one(settings, kBigBlock);
-    std::ranges::fill(one.target->medium, std::byte{0xaa});
+    one.target->fill(0xaa);
     GuestPage page(*one.guest);
     page.fill(0xbb);
     const RawRequest write = raw_data(wire::kWrite, 15, {page.segment(2, 3)});  // across two blocks
     CHECK(one.frontend.ask(write) == wire::kOkay);
     for (size_t i = 0; i < 32 * 512; i++)
-      REQUIRE(one.target->medium[i] ==
+      REQUIRE(one.target->at(i) ==
               (i / 512 == 15 || i / 512 == 16 ? std::byte{0xbb} : std::byte{0xaa}));
     CHECK(one.queue->counters().read_modify_writes.get() == 1);
     CHECK(one.frontend.ask(raw_data(wire::kRead, 15, {page.segment(0, 7)})) == wire::kOkay);
@@ -188,8 +188,8 @@ TEST_CASE("4096-byte medium: a write of one sector leaves the rest of its block 
     page.fill(0xcc);
     CHECK(one.frontend.ask(raw_data(wire::kWriteBarrier, OneQueue::kDiskSectors - 1,
                                     {page.segment(7, 7)})) == wire::kOkay);
-    CHECK(one.target->medium[OneQueue::kDiskBytes - 512] == std::byte{0xcc});
-    CHECK(one.target->medium[OneQueue::kDiskBytes - 513] == std::byte{0xaa});
+    CHECK(one.target->at(OneQueue::kDiskBytes - 512) == std::byte{0xcc});
+    CHECK(one.target->at(OneQueue::kDiskBytes - 513) == std::byte{0xaa});
   }
 }
 
@@ -217,9 +217,9 @@ TEST_CASE("4096-byte medium: read-modify-write never runs beside a write of the 
   CHECK(one.target->held_count() == 2);
   one.release_all();
   CHECK(one.frontend.all_answers().size() == 3);
-  CHECK(one.target->medium[0] == std::byte{1});
-  CHECK(one.target->medium[512] == std::byte{2});
-  CHECK(one.target->medium[1024] == std::byte{0});
+  CHECK(one.target->at(0) == std::byte{1});
+  CHECK(one.target->at(512) == std::byte{2});
+  CHECK(one.target->at(1024) == std::byte{0});
 }
 
 TEST_CASE("4096-byte medium: many small writes of few blocks, finished in any order, all survive") {
@@ -242,7 +242,7 @@ TEST_CASE("4096-byte medium: many small writes of few blocks, finished in any or
       while (one.frontend.has_answers()) CHECK(one.frontend.answer().status == wire::kOkay);
     }
     for (uint64_t i = 0; i < 32; i++)
-      REQUIRE(one.target->medium[i * 13 % 32 * 512] ==
+      REQUIRE(one.target->at(i * 13 % 32 * 512) ==
               static_cast<std::byte>(static_cast<int>(i) + round * 3));
   }
 }
@@ -250,12 +250,12 @@ TEST_CASE("4096-byte medium: many small writes of few blocks, finished in any or
 TEST_CASE("4096-byte medium: a discard gives back whole blocks only") {
   if (!has_io_uring()) return;
   OneQueue one({}, kBigBlock);
-  std::ranges::fill(one.target->medium, std::byte{0xaa});
+  one.target->fill(0xaa);
   CHECK(one.frontend.ask(raw_discard(9, 6)) == wire::kOkay);  // inside one block: nothing
-  CHECK(one.target->medium[9 * 512] == std::byte{0xaa});
+  CHECK(one.target->at(9 * 512) == std::byte{0xaa});
   CHECK(one.frontend.ask(raw_discard(7, 18)) == wire::kOkay);
   for (size_t sector = 0; sector < 32; sector++)
-    CHECK(one.target->medium[sector * 512] ==
+    CHECK(one.target->at(sector * 512) ==
           (sector >= 8 && sector < 24 ? std::byte{0} : std::byte{0xaa}));
 }
 

@@ -37,8 +37,8 @@ TEST_CASE("queue: reads back what was written, by every strategy and ABI") {
       CHECK(sink.is_filled(0x22, 0, 3 * 512));
       CHECK(sink.is_filled(0x11, 3 * 512, 5 * 512));
       CHECK(sink.is_filled(0x22, 5 * 512));
-      CHECK(one.target->medium[100 * 512 - 1] == std::byte{0});
-      CHECK(one.target->medium[108 * 512] == std::byte{0});
+      CHECK(one.target->at(100 * 512 - 1) == std::byte{0});
+      CHECK(one.target->at(108 * 512) == std::byte{0});
       CHECK(one.queue->counters().writes.get() == 1);
       CHECK(one.queue->counters().read_bytes.get() == 1024);
     }
@@ -57,7 +57,7 @@ TEST_CASE("queue: the largest indirect request, every grant different or all the
     }
     CHECK(one.frontend.ask(raw_indirect(wire::kWrite, 8, 256, list.gref)) == wire::kOkay);
     for (int i = 0; i < 256; i++)
-      CHECK(one.target->medium[4096 + static_cast<size_t>(i) * 4096] == static_cast<std::byte>(i));
+      CHECK(one.target->at(4096 + static_cast<size_t>(i) * 4096) == static_cast<std::byte>(i));
     for (int i = 0; i < 256; i++) segments[i] = pages[9].segment();
     CHECK(one.frontend.ask(raw_indirect(wire::kRead, 8, 256, list.gref)) == wire::kOkay);
     CHECK(one.queue->counters().indirect.get() == 2);

@@ -8,8 +8,11 @@
 namespace ringdisk {
 namespace {
 
+Journal in_memory(uint32_t slots) { return {"", Journal::Mode::create, slots, {}, 0}; }
+
 TEST_CASE("slots: each is handed out once, until there are none") {
-  SlotPool pool(32);
+  Journal journal = in_memory(32);
+  SlotPool pool(journal);
   std::set<Slot*> all;
   for (int i = 0; i < 32; i++) {
     Slot* slot = pool.allocate();
@@ -25,7 +28,8 @@ TEST_CASE("slots: each is handed out once, until there are none") {
 }
 
 TEST_CASE("slots: the most indirect requests share no memory") {
-  SlotPool pool(kRingEntriesMax);
+  Journal journal = in_memory(kRingEntriesMax);
+  SlotPool pool(journal);
   Slot* first = pool.allocate();
   Slot* second = pool.allocate();
   for (const uint32_t count : {12u, kIndirectSegmentsMax}) {
@@ -45,7 +49,8 @@ TEST_CASE("slots: the most indirect requests share no memory") {
 }
 
 TEST_CASE("slots: direct requests live in the slot itself") {
-  SlotPool pool(32);
+  Journal journal = in_memory(32);
+  SlotPool pool(journal);
   Slot* slot = pool.allocate();
   CHECK(pool.segments(*slot, 11).data() == slot->request.segments.data());
   CHECK(pool.iovecs(*slot, 11).data() == slot->direct_iovecs.data());
@@ -54,7 +59,8 @@ TEST_CASE("slots: direct requests live in the slot itself") {
 }
 
 TEST_CASE("slot list: first in, first out; take() leaves it empty and usable") {
-  SlotPool pool(32);
+  Journal journal = in_memory(32);
+  SlotPool pool(journal);
   SlotList list;
   CHECK(list.pop() == nullptr);
   Slot* slots[4];
@@ -67,19 +73,6 @@ TEST_CASE("slot list: first in, first out; take() leaves it empty and usable") {
   CHECK(list.pop() == nullptr);
   for (Slot* slot : slots) CHECK(taken.pop() == slot);
   CHECK(taken.empty());
-}
-
-TEST_CASE("journal: records start free, zeroed and apart") {
-  Journal journal(512);
-  for (uint32_t i = 0; i < 512; i++) {
-    CHECK(journal[i].state == static_cast<uint32_t>(JournalState::free));
-    journal[i].request_index = i;
-  }
-  for (uint32_t i = 0; i < 512; i++) CHECK(journal[i].request_index == i);
-  Journal::set_state(journal[3], JournalState::in_flight);
-  CHECK(journal[3].state == static_cast<uint32_t>(JournalState::in_flight));
-  CHECK(journal[2].state == static_cast<uint32_t>(JournalState::free));
-  CHECK(journal[4].state == static_cast<uint32_t>(JournalState::free));
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ TEST_CASE("persistent cache: the least recently used goes first") {
   CHECK(f.use({2}));
   CHECK(f.use({3}));
   CHECK(f.use({1}));  // 2 is the oldest now
+  f.cache.age();
   CHECK(f.use({4}));
   CHECK(f.grants.unmapped == std::set<GrantRef>{2});
   CHECK(f.use({5}));
@@ -92,11 +93,35 @@ TEST_CASE("persistent cache: the least recently used goes first") {
   CHECK(f.cache.unmaps() == 2);
 }
 
+TEST_CASE("persistent cache: what was used lately makes no room for others") {
+  Fixture f(3);
+  CHECK(f.use({1, 2, 3}));
+  CHECK_FALSE(f.use({4}));
+  CHECK(f.grants.unmapped.empty());
+  f.cache.age();
+  CHECK(f.use({4}));
+}
+
+TEST_CASE("persistent cache: what nobody uses is given back after two ages at the latest") {
+  Fixture f(10);
+  CHECK(f.use({1}));
+  CHECK(f.use({2}));
+  CHECK(f.cache.age());
+  CHECK(f.use({2}));
+  CHECK(f.cache.age());
+  CHECK(f.cache.age());
+  CHECK_FALSE(f.grants.is_mapped(1));
+  CHECK(f.grants.is_mapped(2));
+  CHECK_FALSE(f.cache.age());
+  CHECK(f.budget.used() == 0);
+}
+
 TEST_CASE("persistent cache: a pinned page is never unmapped") {
   Fixture f(3);
   std::array<PersistentCache::Page, 2> pages;
   REQUIRE(f.cache.pin(segments({1, 2}), pages));
   CHECK(f.use({3}));
+  f.cache.age();
   CHECK(f.use({4}));  // evicts 3
   CHECK_FALSE(f.grants.is_mapped(3));
   std::array<PersistentCache::Page, 1> third;
@@ -106,6 +131,7 @@ TEST_CASE("persistent cache: a pinned page is never unmapped") {
   CHECK_FALSE(f.use({1, 5}));
   CHECK(f.cache.mapped_pages() == 3);
   f.cache.unpin(third);
+  f.cache.age();
   CHECK(f.use({5}));
   CHECK(f.grants.is_mapped(1));
   CHECK(f.grants.is_mapped(2));
@@ -117,6 +143,7 @@ TEST_CASE("persistent cache: a request never evicts the pages it needs itself") 
   CHECK(f.use({1}));
   CHECK(f.use({2}));
   CHECK(f.use({3, 4}));
+  f.cache.age();
   // 1 is the oldest, but pinned by this very request; 2 has to go.
   CHECK(f.use({1, 5}));
   CHECK(f.grants.is_mapped(1));
@@ -144,6 +171,8 @@ TEST_CASE("persistent cache: the host-wide budget evicts one's own idle pages on
   theirs.unpin(pages);
   REQUIRE(mine.pin(segments({11, 12}), pages));
   mine.unpin(pages);
+  mine.age();
+  theirs.age();
   std::array<PersistentCache::Page, 2> more;
   REQUIRE(mine.pin(segments({13, 14}), more));
   CHECK(theirs.mapped_pages() == 2);
@@ -197,6 +226,7 @@ TEST_CASE("persistent cache: agrees with a model under random requests with coll
   };
   std::vector<Held> held;
   for (int step = 0; step < 30000; step++) {
+    if (step % 10 == 0) f.cache.age();
     if (held.size() >= 3 || (!held.empty() && random() % 3 == 0)) {
       const size_t victim = random() % held.size();
       f.cache.unpin(held[victim].pages);

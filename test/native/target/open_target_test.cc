@@ -117,7 +117,7 @@ TEST_CASE("file target: a file that grew or shrank") {
   memory.fill(4);
   file.resize(2 * kMebibyte);
   CHECK(target->capabilities().capacity == kMebibyte);
-  target->refresh();
+  target->set_capacity(target->measure());
   CHECK(target->capabilities().capacity == 2 * kMebibyte);
   CHECK(driver.write(2 * kMebibyte - 65536, memory) == 0);
   CHECK(driver.read(2 * kMebibyte - 65536, memory) == 0);
@@ -125,7 +125,7 @@ TEST_CASE("file target: a file that grew or shrank") {
   // Behind our back: half of the read is there, then nothing comes.
   file.resize(2 * kMebibyte - 32768);
   CHECK(driver.read(2 * kMebibyte - 65536, memory) == -EIO);
-  target->refresh();
+  target->set_capacity(target->measure());
   CHECK(target->capabilities().capacity == 2 * kMebibyte - 32768);
 }
 
@@ -185,7 +185,7 @@ TEST_CASE("block target: probes its blocks and sees it grow") {
   CHECK(target->capabilities().physical_block >= 4096);
   CHECK(target->capabilities().direct);
   loop->grow(2 * kMebibyte);
-  target->refresh();
+  target->set_capacity(target->measure());
   CHECK(target->capabilities().capacity == 2 * kMebibyte);
 }
 

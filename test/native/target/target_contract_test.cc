@@ -142,7 +142,7 @@ void check_contract(const TargetSpec& spec, bool keeps_data = true) {
   CHECK(subject.driver.flush() == 0);
   check_discard(subject);
   if (!can.secure_discard) CHECK(subject.driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
-  target->refresh();
+  target->set_capacity(target->measure());
   CHECK(can.capacity % kSectorBytes == 0);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DeviceLink over a file that behaves as /dev/xen/xenbus does: reads block until there is an answer.
+// DeviceLink over a file that behaves as /dev/xen/xenbus does: reads block until there is an
+// answer.
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type DeviceFile, DeviceLink } from '../../../src/xenstore/link.ts';
 import {

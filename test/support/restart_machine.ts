@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loopback machine that outlives its daemon: xenstore, toolstack and guests are in the test's
+// process, the daemon is a child that may be killed and started again at any moment.
+import { rmSync } from 'node:fs';
+import path from 'node:path';
+import { native } from '../../src/datapath/binding.ts';
+import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
+import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
+import { createVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
+import type { XenstoreClient } from '../../src/xenstore/client.ts';
+import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
+import { MemorySession, MemoryStore } from '../../src/xenstore/memory_store.ts';
+import { serveXenstore, type XenstoreServer } from '../../src/xenstore/server.ts';
+import { sparseFile } from './loopback_machine.ts';
+import { type Ended, ServeProcess } from './serve_process.ts';
+import { temporaryFolder } from './temporary_folder.ts';
+
+export interface RestartGuest {
+  readonly paths: VbdPaths;
+  readonly frontend: LoopbackFrontend;
+}
+
+export class RestartMachine {
+  readonly runtimeDir = temporaryFolder();
+  readonly #store = new MemoryStore();
+  /** The toolstack's. */
+  readonly xenstore: XenstoreClient = this.#client(0);
+  readonly #guests: RestartGuest[] = [];
+  #server: XenstoreServer | undefined;
+  #daemon: ServeProcess | undefined;
+
+  /** `args`: of the daemon. */
+  static async start(...args: string[]): Promise<RestartMachine> {
+    const machine = new RestartMachine();
+    const socket = loopbackXenstoreSocket(machine.runtimeDir);
+    machine.#server = await serveXenstore(machine.#store, { path: socket, domid: 0 });
+    await machine.startDaemon(...args);
+    return machine;
+  }
+
+  get daemon(): ServeProcess {
+    if (!this.#daemon) throw new Error('no daemon runs');
+    return this.#daemon;
+  }
+
+  set daemon(daemon: ServeProcess) {
+    this.#daemon = daemon;
+  }
+
+  async startDaemon(...args: string[]): Promise<void> {
+    this.#daemon = await ServeProcess.startIn(this.runtimeDir, ...args);
+  }
+
+  /** Ends the daemon in its own way or with SIGKILL; the guests stay. */
+  stopDaemon(signal: NodeJS.Signals): Promise<Ended> {
+    return this.daemon.stop(signal);
+  }
+
+  file(...names: string[]): string {
+    return path.join(this.runtimeDir, ...names);
+  }
+
+  /** A guest whose disk is a sparse file, or `params`; not connected yet. */
+  async plug(bytes: number, params?: string): Promise<RestartGuest> {
+    const domid = this.#guests.length + 1;
+    const target = params ?? `aio:${sparseFile(this.file(`disk${domid}.img`), bytes)}`;
+    const spec = { domid, devid: 51712, vdev: 'xvda', params: target };
+    const paths = await createVbd(this.xenstore, spec);
+    const machineDir = loopbackMachineDir(this.runtimeDir);
+    const frontend = new LoopbackFrontend(native, machineDir, this.#client(domid), paths);
+    const guest = { paths, frontend };
+    this.#guests.push(guest);
+    return guest;
+  }
+
+  /** What `ringdisk show --json` says. */
+  async show({ paths }: RestartGuest): Promise<Record<string, unknown>> {
+    const { stdout, stderr } = await this.daemon.cli('show', `${paths.domid}/xvda`, '--json');
+    const { result } = JSON.parse(stdout || `{"error":${JSON.stringify(stderr)}}`);
+    return result.vbd;
+  }
+
+  async close(): Promise<void> {
+    await this.#daemon?.stop('SIGKILL');
+    for (const { frontend } of this.#guests) {
+      frontend.cancel();
+      await frontend.close();
+    }
+    await this.#server?.close();
+    rmSync(this.runtimeDir, { recursive: true, force: true });
+  }
+
+  #client(domid: number): XenstoreClient {
+    return new MemoryXenstore(new MemorySession(this.#store, domid));
+  }
+}
