@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Serves every VBD of the configured kinds on one platform: wires discovery and VBDs, and owns the
 // order of start and stop. The platform is the caller's, who closes it after stop().
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { EngineCounters } from './datapath/binding.ts';
@@ -66,8 +67,9 @@ export class Daemon {
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
-    // Not waited for: a device that hangs must not keep the other disks from being served.
-    void this.#reportTakeOver(recorded.map(vbdName));
+    const takenOver = this.#reportTakeOver(recorded.map(vbdName));
+    // A device that hangs must not keep the others from being found.
+    await Promise.race([takenOver, sleep(TAKE_OVER_PATIENCE_MS, undefined, { ref: false })]);
     await this.#discovery.start(this.#config.backends);
   }
 

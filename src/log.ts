@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Structured logs: pino's JSON lines on stderr, which journald keeps; readable text on a terminal.
 // Never one line per request; whatever a guest can cause is rate-limited where it is logged.
+import { createRequire } from 'node:module';
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
+import type { PinoPretty } from 'pino-pretty';
 
 export type { Logger } from 'pino';
 
@@ -34,6 +35,8 @@ export function vbdLogger(log: Logger, vbd: string): Logger {
 // Both are synchronous: the lines before a crash are those one needs.
 function standardError(readable: boolean): DestinationStream {
   if (!readable) return pino.destination({ dest: 2, sync: true });
+  // Loaded when it is needed: guests wait while a daemon starts, and a service logs JSON.
+  const pretty = createRequire(import.meta.url)('pino-pretty') as typeof PinoPretty;
   return pretty({
     destination: 2,
     sync: true,

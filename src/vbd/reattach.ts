@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
+import { BACKEND_NODES } from '../blkif/features.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
@@ -42,7 +43,7 @@ export async function reattach(device: Device, view: View): Promise<boolean> {
   try {
     const record = device.services.records.read(device.id);
     if (!record) throw new Error('the daemon that served it has left no record of it');
-    await device.services.takeOvers.run(() => takeOver(device, view, record));
+    await takeOver(device, view, record);
     return true;
   } catch (error) {
     if (!device.link) letGoOfMedium(device);
@@ -77,7 +78,6 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
   device.log.info({ ms, ...from, agreement: summary(agreement), target: params }, 'taken over');
-  await tell(device, view, linked, record.sectors);
 }
 
 /** The process before us may not be quite gone: its rings, ports and journals are busy till then. */
@@ -98,11 +98,13 @@ async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement
   }
 }
 
-/** Everything else in xenstore is as it was; the guest is only woken if there is news for it. */
-async function tell(device: Device, view: View, linked: Link, known: number): Promise<void> {
-  const { xenstore } = device.services;
-  await publish(xenstore, device.directory, view.backend.state, { kthreadPid: process.pid });
-  if (linked.sectors > known && view.backend.state === 'Connected') {
+/** What is new in xenstore after a take-over; the guest is only woken if it concerns it. */
+export async function tellNews(device: Device, view: View): Promise<void> {
+  const { link: linked, directory, services } = device;
+  const { xenstore } = services;
+  await publish(xenstore, directory, view.backend.state, { kthreadPid: process.pid });
+  const known = await xenstore.read(`${directory}/${BACKEND_NODES.sectors.node}`);
+  if (linked && view.backend.state === 'Connected' && linked.sectors > Number(known)) {
     await announceSize(device, linked);
   }
 }

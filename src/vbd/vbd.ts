@@ -14,7 +14,7 @@ import { clearError, publishRefusal, writeError } from './error_nodes.ts';
 import { describeVbd, type OurState, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
 import { LimitedLog } from './rate_limit.ts';
-import { isInUse, reattach } from './reattach.ts';
+import { isInUse, reattach, tellNews } from './reattach.ts';
 import { resize, verify } from './run.ts';
 import { type Action, decide, type Wish } from './states.ts';
 import { Turns } from './turns.ts';
@@ -29,6 +29,8 @@ export class Vbd {
   /** The directory has been seen, and what a former daemon left there has been taken in. */
   #adopted = false;
   #takenOver = false;
+  /** It has been taken over, and xenstore does not know yet. */
+  #hasNews = false;
   #settle: () => void = () => {};
   readonly #settled = new Promise<void>((resolve) => {
     this.#settle = resolve;
@@ -145,11 +147,11 @@ export class Vbd {
 
   async #reconcile(): Promise<void> {
     const device = this.#device;
-    const view = await readView(device);
-    this.#view = view;
+    const view = await this.#look();
     if (!view) return this.#disappear();
     await this.#followFrontend(view.frontendDir);
-    if (!this.#adopted) await this.#adopt(view);
+    if (this.#hasNews) await tellNews(device, view);
+    this.#hasNews = false;
     // What is not connected stays as it is when the daemon stops.
     if (this.#stopping && !device.link) return;
     if (view.frontendProblem) await this.#refuseFrontend(view.frontendProblem);
@@ -159,6 +161,27 @@ export class Vbd {
     const action = decide(this.#stateForTable(view, wish), this.#intent.frontend(view), wish);
     if (await this.#act(action, view, wish)) this.mark();
     else if (this.#intent.patienceMs !== undefined) this.#turns.markIn(this.#intent.patienceMs);
+  }
+
+  /** Reads all nodes. The first time it also takes in what a former daemon left behind. */
+  async #look(): Promise<View | undefined> {
+    if (this.#adopted) {
+      this.#view = await readView(this.#device);
+      return this.#view;
+    }
+    const { recorded, services } = this.#device;
+    if (!recorded) return this.#lookFirst();
+    const view = await services.takeOvers.run(() => this.#lookFirst());
+    // All else can wait until other guests are served again.
+    await services.takeOvers.idle();
+    return view;
+  }
+
+  async #lookFirst(): Promise<View | undefined> {
+    const view = await readView(this.#device);
+    this.#view = view;
+    if (view) await this.#adopt(view);
+    return view;
   }
 
   /** True: look again, there may be more to do. */
@@ -235,6 +258,7 @@ export class Vbd {
     const isLeft = device.state === 'Left' && view.frontend === 'Connected';
     if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
       this.#takenOver = await reattach(device, view);
+      this.#hasNews = this.#takenOver;
     }
     this.#adopted = true;
     this.#settle();

@@ -65,16 +65,20 @@ describe('killed under load', () => {
     expect(counters).toMatchObject({ ioErrors: 0, rejected: 0, brokenQueues: 0 });
   }, 120_000);
 
-  it.each(['randwrite', 'discard', 'flush', 'barrier'] as const)('%s', async (operation) => {
-    const guest = await machine.plug(DISK_BYTES);
-    await guest.frontend.connect({ persistentGrants: operation !== 'randwrite' });
-    await guest.frontend.run(workload('write', { length: DISK_BYTES }));
-    const load = guest.frontend.run(timed(operation, 1200, { blockBytes: 4096 }));
-    await killDuring(load);
-    expect(await load).toMatchObject({ errors: 0 });
-    // The same bytes were written again, or none.
-    if (operation !== 'discard') await expectFilled(guest, 7);
-  }, 60_000);
+  it.each(['randwrite', 'discard', 'flush', 'barrier'] as const)(
+    '%s',
+    async (operation) => {
+      const guest = await machine.plug(DISK_BYTES);
+      await guest.frontend.connect({ persistentGrants: operation !== 'randwrite' });
+      await guest.frontend.run(workload('write', { length: DISK_BYTES }));
+      const load = guest.frontend.run(timed(operation, 1200, { blockBytes: 4096 }));
+      await killDuring(load);
+      expect(await load).toMatchObject({ errors: 0 });
+      // The same bytes were written again, or none.
+      if (operation !== 'discard') await expectFilled(guest, 7);
+    },
+    60_000,
+  );
 });
 
 describe('asked to end', () => {
@@ -84,7 +88,10 @@ describe('asked to end', () => {
     const written = guest.frontend.run(fill(1));
     await sleep(100);
     const { status, stderr } = await machine.stopDaemon('SIGTERM');
-    expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringMatching(/"left"/) });
+    expect({ status, stderr }).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(/"left"/),
+    });
     expect(await machine.xenstore.read(`${guest.paths.backend}/state`)).toBe('4');
     expect(readdirSync(machine.file('vbds'))).toContain('vbd3-1-51712.json');
     await machine.startDaemon();

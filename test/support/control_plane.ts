@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A daemon on a memory store and a fake data path, with the toolstack and the frontend played by
 // the test: what the control plane's unit tests start from.
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { type ConfigOverrides, parseConfig } from '../../src/config.ts';
 import { type Daemon, startDaemon } from '../../src/daemon.ts';
 import type { Timing } from '../../src/vbd/device.ts';
@@ -49,7 +49,7 @@ export class ControlPlane {
   readonly xenstore: XenstoreClient = this.store.client(0);
   readonly datapath = new FakeDatapath();
   readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
-  readonly #log = pino({ level: 'trace' }, { write: (line) => this.lines.push(JSON.parse(line)) });
+  #process = 0;
   #daemon: Daemon | undefined;
   /** The daemon's own connection. */
   daemonXenstore: XenstoreClient = this.store.client(0);
@@ -74,15 +74,25 @@ export class ControlPlane {
     const close = () => xenstore.close();
     const config = parseConfig({ reactors: 1, runtimeDir: this.runtimeDir }, overrides);
     const patience = { ...quickTiming, ...timing };
-    this.#daemon = await startDaemon(config, { ...platform, close }, this.#log, patience);
+    this.#daemon = await startDaemon(config, { ...platform, close }, this.#newLog(), patience);
     return this.#daemon;
   }
 
   /** As SIGKILL does it; the next start() is another process. */
   async kill(): Promise<void> {
+    this.#process++;
     this.daemon.leave();
     this.datapath.kill();
     await this.daemonXenstore.close();
+  }
+
+  /** Silent once its process was killed. */
+  #newLog(): Logger {
+    const process = this.#process;
+    const write = (line: string) => {
+      if (process === this.#process) this.lines.push(JSON.parse(line));
+    };
+    return pino({ level: 'trace' }, { write });
   }
 
   /** Every device is removed and the daemon stops: nothing may be held after it. */

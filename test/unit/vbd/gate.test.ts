@@ -30,6 +30,7 @@ test('a step that fails gives its place up, and its error on', async () => {
   const gate = new Gate(1, 1000);
   await expect(gate.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
   expect(await gate.run(async () => 7)).toBe(7);
+  await gate.idle();
 });
 
 test('a step that hangs stops the others for a while only', async () => {
