@@ -168,7 +168,7 @@ class Queue final : public Poller, public OperationSink {
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
 
-  bool fenced_;  // as far as we know: a dead process may still be writing
+  bool fenced_;           // as far as we know: a dead process may still be writing
   bool blocked_ = false;  // what waits can't start before something completes
   bool broken_ = false;
   bool closing_ = false;

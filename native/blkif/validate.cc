@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blkif/validate.h"
 
+#include "base/kill_point.h"
 #include "blkif/abi.h"
 
 namespace ringdisk {
@@ -18,6 +19,7 @@ Rejection check_data(std::span<const Segment> segments, const Geometry& geometry
     sectors += segment.last_sect - segment.first_sect + 1u;
   }
   valid.sector_count = sectors;
+  if (RD_PLANTED("capacity")) return Rejection::none;
   // Without overflow: the start first, then what is left behind it.
   if (valid.sector > geometry.capacity_sectors ||
       sectors > geometry.capacity_sectors - valid.sector)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Guests outlive their daemon: however it ends, the next one goes on with their disks, and nothing
 // is lost, answered wrongly or answered twice.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -157,6 +159,35 @@ describe('while no daemon runs', () => {
     await machine.startDaemon();
     expect((await machine.daemon.cli('list')).stdout).toContain('No disks');
     expect(readdirSync(machine.file('vbds'))).toEqual([]);
+  });
+});
+
+describe('the I/O of a daemon that died', () => {
+  it('is waited for by writes, not by reads, and that is told', async () => {
+    const guest = await machine.plug(DISK_BYTES);
+    await guest.frontend.connect();
+    await guest.frontend.run(fill(1));
+    await machine.stopDaemon('SIGKILL');
+    // What a request that the kernel still carries out does: it keeps the file's lock.
+    const holder = spawn('flock', [machine.file('disk1.img'), '-c', 'echo locked; read end']);
+    await once(holder.stdout, 'data');
+    await machine.startDaemon();
+    await expectFilled(guest, 1);
+    let isWritten = false;
+    const written = guest.frontend.run(fill(2)).finally(() => {
+      isWritten = true;
+    });
+    await sleep(300);
+    expect(isWritten).toBe(false);
+    expect((await machine.show(guest))['fencedSince']).toMatch(/Z$/);
+    expect((await machine.daemon.cli('list')).stdout).toContain('Connected (fenced)');
+    expect((await machine.daemon.cli('stats')).stdout).toContain('writes wait for the I/O');
+    holder.stdin.end();
+    expect(await written).toMatchObject({ errors: 0 });
+    await expectFilled(guest, 2);
+    expect((await machine.show(guest))['fencedSince']).toBeUndefined();
+    const { stderr } = await machine.stopDaemon('SIGTERM');
+    expect(stderr).toMatch(/writes wait until[\s\S]*writes go on/);
   });
 });
 

@@ -2,10 +2,14 @@
 // Opening, refusing and re-reading the size, kind by kind.
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
+#include <thread>
 
+#include "base/fd.h"
 #include "target/target.h"
 #include "target_driver.h"
 #include "test_media.h"
@@ -62,7 +66,7 @@ TEST_CASE("open target: the wrong kind of file says what it is") {
 
 TEST_CASE("open target: a file smaller than a sector is refused, an odd size is rounded down") {
   const TempFile file(disk_folder(), 511);
-  CHECK(mentions(refusal_of({"file", file.path()}), "smaller than one sector"));
+  CHECK(mentions(refusal_of({"file", file.path()}), "smaller than one block"));
   const TempFile odd(disk_folder(), 3 * 512 + 511);
   CHECK(open_target({"file", odd.path()})->capabilities().capacity == 3 * 512);
 }
@@ -160,20 +164,45 @@ TEST_CASE("file target: a full file system is reported as such") {
   CHECK(driver.write(0, small) == 0);
 }
 
-TEST_CASE("block target: claimed while writable, shared while read-only") {
+TEST_CASE("block target: one writer or many readers") {
   std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
   if (!loop) return;
   {
     const std::unique_ptr<Target> reader = open_target({"block", loop->path(), true});
-    const std::unique_ptr<Target> writer = open_target({"block", loop->path()});
-    const Refusal refusal = refusal_of({"block", loop->path()});
-    CHECK(refusal.error == EBUSY);
-    CHECK(mentions(refusal, loop->path()));
-    CHECK(mentions(refusal, "lsblk"));
+    const std::unique_ptr<Target> another = open_target({"block", loop->path(), true});
     CHECK(reader->capabilities().read_only);
     CHECK_FALSE(reader->capabilities().discard);
   }
-  CHECK(refusal_of({"block", loop->path()}).error == 0);
+  const std::unique_ptr<Target> writer = open_target({"block", loop->path()});
+  const Refusal refusal = refusal_of({"block", loop->path()});
+  CHECK(refusal.error == EBUSY);
+  CHECK(mentions(refusal, loop->path()));
+  CHECK(mentions(refusal, "lslocks"));
+}
+
+TEST_CASE("block target: refuses what something else holds") {
+  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
+  if (!loop) return;
+  const Fd mount(open(loop->path().c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
+  REQUIRE(mount.valid());
+  const Refusal refusal = refusal_of({"block", loop->path()});
+  CHECK(refusal.error == EBUSY);
+  CHECK(mentions(refusal, "lsblk"));
+}
+
+TEST_CASE(
+    "fence: a successor waits for the predecessor's open file, and is not fenced without one") {
+  const TempFile file(disk_folder(), kMebibyte);
+  std::unique_ptr<Target> old = open_target({"file", file.path()});
+  CHECK_FALSE(old->fenced());
+  TargetSpec successor{"file", file.path()};
+  successor.take_over = true;
+  const std::unique_ptr<Target> taken = open_target(successor);
+  CHECK(taken->fenced());
+  std::thread waiter([&] { taken->wait_for_fence(); });
+  old.reset();
+  waiter.join();
+  CHECK_FALSE(taken->fenced());
 }
 
 TEST_CASE("block target: probes its blocks and sees it grow") {

@@ -27,7 +27,8 @@ async function startsLate() {
 
 /** The guest does not use its disk meanwhile, so it may lose it without an error. */
 async function stopsCleanly() {
-  const daemon = await running();
+  await stopRunning();
+  const daemon = await Daemon.start({ closeOnStop: true });
   const guest = await Guest.create('closed', { disks: { xvda: await blockTarget(0) } });
   await guest.run(randomMix('xvda'));
   await daemon.stop();
@@ -36,17 +37,17 @@ async function stopsCleanly() {
   await guest.destroy();
 }
 
-/** Requests that the stopped daemon had not taken stay in the ring for the next one. */
+/** What the stopped daemon had not answered is the next one's. */
 async function leavesDisks() {
   await stopRunning();
-  const leaving = await Daemon.start({ closeOnStop: false });
+  const leaving = await Daemon.start();
   const guest = await Guest.create('left', { disks: { xvda: await nvmeTarget(1) } });
   const busy = await guest.start(load('xvda'));
   await guest.run('sleep 2');
   await leaving.stop();
   const state = await guest.backendState('xvda');
   if (state !== CONNECTED) throw new Error(`the backend's state is ${state}`);
-  await Daemon.start({ closeOnStop: false });
+  await Daemon.start();
   await guest.run(`sleep 2; ${stopLoad('xvda')}`);
   await busy.ended;
   await guest.destroy();
@@ -78,8 +79,8 @@ export const scenarios = [
     daemon: 'none',
     tests: {
       'starts after the disk': startsLate,
-      'stops with a guest attached': stopsCleanly,
-      'leaves disks to the next one under load, if asked to': leavesDisks,
+      'closes its disks when it stops, if asked to': stopsCleanly,
+      'leaves disks to the next one under load': leavesDisks,
       'doctor finds nothing wrong': doctorIsContent,
     },
   },

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "blkif/validate.h"
+#include "target/target.h"
+
+namespace ringdisk::fuzz {
+
+// A target that carries nothing out, but insists on what every target relies on, and touches every
+// byte of the memory it is given.
+class CheckingTarget final : public Target {
+ public:
+  static constexpr uint64_t kBytes = 1u << 20;
+
+  CheckingTarget(uint32_t io_alignment, bool read_only);
+  uint64_t measure() const override { return kBytes; }
+  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+};
+
+}  // namespace ringdisk::fuzz
