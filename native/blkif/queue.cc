@@ -134,7 +134,8 @@ void Queue::let_go_if_done() {
     RD_KILL_POINT("disconnect:unbound");
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
-    journal_->discard();
+    // What could not be answered (a flush that keeps failing) is left to whoever comes next.
+    if (slots_->all_free()) journal_->discard();
     RD_KILL_POINT("disconnect:discarded");
     shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
   });
