@@ -67,6 +67,20 @@ describe('killed under load', () => {
     expect(counters).toMatchObject({ ioErrors: 0, rejected: 0, brokenQueues: 0 });
   }, 120_000);
 
+  it('and while it starts and takes over: nothing is lost', async () => {
+    const guests = [await machine.plug(DISK_BYTES), await machine.plug(DISK_BYTES)];
+    await Promise.all(guests.map(({ frontend }) => frontend.connect({ queues: 3 })));
+    for (let seed = 1; seed <= 5; seed++) {
+      const written = guests.map(({ frontend }) => frontend.run(fill(seed)));
+      await sleep(20);
+      await machine.stopDaemon('SIGKILL');
+      for (let i = 0; i < 4; i++) await machine.startAndKill(60 + 140 * Math.random());
+      await machine.startDaemon();
+      for (const result of await Promise.all(written)) expect(result).toMatchObject({ errors: 0 });
+      for (const guest of guests) await expectFilled(guest, seed);
+    }
+  }, 120_000);
+
   it.each(['randwrite', 'discard', 'flush', 'barrier'] as const)(
     '%s',
     async (operation) => {

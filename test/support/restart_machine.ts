@@ -3,6 +3,7 @@
 // process, the daemon is a child that may be killed and started again at any moment.
 import { rmSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../src/datapath/binding.ts';
 import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
 import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
@@ -12,7 +13,7 @@ import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../../src/xenstore/memory_store.ts';
 import { serveXenstore, type XenstoreServer } from '../../src/xenstore/server.ts';
 import { sparseFile } from './loopback_machine.ts';
-import { type Ended, ServeProcess } from './serve_process.ts';
+import { type Ended, ServeProcess, startServe } from './serve_process.ts';
 import { temporaryFolder } from './temporary_folder.ts';
 
 export interface RestartGuest {
@@ -49,6 +50,14 @@ export class RestartMachine {
 
   async startDaemon(...args: string[]): Promise<void> {
     this.#daemon = await ServeProcess.startIn(this.runtimeDir, ...args);
+  }
+
+  /** A daemon that is killed so soon after its start, whatever it is doing then. */
+  async startAndKill(afterMs: number): Promise<void> {
+    const { child, ended } = startServe(this.runtimeDir);
+    await sleep(afterMs);
+    child.kill('SIGKILL');
+    await ended;
   }
 
   /** Ends the daemon in its own way or with SIGKILL; the guests stay. */

@@ -48,6 +48,11 @@ export function start(args: string[], extraEnv: NodeJS.ProcessEnv = {}): Started
   return { child, ended };
 }
 
+/** Starts a daemon on the loopback machine. */
+export function startServe(runtimeDir: string, ...args: string[]): Started {
+  return start([...SERVE, '--runtime-dir', runtimeDir, ...args]);
+}
+
 /** Runs `ringdisk ARGS` to its end. */
 export function ringdisk(...args: string[]): Promise<Ended> {
   return start(args).ended;
@@ -63,7 +68,7 @@ export class ServeProcess {
   }
 
   static async startIn(runtimeDir: string, ...args: string[]): Promise<ServeProcess> {
-    const started = start([...SERVE, '--runtime-dir', runtimeDir, ...args]);
+    const started = startServe(runtimeDir, ...args);
     await untilServing(started);
     return new ServeProcess(runtimeDir, started);
   }
