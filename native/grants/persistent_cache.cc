@@ -72,14 +72,16 @@ bool PersistentCache::pin(std::span<const Segment> segments, std::span<Page> pag
     Entry& entry = find(segments[i].gref);
     if (entry.extent == kNone) {
       if (fresh == kNone) fresh = new_extent();
-      Extent& extent = extents_[fresh];
-      entry = {segments[i].gref, fresh, static_cast<uint32_t>(extent.grefs.size())};
-      extent.grefs.push_back(segments[i].gref);
+      std::vector<GrantRef>& grefs = extents_[fresh].grefs;
+      entry = {segments[i].gref, fresh, static_cast<uint32_t>(grefs.size())};
+      grefs.push_back(segments[i].gref);
     }
-    extents_[entry.extent].pins++;
+    Extent& extent = extents_[entry.extent];
+    extent.pins++;
     // The address of a page that is not mapped yet is filled in below.
-    pages[i] = {extents_[entry.extent].mapping.address + size_t{entry.page} * kPageBytes,
-                entry.extent};
+    std::byte* address = nullptr;
+    if (entry.extent != fresh) address = extent.mapping.address + size_t{entry.page} * kPageBytes;
+    pages[i] = {address, entry.extent};
   }
   if (fresh == kNone) {
     for (const Page& page : pages.first(segments.size())) touch(page.extent);

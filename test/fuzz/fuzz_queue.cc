@@ -27,18 +27,22 @@ void run(Input input) {
     return guest.ring() + wire::kRingHeaderBytes + ((start + i) & (kEntries - 1)) * entry_bytes;
   };
   const uint32_t requests = std::min(count, kEntries);
-  for (uint32_t i = 0; i < requests; i++) guest.take_entry(input, setting, entry(i));
+  bool predictable = true;
+  for (uint32_t i = 0; i < requests; i++) {
+    guest.take_entry(input, setting, entry(i));
+    predictable &= guest.is_predictable(setting, {entry(i), entry_bytes});
+  }
   guest.take_indirect_pages(input);
   std::vector<Answer> expected;
   for (uint32_t i = 0; i < requests; i++)
     expected.push_back(guest.deserved(setting, {entry(i), entry_bytes}));
-  // A page that is the ring itself, or that a read overwrites, changes while it is used.
-  const Guest::Outcome outcome = guest.serve(setting, "", false, requests);
+  const Guest::Outcome outcome = guest.serve(setting, "", false, predictable ? requests : 0);
   FUZZ_CHECK(outcome.refused.empty());
-  FUZZ_CHECK(outcome.broken == (count > kEntries ? 1 : 0));
   guest.check_untouched();
+  if (!predictable) return;
+  FUZZ_CHECK(outcome.broken == (count > kEntries ? 1 : 0));
+  if (outcome.broken != 0) expected.clear();
   std::vector<Answer> answers = guest.published(setting, start);
-  if (outcome.broken != 0) return FUZZ_CHECK(answers.empty());
   std::ranges::sort(expected);
   std::ranges::sort(answers);
   FUZZ_CHECK(answers == expected);

@@ -81,7 +81,7 @@ void Guest::reset() {
 
 GrantRef Guest::take_gref(Input& input) const {
   const uint32_t pick = input.below(static_cast<uint32_t>(grefs_.size()) * 4);
-  if (pick >= grefs_.size() * 3) return input.take<uint32_t>();  // most likely nobody's
+  if (pick >= grefs_.size() * 3) return input.take<uint32_t>() | 0x8000;  // nobody's
   return grefs_[pick % grefs_.size()];
 }
 
@@ -110,7 +110,7 @@ void Guest::take_entry(Input& input, const Setting& setting, std::byte* to) {
     put<uint8_t>(to, wire::kIndirectOperation, static_cast<uint8_t>(input.below(3)));
     put<uint16_t>(to, wire::kIndirectNrSegments, input.take<uint8_t>());
     // The last readable pages hold segments.
-    put<uint32_t>(to, layout.indirect_grefs, how < 0xc0 ? grefs_.back() : take_gref(input));
+    put<uint32_t>(to, layout.indirect_grefs, how < 0xc0 ? grefs_.back() : input.take<uint32_t>());
   } else {
     const uint32_t count = operation == wire::kFlushDiskcache ? 0 : input.below(13);
     put<uint8_t>(to, wire::kNrSegments, static_cast<uint8_t>(count));
@@ -130,8 +130,16 @@ uint32_t Guest::page_of(uint32_t gref) const {
 }
 
 bool Guest::can_use(uint32_t gref, bool write) const {
-  if (gref == ring_ref_) return true;
   return page_of(gref) < (write ? kWritable : kWritable + kReadonly);
+}
+
+bool Guest::is_predictable(const Setting& setting, std::span<const std::byte> entry) const {
+  const Asked asked = read_entry(setting.abi, entry);
+  if (asked.operation == 6)
+    return asked.indirect_gref != ring_ref_ && !can_use(asked.indirect_gref, true);
+  return std::ranges::none_of(asked.segments, [this](const xen_abi::Segment& segment) {
+    return segment.gref == ring_ref_;
+  });
 }
 
 Answer Guest::deserved(const Setting& setting, std::span<const std::byte> entry) {
@@ -140,9 +148,7 @@ Answer Guest::deserved(const Setting& setting, std::span<const std::byte> entry)
   Answer answer{asked.id, answered_operation(asked), -1};
   if (asked.operation == 6 && has_segment_count(asked, setting.disk)) {
     if (!can_use(asked.indirect_gref, false)) return answer;
-    const bool is_ring = asked.indirect_gref == ring_ref_;
-    const std::byte* page =
-        is_ring ? ring() : domain_.page(first_page_ + page_of(asked.indirect_gref));
+    const std::byte* page = domain_.page(first_page_ + page_of(asked.indirect_gref));
     segments.resize(asked.segment_count);
     std::memcpy(segments.data(), page, segments.size() * sizeof segments[0]);
   }
@@ -186,8 +192,8 @@ Guest::Outcome Guest::serve(const Setting& setting, const std::string& journal, 
   Outcome outcome;
   reactor_->post([&] {
     try {
-      queue = std::make_unique<Queue>(*reactor_, shared, options,
-                                      std::make_shared<QueueCounters>());
+      queue =
+          std::make_unique<Queue>(*reactor_, shared, options, std::make_shared<QueueCounters>());
     } catch (const std::system_error& error) {
       outcome.refused = error.what();
       return events.closed.set_value();

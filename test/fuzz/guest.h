@@ -59,6 +59,9 @@ class Guest {
   // Segments into the pages that indirect requests name.
   void take_indirect_pages(Input& input);
 
+  // Whether what is read to carry it out stays as it is: its list of segments is in no page that
+  // a read may write to, and none of its pages is the ring itself.
+  bool is_predictable(const Setting& setting, std::span<const std::byte> entry) const;
   // The answer an entry deserves, grants included.
   Answer deserved(const Setting& setting, std::span<const std::byte> entry);
 
@@ -66,7 +69,7 @@ class Guest {
     std::string refused{};  // why there was no connection at all; empty: there was one
     int broken = 0;
   };
-  // Serves the ring until `answers` were published, or that takes too long, and disconnects.
+  // Serves the ring until so many answers were published, or that takes too long, and disconnects.
   Outcome serve(const Setting& setting, const std::string& journal, bool take_over,
                 uint32_t answers);
   // Those published behind `from`.

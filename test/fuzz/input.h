@@ -10,12 +10,12 @@
 #include <span>
 
 // What a fuzzer found out to be wrong: the fuzzer keeps the input and reports it.
-#define FUZZ_CHECK(condition)                                                            \
-  do {                                                                                   \
-    if (!(condition)) {                                                                  \
+#define FUZZ_CHECK(condition)                                                             \
+  do {                                                                                    \
+    if (!(condition)) {                                                                   \
       std::fprintf(stderr, "fuzz: not so: %s (%s:%d)\n", #condition, __FILE__, __LINE__); \
-      std::abort();                                                                      \
-    }                                                                                    \
+      std::abort();                                                                       \
+    }                                                                                     \
   } while (0)
 
 namespace ringdisk::fuzz {
