@@ -28,7 +28,9 @@ export interface ServeOptions {
   runtimeDir?: string | undefined;
 }
 
-/** Resolves when a signal has closed it; ends the process when it leaves; throws if it cannot start. */
+/**
+ * Resolves when a signal has closed it; ends the process when it leaves. Throws when it cannot start.
+ */
 export async function serve(options: ServeOptions): Promise<void> {
   const config = await loadConfig(options.config, {
     backends: options.backend,

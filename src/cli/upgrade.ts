@@ -18,11 +18,11 @@ export function addUpgrade(program: Command): void {
     .description('replace the running daemon by this version; the guests go on')
     .addHelpText(
       'after',
-      '\nThe running daemon ends at once, and the new one takes its disks over: for the guests it\n' +
-        'is a pause of some hundred milliseconds. Where systemd started the daemon, systemd starts\n' +
-        'the new one (systemctl restart ringdisk does the same, without the check). Elsewhere this\n' +
-        'command itself becomes the daemon, with the options of the old one.\n\n' +
-        'It refuses where this version does not understand what the running one leaves behind.\n\n' +
+      '\nThe running daemon ends at once, and the new one takes its disks over: for the guests\n' +
+        'it is a pause of some hundred milliseconds. Where systemd started the daemon, systemd\n' +
+        'starts the new one (systemctl restart ringdisk does the same, without the check).\n' +
+        'Elsewhere this command itself becomes the daemon, with the options of the old one.\n\n' +
+        'It refuses where this version does not understand what the running one leaves.\n\n' +
         'Example:\n  ringdisk upgrade',
     );
   addDaemonOptions(command).action(upgrade);
@@ -71,9 +71,9 @@ export function whyNot(
     ([of, theirs, mine]) => `it keeps ${of} of version ${theirs}, this one reads ${mine}`,
   );
   return (
-    `This version cannot take over the disks of the running daemon (ringdisk ${daemon.ringdisk}): ` +
-    `${what.join('; ')}. Nothing was changed. Move the guests away or shut them down, then restart ` +
-    'the daemon.'
+    'This version cannot take over the disks of the running daemon ' +
+    `(ringdisk ${daemon.ringdisk}): ${what.join('; ')}. Nothing was changed. ` +
+    'Move the guests away or shut them down, then restart the daemon.'
   );
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Going on with a VBD whose daemon is gone: stopped, replaced by a newer one or killed, which are one
-// and the same path. The frontend has noticed nothing. The record (record.ts) says what was agreed;
-// xenstore, that the rings are still the same ones; the journals, what was taken from them and not
-// answered yet.
+// Going on with a VBD whose daemon is gone: stopped, replaced by a newer one or killed, which are
+// one and the same path. The frontend has noticed nothing. The record (record.ts) says what was
+// agreed; xenstore, that the rings are still the same ones; the journals, what was taken from them
+// and not answered yet.
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
@@ -80,7 +80,7 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   device.log.info({ ms, ...from, agreement: summary(agreement), target: params }, 'taken over');
 }
 
-/** The process before us may not be quite gone: its rings, ports and journals are busy till then. */
+/** The process before us may not be quite gone: what it held is busy until it is. */
 async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
   const deadline = performance.now() + device.services.timing.takeOverMs;
   // A queue that came up when another did not has been drained, and has no journal any more.

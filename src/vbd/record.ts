@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a daemon writes down about a VBD while it serves it, for the one that comes after it: one
-// small file per VBD beside its journals. Only root can write there, so unlike a guest's nodes it is
-// believed; that it is still about the same rings is checked against xenstore (reattach.ts).
+// small file per VBD beside its journals. Only root can write there, so unlike a guest's nodes it
+// is believed; that it is still about the same rings is checked against xenstore (reattach.ts).
 import {
   existsSync,
   mkdirSync,

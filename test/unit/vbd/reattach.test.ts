@@ -261,7 +261,7 @@ describe('a VBD that cannot be taken over', () => {
   });
 });
 
-test('a daemon that is asked to close on stop closes; one that leaves touches nothing', async () => {
+test('a daemon that stops closes; one that leaves touches nothing', async () => {
   await plane.start();
   const disk = await plane.attach();
   await disk.connect();
