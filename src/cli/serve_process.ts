@@ -28,9 +28,7 @@ export interface ServeOptions {
   runtimeDir?: string | undefined;
 }
 
-/**
- * Resolves when a signal has closed it; ends the process when it leaves. Throws when it cannot start.
- */
+/** Resolves when it has closed its disks, ends the process when it leaves them; else throws. */
 export async function serve(options: ServeOptions): Promise<void> {
   const config = await loadConfig(options.config, {
     backends: options.backend,

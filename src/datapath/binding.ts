@@ -164,12 +164,12 @@ export interface NativeEngine {
   closeTarget(command: number, target: number): void;
   /**
    * done.value: the VBD's handle. On failure nothing stays mapped or bound; a queue that came up
-   * although another did not is drained, and its journal is gone.
+   * although another did not is closed, and its journal is gone if all it took was answered.
    */
   connect(command: number, request: ConnectRequest): void;
   /**
-   * Done when the kernel has let go of all memory, every grant is unmapped, every port unbound and
-   * every journal removed.
+   * Done when the kernel has let go of all memory, every grant is unmapped and every port unbound.
+   * The journals are gone, but for one with requests that could not be answered.
    * done.value: 1 if every request that was taken has been answered, else 0.
    */
   disconnect(command: number, vbd: number): void;

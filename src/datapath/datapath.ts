@@ -54,8 +54,7 @@ export interface ConnectionEvents {
 export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
   /**
-   * Resolves when the kernel has let go of the guest's memory, nothing is mapped or bound and no
-   * journal is left.
+   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
   disconnect(): Promise<void>;
 }

@@ -83,7 +83,7 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
 /** The process before us may not be quite gone: what it held is busy until it is. */
 async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
   const deadline = performance.now() + device.services.timing.takeOverMs;
-  // A queue that came up when another did not has been drained, and has no journal any more.
+  // A queue that came up when another did not was closed again: no journal, nothing unanswered.
   let hasLeftovers: (journal: string) => boolean = () => true;
   for (;;) {
     try {
