@@ -183,11 +183,12 @@ export class LoopbackFrontend {
   async #follow(): Promise<void> {
     await this.#unwatchBackend();
     this.#guest.cancel();
+    // What is under way is still answered while the backend is Closing, and not after Closed.
+    await this.#running;
     await this.#setState(STATE.Closed);
     const path = `${this.#paths.backend}/state`;
     const closed = (state: string = STATE.Closed) => state === STATE.Closed;
     await waitForNode(this.#xenstore, path, closed, `${path} becomes Closed`, ANSWER_MS_MAX);
-    await this.#running;
     this.#guest.destroyQueues();
   }
 
