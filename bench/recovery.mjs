@@ -50,6 +50,7 @@ async function measure(disks) {
     daemon.child.kill('SIGKILL');
     await once(daemon.child, 'exit');
     const gone = performance.now() - killed;
+    for (const guest of guests) guest.backendDied();
     daemon = startDaemon(runtimeDir);
     const answers = guests.map(async (guest) => {
       const { errors } = await guest.run({ ...ONE_READ, bytes: 4096, seed: 1 });

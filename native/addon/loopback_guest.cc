@@ -61,6 +61,7 @@ class LoopbackGuestObject : public Napi::ObjectWrap<LoopbackGuestObject> {
   Napi::Value progress(const Napi::CallbackInfo& info);
   void cancel(const Napi::CallbackInfo& info);
   Napi::Value grants_in_use(const Napi::CallbackInfo& info);
+  void forget_backend(const Napi::CallbackInfo& info);
   void destroy_queues(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
@@ -86,6 +87,7 @@ Napi::Function LoopbackGuestObject::define(Napi::Env env) {
                          InstanceMethod<&LoopbackGuestObject::progress>("progress"),
                          InstanceMethod<&LoopbackGuestObject::cancel>("cancel"),
                          InstanceMethod<&LoopbackGuestObject::grants_in_use>("grantsInUse"),
+                         InstanceMethod<&LoopbackGuestObject::forget_backend>("forgetBackend"),
                          InstanceMethod<&LoopbackGuestObject::destroy_queues>("destroyQueues"),
                          InstanceMethod<&LoopbackGuestObject::close>("close"),
                      });
@@ -214,6 +216,10 @@ void LoopbackGuestObject::cancel(const Napi::CallbackInfo&) {
 
 Napi::Value LoopbackGuestObject::grants_in_use(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guest(info.Env()).grants_in_use());
+}
+
+void LoopbackGuestObject::forget_backend(const Napi::CallbackInfo& info) {
+  guest(info.Env()).forget_backend();
 }
 
 void LoopbackGuestObject::destroy_queues(const Napi::CallbackInfo& info) {

@@ -230,6 +230,8 @@ export interface NativeLoopbackGuest {
   cancel(): void;
   /** Grants still mapped and copies under way by the backend: 0 after a clean disconnect. */
   grantsInUse(): number;
+  /** What Xen does when a backend dies: no grant is in use any more. Only while none lives. */
+  forgetBackend(): void;
   destroyQueues(): void;
   close(): void;
 }

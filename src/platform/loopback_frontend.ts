@@ -126,6 +126,11 @@ export class LoopbackFrontend {
     return this.#guest.grantsInUse();
   }
 
+  /** To be called between the death of a backend's process and the start of the next. */
+  backendDied(): void {
+    this.#guest.forgetBackend();
+  }
+
   /** The disk's size as announced now, bytes. */
   async capacity(): Promise<number> {
     return (await this.#number('sectors', 0)) * BYTES_PER_SECTOR;

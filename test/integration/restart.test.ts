@@ -162,6 +162,7 @@ describe('while no daemon runs', () => {
     await sleep(50);
     await machine.startDaemon();
     await Promise.all([detached, guest.frontend.closedByBackend()]);
+    expect(guest.frontend.grantsInUse()).toBe(0);
     expect(readdirSync(machine.file('vbds'))).toEqual([]);
   });
 

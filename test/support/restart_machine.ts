@@ -58,11 +58,14 @@ export class RestartMachine {
     await sleep(afterMs);
     child.kill('SIGKILL');
     await ended;
+    this.#forgetBackend();
   }
 
   /** Ends the daemon in its own way or with SIGKILL; the guests stay. */
-  stopDaemon(signal: NodeJS.Signals): Promise<Ended> {
-    return this.daemon.stop(signal);
+  async stopDaemon(signal: NodeJS.Signals): Promise<Ended> {
+    const ended = await this.daemon.stop(signal);
+    this.#forgetBackend();
+    return ended;
   }
 
   file(...names: string[]): string {
@@ -97,6 +100,11 @@ export class RestartMachine {
     }
     await this.#server?.close();
     rmSync(this.runtimeDir, { recursive: true, force: true });
+  }
+
+  /** As Xen would. */
+  #forgetBackend(): void {
+    for (const { frontend } of this.#guests) frontend.backendDied();
   }
 
   #client(domid: number): XenstoreClient {

@@ -14,7 +14,8 @@ namespace ringdisk {
 
 // A guest domain with a blkif frontend: what xen-blkfront is on Xen, minus xenstore, which whoever
 // drives this object speaks. All members belong to one thread, but for run(), which may be called
-// on another as long as no other member but grants_in_use() is called until it returns.
+// on another as long as no other member but grants_in_use() and forget_backend() is called until it
+// returns.
 class LoopbackGuest {
  public:
   // 1 GiB; only what is used takes memory.
@@ -39,6 +40,8 @@ class LoopbackGuest {
   std::unique_ptr<WorkloadResult> run(const Workload& workload, WorkloadControl& control);
 
   uint32_t grants_in_use() const { return domain_.grants_in_use(); }
+  // See LoopbackDomain.
+  void forget_backend() { domain_.forget_backend(); }
   // After the backend has disconnected. New queues may follow.
   void destroy_queues();
 
