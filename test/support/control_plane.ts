@@ -43,7 +43,7 @@ export const blkfrontNodes: Nodes = {
 };
 
 export class ControlPlane {
-  /** Kept over restarts of the daemon, removed with the process that runs the test. */
+  /** Kept over restarts of the daemon. */
   readonly runtimeDir = temporaryFolder();
   readonly store = new MemoryStore();
   readonly xenstore: XenstoreClient = this.store.client(0);

@@ -2,18 +2,19 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { afterAll } from 'vitest';
 
-const folders = new Set<string>();
+const folders: string[] = [];
 
-/** On tmpfs where there is one: guest memory lies there. Removed when this process ends. */
+// Of the test file that imports this.
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** On tmpfs where there is one: guest memory lies there. Removed after the file's last test. */
 export function temporaryFolder(): string {
   const parent = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
   const folder = mkdtempSync(path.join(parent, 'ringdisk-test-'));
-  if (folders.size === 0) process.once('exit', removeAll);
-  folders.add(folder);
+  folders.push(folder);
   return folder;
-}
-
-function removeAll(): void {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 }
