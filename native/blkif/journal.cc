@@ -31,8 +31,7 @@ Journal::Journal(const std::string& path, Mode mode, uint32_t slots,
   if (!path_.empty()) open_file(mode);
   const bool fresh = mode == Mode::create;
   bytes_ = kPageBytes + size_t{slots} * sizeof(JournalSlot);
-  if (fd_.valid() && fresh && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0)
-    fail(errno, "cannot size the journal " + path_);
+  if (fd_.valid() && fresh) allocate();
   struct stat status{};
   if (fd_.valid() && ::fstat(fd_.get(), &status) != 0) fail(errno, "cannot read " + path_);
   // Checked before it is mapped: reading behind the end of a file kills the process.
@@ -59,6 +58,13 @@ void Journal::open_file(Mode mode) {
   if (::flock(fd_.get(), LOCK_EX | LOCK_NB) == 0) return;
   fail(errno == EWOULDBLOCK ? EBUSY : errno,
        "another process serves the ring of the journal " + path_);
+}
+
+// Really allocated: on a full tmpfs the first store into a hole would kill the process.
+void Journal::allocate() {
+  if (::ftruncate(fd_.get(), 0) != 0) fail(errno, "cannot size the journal " + path_);
+  if (const int error = ::posix_fallocate(fd_.get(), 0, static_cast<off_t>(bytes_)); error != 0)
+    fail(error, "cannot allocate the journal " + path_);
 }
 
 void Journal::map() {

@@ -91,6 +91,7 @@ class Journal {
 
  private:
   void open_file(Mode mode);
+  void allocate();
   void map();
   void initialise(uint32_t slots, const JournalIdentity& identity, uint32_t published);
   void check(uint32_t slots, const JournalIdentity& identity) const;
