@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every test that needs no Xen: the native ones, plain and under the sanitizers, then vitest's.
+// Every test that needs no Xen: the native ones, plain and under the sanitizers, the simulation of
+// crashes, the fuzzers' corpora, then vitest's.
 // Ends with a table and one line, "N passed, N failed", which sums them all.
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { step } from '../src/setup/steps.mjs';
+import { run, step } from '../src/setup/steps.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const NATIVE_BUILDS = [
@@ -14,11 +15,16 @@ const NATIVE_BUILDS = [
   { name: 'native tsan', sanitize: 'thread' },
 ];
 
+const FUZZERS = ['validate', 'queue', 'recover'];
+/** About 2000 kills; the planted bugs are those of native/ that say RD_PLANTED. */
+const SIMULATION = { seed: 1, runs: 50, planted: ['duplicate', 'lost', 'torn'] };
+
 async function main() {
   process.chdir(ROOT);
   mkdirSync('out', { recursive: true });
   const tiers = [];
   for (const build of NATIVE_BUILDS) tiers.push(await nativeTier(build));
+  tiers.push(await simulationTier(), await fuzzTier());
   tiers.push(...(await vitestTiers()));
   printTable(tiers);
   const passed = tiers.reduce((sum, tier) => sum + tier.passed, 0);
@@ -28,16 +34,86 @@ async function main() {
 }
 
 async function nativeTier({ name, sanitize }) {
-  const started = performance.now();
-  const folder = `out/${name.replaceAll(/\W+/g, '-')}`;
-  const built = await buildNativeTests(name, folder, sanitize);
-  const counts = built ? await runNativeTests(name, folder) : oneFailure();
-  return { name, ...counts, reasons: {}, seconds: (performance.now() - started) / 1000 };
+  const definitions = ['RINGDISK_TESTS=ON', `RINGDISK_SANITIZE=${sanitize}`];
+  return builtTier(name, definitions, (folder) => runNativeTests(name, folder));
 }
 
-async function buildNativeTests(name, folder, sanitize) {
-  const definitions = ['RINGDISK_TESTS=ON', 'RINGDISK_ADDON=OFF', 'CMAKE_BUILD_TYPE=Release'];
-  const flags = [...definitions, `RINGDISK_SANITIZE=${sanitize}`].map((flag) => `-D${flag}`);
+/** Thousands of deaths at every step of recovery; then bugs planted on purpose must be noticed. */
+async function simulationTier() {
+  const name = 'simulation';
+  return builtTier(name, ['RINGDISK_KILL_POINTS=ON'], async (folder) => {
+    const sim = `${folder}/recovery_sim`;
+    const runs = ['--seed', String(SIMULATION.seed), '--runs', String(SIMULATION.runs)];
+    const results = [await step(`${name}: run`, sim, [...runs, '--all-points'])];
+    for (const bug of SIMULATION.planted) {
+      const env = { ...process.env, RINGDISK_PLANT: bug };
+      results.push(
+        await stepThatFails(`${name}: planted: ${bug}`, /^FAILED: /m, sim, ['--runs', '40'], env),
+      );
+    }
+    return countSteps(results);
+  });
+}
+
+/** The inputs of all fuzzers, without the fuzzer and under the sanitizers. */
+async function fuzzTier() {
+  const name = 'fuzz corpora';
+  const definitions = [
+    'RINGDISK_FUZZ=ON',
+    'RINGDISK_KILL_POINTS=ON',
+    'RINGDISK_SANITIZE=address,undefined',
+  ];
+  return builtTier(name, definitions, async (folder) => {
+    const results = [];
+    for (const fuzzer of FUZZERS) {
+      const [program, corpus] = [`${folder}/fuzz_${fuzzer}`, `test/fuzz/corpus/${fuzzer}`];
+      results.push(await step(`${name}: ${fuzzer}`, program, [corpus]));
+      const env = { ...process.env, RINGDISK_PLANT: 'capacity' };
+      results.push(
+        await stepThatFails(
+          `${name}: ${fuzzer}, planted`,
+          /^fuzz: not so: /m,
+          program,
+          [corpus],
+          env,
+        ),
+      );
+    }
+    return countSteps(results);
+  });
+}
+
+async function builtTier(name, definitions, run) {
+  const started = performance.now();
+  const folder = `out/${name.replaceAll(/\W+/g, '-')}`;
+  const built = await buildNative(name, folder, definitions);
+  const counts = built ? await run(folder) : oneFailure();
+  return { name, reasons: {}, ...counts, seconds: (performance.now() - started) / 1000 };
+}
+
+/** Prints what it did when it did not fail as `how` says: a test that can't fail proves nothing. */
+async function stepThatFails(name, how, command, args, env) {
+  const { ok, output, seconds } = await run(command, args, { env });
+  const caught = !ok && how.test(output);
+  const mark = caught ? 'caught' : 'MISSED';
+  console.log(`  ${name.padEnd(32)} ${mark} ${seconds.toFixed(1).padStart(6)} s`);
+  if (!caught) console.log(output);
+  return { ok: caught, output };
+}
+
+/** Where there is no io_uring these programs say so, and nothing is proved. */
+function countSteps(results) {
+  const skipped = results.filter(({ output }) => output.startsWith('skipped:')).length;
+  if (skipped > 0) {
+    return { passed: 0, failed: 0, skipped: results.length, reasons: { 'no io_uring': skipped } };
+  }
+  const passed = results.filter(({ ok }) => ok).length;
+  return { passed, failed: results.length - passed, skipped: 0 };
+}
+
+async function buildNative(name, folder, definitions) {
+  const always = ['RINGDISK_ADDON=OFF', 'CMAKE_BUILD_TYPE=Release'];
+  const flags = [...always, ...definitions].map((flag) => `-D${flag}`);
   const configure = ['-S', '.', '-B', folder, '-G', 'Ninja', ...flags];
   const configured = await step(`${name}: configure`, 'cmake', configure);
   if (!configured.ok) return false;

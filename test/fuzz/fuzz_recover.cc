@@ -24,10 +24,10 @@ struct Record {
 struct Scene {
   Setting setting;
   std::string journal;
-  uint32_t published;  // as the journal has it
-  uint32_t rsp_prod;
-  uint32_t req_prod;
-  std::vector<Record> alive;  // INFLIGHT, and DONE at or behind rsp_prod
+  uint32_t published = 0;  // as the journal has it
+  uint32_t rsp_prod = 0;
+  uint32_t req_prod = 0;
+  std::vector<Record> alive{};  // INFLIGHT, and DONE at or behind rsp_prod
   bool predictable = true;
 };
 
@@ -87,16 +87,13 @@ void write_journal(const Scene& scene, const JournalIdentity& identity,
 }
 
 // A few bytes of the file, its header among them, as nobody meant them.
-bool spoil_file(const std::string& path, Input& input) {
-  const uint32_t count = input.below(32);
-  if (count >= 4) return false;
+void spoil_file(const std::string& path, uint32_t count, Input& input) {
   const Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  for (uint32_t i = 0; i <= count; i++) {
+  for (uint32_t i = 0; i < count; i++) {
     const auto byte = input.take<uint8_t>();
     const off_t where = input.flag() ? input.take<uint8_t>() : input.take<uint16_t>() % 8192;
     FUZZ_CHECK(::pwrite(file.get(), &byte, 1, where) == 1);
   }
-  return true;
 }
 
 std::vector<Answer> expected_answers(Guest& guest, const Scene& scene) {
@@ -146,7 +143,9 @@ void run(Input input) {
   std::memset(guest.ring(), 0, kPageBytes);
   Scene scene{.setting = take_setting(input), .journal = guest.dir() + "/journal"};
   scene.published = input.take<uint32_t>();
-  const bool lawful = input.below(4) != 0;
+  const auto mode = input.take<uint8_t>();
+  const bool lawful = mode % 4 != 3;
+  const uint32_t spoilt_bytes = mode >= 0xe0 ? 1 + mode % 8 : 0;
   const size_t entry_bytes = wire::layout(scene.setting.abi).entry_bytes;
   const auto take_entry = [&](std::byte* to) {
     guest.take_entry(input, scene.setting, to);
@@ -182,8 +181,8 @@ void run(Input input) {
   store_index(guest.ring(), wire::kReqProd, scene.req_prod);
   guest.take_indirect_pages(input);
   write_journal(scene, guest.identity(scene.setting), records);
-  const bool spoilt = spoil_file(scene.journal, input);
-  check(guest, scene, lawful, spoilt);
+  if (spoilt_bytes > 0) spoil_file(scene.journal, spoilt_bytes, input);
+  check(guest, scene, lawful, spoilt_bytes > 0);
   std::filesystem::remove(scene.journal);
 }
 

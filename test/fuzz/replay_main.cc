@@ -7,6 +7,8 @@
 #include <iterator>
 #include <vector>
 
+#include "io/uring.h"
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
@@ -22,6 +24,10 @@ void replay(const std::filesystem::path& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!ringdisk::probe_uring().available) {
+    std::puts("skipped: no io_uring");
+    return 0;
+  }
   int count = 0;
   for (int i = 1; i < argc; i++) {
     const std::filesystem::path path = argv[i];

@@ -11,6 +11,7 @@
 #include <iostream>
 #include <string>
 
+#include "io/uring.h"
 #include "run.h"
 
 namespace ringdisk::sim {
@@ -23,7 +24,9 @@ struct Options {
   std::string kill_point;
   std::string grants;
   uint32_t queues = 0;
-  std::string folder = "/dev/shm";
+  std::string folder = std::filesystem::exists("/dev/shm")
+                           ? "/dev/shm"
+                           : std::filesystem::temp_directory_path().string();
   bool all_points = false;  // fail unless every kill point killed
 };
 
@@ -157,6 +160,10 @@ int main_loop(const Options& options, const std::string& backend) {
 
 int main(int argc, char** argv) {
   const auto options = ringdisk::sim::parse(argc, argv);
+  if (!ringdisk::probe_uring().available) {
+    std::puts("skipped: no io_uring");
+    return 0;
+  }
   const auto self = std::filesystem::canonical("/proc/self/exe").parent_path();
   return ringdisk::sim::main_loop(options, self / "recovery_backend");
 }
