@@ -90,6 +90,9 @@ export class Guest {
       `extra = "console=hvc0 mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}"`,
       `memory = ${memoryMib}`,
       `vcpus = ${vcpus}`,
+      // What the emulated CPU has wrong under nested virtualisation: Xen can't emulate the one, and
+      // the guest's kernel distrusts the sizes of the other.
+      ...(type === 'pvh' ? ['cpuid = "host,rdtscp=0,xsave=0"', 'tsc_mode = "native"'] : []),
       'on_reboot = "restart"',
       `disk = [${Object.entries(disks).map(([vdev, disk]) => `'${diskLine(vdev, disk)}'`)}]`,
     ];
