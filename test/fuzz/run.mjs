@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm run fuzz [seconds]`: builds the fuzzers with clang, sees that each finds a planted bug from
-// nothing, then lets each look for real ones (60 s unless told) and adds what it learnt to the
-// corpus.
+// nothing, then lets each look for real ones (60 s unless told), starting from the corpus. What
+// it learns stays in out/fuzz_corpus for the next time.
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -59,8 +59,10 @@ async function findsPlantedBug({ name, bytesMax, patience }) {
 async function fuzz({ name, bytesMax }, seconds) {
   const args = [`-max_len=${bytesMax}`, '-len_control=0', `-max_total_time=${seconds}`];
   const kept = ['-artifact_prefix=out/', '-timeout=30'];
-  const corpus = `test/fuzz/corpus/${name}`;
-  return (await step(`${name}: fuzz`, `${FOLDER}/fuzz_${name}`, [corpus, ...args, ...kept])).ok;
+  const learnt = `out/fuzz_corpus/${name}`;
+  mkdirSync(learnt, { recursive: true });
+  const folders = [learnt, `test/fuzz/corpus/${name}`];
+  return (await step(`${name}: fuzz`, `${FOLDER}/fuzz_${name}`, [...folders, ...args, ...kept])).ok;
 }
 
 await main(Number(process.argv[2] ?? 60));
