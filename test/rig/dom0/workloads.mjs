@@ -116,7 +116,10 @@ sync
 `;
 }
 
-/** @param {string} vdev @returns {string} writes FILES_BYTES in files of several sizes and takes sums */
+/**
+ * @param {string} vdev @returns {string} writes FILES_BYTES in files of several sizes and takes
+ * sums
+ */
 export function writeFiles(vdev) {
   return `cd /mnt/${vdev}
 for i in 1 2 3 4 5 6 7 8; do dd if=/dev/urandom of=small.$i bs=64k count=16 2>/dev/null; done
