@@ -13,7 +13,8 @@ import { stage } from './host/stage.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ROOT = resolve(HERE, '../..');
-const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR] [--limit S]
+const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR]
+                             [--limit S]
 
   --only PATTERN  only tests whose name matches this regular expression (case ignored)
   --list          print the tests' names and end

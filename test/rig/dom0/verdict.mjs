@@ -6,8 +6,10 @@ import { LOG as DAEMON_LOG, Daemon, ringdiskJson } from './daemon.mjs';
 import { run, waitFor } from './shell.mjs';
 
 const LOGS = '/host/logs';
-const KERNEL_TROUBLE =
-  /WARNING:|BUG:|\bOops\b|Call Trace|general protection|blocked for more than|I\/O error|panic|segfault/;
+const KERNEL_TROUBLE = new RegExp(
+  'WARNING:|BUG:|\\bOops\\b|Call Trace|general protection|blocked for more than|I/O error|' +
+    'panic|segfault',
+);
 const XEN_TROUBLE = /WARNING|\bBUG\b|Assertion|call trace|grant_table\.c|Bad (handle|ref|flags)/i;
 const TARGETS = /^\/(var\/lib\/rig|dev\/(nvme|ng|loop))/;
 /** How much more a daemon without a VBD may hold than when it was new. */

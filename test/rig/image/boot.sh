@@ -27,7 +27,8 @@ cp "$image/vmlinuz" "$share/guest.vmlinuz"
 init=$(mktemp -d)
 trap 'rm -rf "$init"' EXIT
 install -m 755 "$here/guest_init" "$init/init"
-{ (cd "$init" && echo init | cpio --quiet -o -H newc); cat "$image/guest.img"; } > "$share/guest.img"
+(cd "$init" && echo init | cpio --quiet -o -H newc) > "$share/guest.img"
+cat "$image/guest.img" >> "$share/guest.img"
 for disk in 0 1 2; do
   [ -f "$share/nvme$disk.img" ] || truncate -s 1G "$share/nvme$disk.img"
 done
@@ -51,7 +52,8 @@ disks=(
 for disk in 0 1 2; do
   blocks=
   [ "$disk" = 2 ] && blocks=,logical_block_size=4096,physical_block_size=4096
-  disks+=(-drive "file=$share/nvme$disk.img,format=raw,if=none,id=nvme$disk,cache=unsafe,discard=unmap")
+  drive="file=$share/nvme$disk.img,format=raw,if=none,id=nvme$disk,cache=unsafe,discard=unmap"
+  disks+=(-drive "$drive")
   disks+=(-device "nvme,drive=nvme$disk,serial=rig$disk$blocks")
 done
 folder=(-virtfs "local,path=$share,mount_tag=host,security_model=none,id=host")

@@ -90,7 +90,7 @@ beforeEach(() => {
 });
 
 describe('DeviceLink', () => {
-  it('writes the next request when the last one has its answer, and reads with one read', async () => {
+  it('writes the next request after the last answer, and reads with one read', async () => {
     for (let count = 0; count < 3; count++) link.send(message);
     for (let count = 1; count <= 3; count++) {
       await turns();
