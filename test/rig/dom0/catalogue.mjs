@@ -11,7 +11,8 @@ import { readdir } from 'node:fs/promises';
  *   (default {}); 'none': its tests start and stop their own
  * @property {() => Promise<any>} [prepare] creates what the tests share and get as their argument
  * @property {Record<string, (shared: any) => Promise<unknown>>} tests
- * @property {RegExp} [tolerated] lines in guests' logs that these tests provoke on purpose
+ * @property {RegExp} [tolerated] lines in the logs of dom0, Xen and guests that these tests
+ *   provoke on purpose
  */
 
 /** The test that every scenario ends with. */

@@ -18,7 +18,7 @@ const JOB_MS = 120_000;
  * @property {number} [vcpus]
  * @property {'pv' | 'pvh'} [type]
  * @property {number} [memoryMib]
- * @property {Record<string, number>} [blkfront] module parameters
+ * @property {Record<string, number> | 'none'} [blkfront] module parameters; 'none': not loaded
  *
  * @typedef {object} DiskSpec
  * @property {import('./targets.mjs').Target} target
@@ -81,7 +81,10 @@ export class Guest {
    */
   static async startCreation(name, options) {
     const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 448, blkfront = {} } = options;
-    const parameters = Object.entries(blkfront).map(([key, value]) => `${key}=${value}`);
+    const parameters =
+      blkfront === 'none'
+        ? [blkfront]
+        : Object.entries(blkfront).map(([key, value]) => `${key}=${value}`);
     const config = [
       `name = "${name}"`,
       `type = "${type}"`,

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rig's driver in dom0: runs the chosen scenarios one after the other and appends what
 // happens to /host/results.jsonl, which run.mjs on the host follows.
-import { appendFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { loadScenarios, NOTHING_LEFT, testName } from './catalogue.mjs';
 import { Daemon } from './daemon.mjs';
 import { Guest } from './guest.mjs';
+import { report } from './report.mjs';
 import { run, within } from './shell.mjs';
 import { assertNothingIsLeft, evidence, Logs } from './verdict.mjs';
 
-const RESULTS = '/host/results.jsonl';
 const TEST_MS = 420_000;
 const PREPARE_MS = 420_000;
 
@@ -17,11 +16,6 @@ const logs = new Logs();
 /** @type {import('./daemon.mjs').Footprint | undefined} */
 let newborn;
 let lastEvidence = '';
-
-/** @param {Record<string, unknown>} event */
-function report(event) {
-  appendFileSync(RESULTS, `${JSON.stringify(event)}\n`);
-}
 
 /**
  * Runs one test, judges the logs, reports.

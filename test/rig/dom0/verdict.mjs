@@ -22,21 +22,20 @@ export class Logs {
   #seen = new Map();
 
   /**
-   * @param {RegExp} [tolerated] lines this test provokes on purpose, in a guest's log
+   * @param {RegExp} [tolerated] lines this test provokes on purpose
    * @returns {Promise<string[]>} suspicious lines, each behind the log's name
    */
   async trouble(tolerated) {
     const dom0 = await this.#drain('dmesg', ['-c'], `${LOGS}/dom0_kernel.log`);
     const xen = await this.#drain('xl', ['dmesg', '-c'], `${LOGS}/xen.log`);
     const found = [
-      ...dom0.filter((line) => KERNEL_TROUBLE.test(line)).map((line) => `dom0: ${line}`),
-      ...xen.filter((line) => XEN_TROUBLE.test(line)).map((line) => `xen: ${line}`),
+      ...suspicious('dom0', dom0, KERNEL_TROUBLE, tolerated),
+      ...suspicious('xen', xen, XEN_TROUBLE, tolerated),
     ];
     for (const name of await readdir(LOGS)) {
       if (!name.startsWith('guest-')) continue;
       const lines = await this.#more(`${LOGS}/${name}`);
-      const bad = lines.filter((line) => KERNEL_TROUBLE.test(line) && !tolerated?.test(line));
-      found.push(...bad.map((line) => `${name}: ${line}`));
+      found.push(...suspicious(name, lines, KERNEL_TROUBLE, tolerated));
     }
     return found;
   }
@@ -55,6 +54,17 @@ export class Logs {
     this.#seen.set(path, bytes.length);
     return bytes.subarray(from).toString().split('\n');
   }
+}
+
+/**
+ * @param {string} log its name
+ * @param {string[]} lines
+ * @param {RegExp} trouble
+ * @param {RegExp} [tolerated]
+ */
+function suspicious(log, lines, trouble, tolerated) {
+  const bad = lines.filter((line) => trouble.test(line) && !tolerated?.test(line));
+  return bad.map((line) => `${log}: ${line}`);
 }
 
 /** @returns {Promise<string[]>} dom0's event channels that lead into a guest */

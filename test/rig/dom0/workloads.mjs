@@ -149,3 +149,89 @@ fstrim -v /mnt/${vdev}
 sync
 `;
 }
+
+/**
+ * What a file system's journal and a database do to a disk: writes with flushes in between, trims,
+ * some of what is written again at once, requests of many segments; verified, until stopLoad.
+ * @param {string} vdev
+ * @returns {string}
+ */
+export function mixedLoad(vdev) {
+  return `wait_for_disk ${vdev}
+rm -f /tmp/stop-${vdev}
+cat > /tmp/mixed-${vdev}.fio <<'END'
+[global]
+filename=/dev/${vdev}
+ioengine=libaio
+direct=1
+verify=crc32c
+verify_fatal=1
+[random]
+rw=randrw
+bs=4k
+iodepth=32
+numjobs=2
+size=1M
+offset_increment=1M
+verify_backlog=64
+[flushed]
+rw=randwrite
+bs=4k
+iodepth=8
+size=512k
+offset=8M
+fsync=16
+[trimmed]
+rw=randtrim
+bs=64k
+iodepth=4
+size=2M
+offset=64M
+verify=0
+[large]
+rw=write
+bs=256k
+iodepth=8
+size=8M
+offset=32M
+END
+head -c 1048576 /dev/urandom > /tmp/new-${vdev}
+until [ -e /tmp/stop-${vdev} ]; do
+  fio --output=/tmp/mixed-${vdev}.out /tmp/mixed-${vdev}.fio & fio=$!
+  for i in 1 2 3 4; do
+    blkdiscard -o 16M -l 1M /dev/${vdev}
+    dd if=/tmp/new-${vdev} of=/dev/${vdev} bs=64k seek=256 oflag=direct 2>/dev/null
+    dd if=/dev/${vdev} bs=64k skip=256 count=16 iflag=direct 2>/dev/null | cmp - /tmp/new-${vdev}
+  done
+  wait $fio || { tail -n 30 /tmp/mixed-${vdev}.out; exit 1; }
+  echo "round of ${vdev} verified"
+done
+`;
+}
+
+/**
+ * Files written, compared after their way through the disk and removed, until stopLoad.
+ * @param {string} vdev with a file system that is mounted on /mnt/<vdev>
+ * @returns {string}
+ */
+export function filesLoad(vdev) {
+  return `cd /mnt/${vdev}
+rm -f /tmp/stop-${vdev}
+round=0
+until [ -e /tmp/stop-${vdev} ]; do
+  round=$((round + 1))
+  for i in 1 2 3 4 5 6; do
+    dd if=/dev/urandom of=file.$i bs=64k count=8 conv=fsync 2>/dev/null
+  done
+  sha256sum file.* > /tmp/${vdev}.round
+  sync
+  echo 3 > /proc/sys/vm/drop_caches
+  sha256sum -c /tmp/${vdev}.round > /tmp/${vdev}.checked || { cat /tmp/${vdev}.checked; exit 1; }
+  mkdir -p "kept.$((round % 4))"
+  mv file.* "kept.$((round % 4))"
+done
+sha256sum kept.*/file.* > /tmp/${vdev}.sums
+cd /
+echo "rounds of files: $round"
+`;
+}

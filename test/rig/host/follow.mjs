@@ -26,6 +26,7 @@ export class Follower {
   /** @param {Record<string, any>} event */
   #show(event) {
     if (event.event === 'end') this.tally.ended = true;
+    if (event.event === 'note') console.log(`     ${event.text}`);
     if (event.event !== 'test') return;
     const seconds = `(${event.seconds.toFixed(1)} s)`;
     if (event.ok) {

@@ -2,7 +2,7 @@
 // Puts what dom0 needs on the shared folder: the built project with its production dependencies,
 // and the rig's own driver and scenarios.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
 const BUILT = ['dist/cli/main.js', 'build/Release/ringdisk.node'];
@@ -33,6 +33,7 @@ export function stage(root, share) {
   const dependencies = productionDependencies(root).map((path) => relative(root, path));
   for (const path of [...COPIED, ...dependencies]) copy(join(root, path), join(project, path));
   compileContractSuite(root, join(project, 'out/contract'));
+  compileHostileFrontend(join(root, 'test/rig/hostile'), join(share, 'hostile'));
   for (const part of ['dom0', 'scenarios']) {
     rmSync(join(share, 'rig', part), { recursive: true, force: true });
     copy(join(root, 'test/rig', part), join(share, 'rig', part));
@@ -49,6 +50,17 @@ function compileContractSuite(root, outDir) {
     cwd: root,
     stdio: 'inherit',
   });
+}
+
+/**
+ * Static: the guest has no C library to speak of.
+ * @param {string} source
+ * @param {string} program
+ */
+function compileHostileFrontend(source, program) {
+  const files = readdirSync(source).filter((name) => name.endsWith('.c'));
+  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-static', '-pthread'];
+  execFileSync('gcc', [...options, ...files, '-o', program], { cwd: source, stdio: 'inherit' });
 }
 
 /** @param {string} from @param {string} to */

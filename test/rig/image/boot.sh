@@ -4,8 +4,9 @@
 # usage: boot.sh IMAGE SHARE [SECONDS]
 #   IMAGE    the folder that build.sh printed
 #   SHARE    a folder that dom0 mounts read-write at /host; its dom0_job (bash) is what dom0 runs.
-#            Guests boot /host/guest.vmlinuz with /host/guest.img. SHARE/nvme{0,1,2}.img are dom0's
-#            three NVMe disks (serials rig0, rig1, rig2; the last has 4 KiB logical blocks).
+#            Its program `hostile` is put into the guests, which boot /host/guest.vmlinuz with
+#            /host/guest.img. SHARE/nvme{0,1,2}.img are dom0's three NVMe disks (serials rig0, rig1,
+#            rig2; the last has 4 KiB logical blocks).
 #   SECONDS  the time limit (default 900)
 # exit status: dom0_job's own; 124 on the time limit; 125 when dom0 went down before its end.
 # The console is in SHARE/logs/console.log.
@@ -27,7 +28,9 @@ cp "$image/vmlinuz" "$share/guest.vmlinuz"
 init=$(mktemp -d)
 trap 'rm -rf "$init"' EXIT
 install -m 755 "$here/guest_init" "$init/init"
-(cd "$init" && echo init | cpio --quiet -o -H newc) > "$share/guest.img"
+mkdir "$init/bin"
+install -m 755 "$share/hostile" "$init/bin/hostile"
+(cd "$init" && find . | cpio --quiet -o -H newc) > "$share/guest.img"
 cat "$image/guest.img" >> "$share/guest.img"
 for disk in 0 1 2; do
   [ -f "$share/nvme$disk.img" ] || truncate -s 1G "$share/nvme$disk.img"

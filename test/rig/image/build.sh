@@ -25,6 +25,7 @@ dom0_packages() {
   local packages=(
     "xen-hypervisor-$xen-amd64" "xen-utils-$xen" xenstore-utils linux-image-amd64 initramfs-tools
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox gdb strace
+    dmsetup
   )
   (IFS=,; echo "${packages[*]}")
 }
@@ -78,7 +79,7 @@ copy_guest_tool() {
 copy_guest_modules() {
   local root=$1 guest=$2 release=$3 module ko
   mkdir -p "$guest/modules"
-  for module in xen-blkfront ext4 xfs; do
+  for module in xen-blkfront xen-gntalloc xen-evtchn ext4 xfs; do
     chroot "$root" modprobe -S "$release" --show-depends "$module" | awk '{print $2}'
   done | awk '!seen[$0]++' | while read -r ko; do
     xz -dc "$root$ko" > "$guest/modules/$(basename "${ko%.xz}")"

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lies of a frontend that connects: nodes, states, and what the nodes point to.
+#include "lies.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MOMENT_MS = 300 };
+
+static void garbage_nodes(struct frontend* self) {
+  static const char* const nodes[] = {
+      "ring-page-order", "multi-queue-num-queues", "ring-ref",          "event-channel", "protocol",
+      "state",           "num-ring-pages",         "feature-persistent"};
+  static const char* const values[] = {"",   "-1",   "99", "4294967296", "18446744073709551616",
+                                       "0x", "1e99", "0",  "../..",      "4294967295"};
+  static char large[2000];
+  memset(large, '9', sizeof large - 1);
+  for (size_t node = 0; node < sizeof nodes / sizeof *nodes; node++) {
+    for (size_t value = 0; value <= sizeof values / sizeof *values; value++) {
+      const bool is_large = value == sizeof values / sizeof *values;
+      frontend_state(self, INITIALISING);
+      frontend_write(self, nodes[node], is_large ? large : values[value]);
+      frontend_state(self, INITIALISED);
+      sleep_ms(5);
+    }
+  }
+}
+
+static void any_state(struct frontend* self) {
+  for (unsigned i = 0; i < 3000; i++) frontend_state(self, (enum state)random_below(9));
+}
+
+// As many nodes as xenstored allows this domain.
+static void many_nodes(struct frontend* self) {
+  char node[32];
+  for (unsigned i = 0; i < 2000; i++) {
+    snprintf(node, sizeof node, "junk/%u", i);
+    if (!frontend_write(self, node, "junk")) break;
+  }
+  char path[VALUE_BYTES];
+  snprintf(path, sizeof path, "%s/junk", self->directory);
+  node_remove(path);
+}
+
+// Gone at each step of a connection, and in the middle of it.
+static void vanishing(struct frontend* self) {
+  for (unsigned step = 0; step < 6; step++) {
+    frontend_close(self);
+    frontend_state(self, INITIALISING);
+    if (!backend_reaches(self, INIT_WAIT)) return;
+    if (step == 0 || !frontend_offer(self)) continue;
+    if (step == 1) port_close(self->port);
+    if (step == 2) page_revoke(&self->page);
+    frontend_state(self, INITIALISED);
+    if (step == 3) port_close(self->port);
+    if (step >= 4 && backend_reaches(self, CONNECTED)) frontend_request(self, FLUSH);
+    if (step == 4) frontend_publish(self);
+    if (step == 5) port_close(self->port);
+    if (step == 5) page_revoke(&self->page);
+    sleep_ms(MOMENT_MS);
+  }
+}
+
+static void wrong_ring_page(struct frontend* self) {
+  static const uint16_t domids[] = {DOM0, 9, 7};
+  for (unsigned i = 0; i < 3; i++) {
+    frontend_close(self);
+    frontend_state(self, INITIALISING);
+    if (!backend_reaches(self, INIT_WAIT) || !frontend_offer(self)) return;
+    struct page page;
+    if (!page_grant(&page, domids[i], false)) return;
+    char text[16];
+    snprintf(text, sizeof text, "%u", page.ref);
+    frontend_write(self, "ring-ref", text);
+    frontend_state(self, INITIALISED);
+    sleep_ms(MOMENT_MS);
+    page_revoke(&page);
+  }
+}
+
+const struct lie node_lies[] = {
+    {"garbage-nodes", garbage_nodes},     {"any-state", any_state},
+    {"many-nodes", many_nodes},           {"vanishing", vanishing},
+    {"wrong-ring-page", wrong_ring_page}, {NULL, NULL},
+};
