@@ -61,7 +61,8 @@ static void send(struct frontend* self, enum operation operation, unsigned segme
 }
 
 static void absent_grants(struct frontend* self) {
-  static const uint32_t refs[] = {0, 1, 7, 4095, 1u << 16, 1u << 20, 0x7fffffff, 0xffffffff};
+  // 0 and 1 exist: the toolstack grants the console and the xenstore ring.
+  static const uint32_t refs[] = {6, 7, 4095, 1u << 16, 1u << 20, 0x7fffffff, 0xffffffff};
   for (size_t i = 0; i < sizeof refs / sizeof *refs; i++) {
     send(self, READ, SEGMENTS_MAX, refs[i], 0, 7);
     send(self, WRITE, 1, refs[i], 0, 7);
