@@ -95,7 +95,7 @@ export class Daemon {
     return Daemon.start(JSON.parse(current.label));
   }
 
-  /** `ringdisk upgrade`: the command takes the running daemon's disks over and becomes the daemon. */
+  /** `ringdisk upgrade`: the command takes the disks over and becomes the daemon. */
   static async upgrade() {
     const before = Daemon.current;
     if (!before) throw new Error('there is no daemon to replace');
