@@ -20,7 +20,7 @@ const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [-
   --list          print the tests' names and end
   --keep          keep the shared folder (logs, disk images) even when all tests pass
   --share DIR     use this folder as the shared one (default: a new one; kept on failure)
-  --limit S       end the rig after so many seconds (default 2400)
+  --limit S       end the rig after so many seconds (default 3600)
 
 Environment: RINGDISK_RIG_DIR (image cache, default ~/.cache/ringdisk-rig), RIG_MIRROR.
 See test/rig/README.md.`;
@@ -77,12 +77,13 @@ async function main() {
       list: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
       share: { type: 'string' },
-      limit: { type: 'string', default: '2400' },
+      limit: { type: 'string', default: '3600' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   if (values.help) return say(HELP, 0);
-  const chosen = choose(await loadScenarios(), values.only);
+  const scenarios = await loadScenarios();
+  const chosen = choose(scenarios, values.only);
   const names = Object.entries(chosen).flatMap(([scenario, tests]) =>
     tests.map((test) => `${scenario}: ${test}`),
   );
@@ -91,6 +92,9 @@ async function main() {
   const why = obstacle();
   if (why) return say(`the rig can't run here: ${why}`, 2);
 
+  for (const { name, draft } of scenarios) {
+    if (draft && !chosen[name]) console.log(`skip ${name}: ${draft}`);
+  }
   const image = buildImage();
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
   mkdirSync(share, { recursive: true });

@@ -183,6 +183,7 @@ done`;
 export const scenarios = [
   {
     name: 'faults',
+    draft: 'written, but not yet seen to pass on a quiet machine',
     prepare: async () => Guest.create('faults', { disks: { xvda: await blockTarget(0) } }),
     // Of the devices that are made to fail.
     tolerated: /I\/O error, dev xvd[bc]|error on dev(ice)? (xvd[bc]|dm-)/,

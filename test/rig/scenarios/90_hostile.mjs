@@ -110,6 +110,7 @@ async function held() {
 export const scenarios = [
   {
     name: 'hostile guest',
+    draft: 'written, but not yet seen to pass on a quiet machine',
     prepare,
     // Xen says so of every grant that does not exist.
     tolerated: /xen: .*grant|Bad (ref|grant|flags)|grant_table\.c/,
