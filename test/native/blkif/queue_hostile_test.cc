@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "blkif/queue.h"
-#include "platform/loopback/machine.h"
 #include "eventually.h"
+#include "platform/loopback/machine.h"
 #include "queue_rig.h"
 
 namespace ringdisk {
