@@ -93,7 +93,7 @@ async function main() {
   if (why) return say(`the rig can't run here: ${why}`, 2);
 
   for (const { name, draft } of scenarios) {
-    if (draft && !chosen[name]) console.log(`skip ${name}: ${draft}`);
+    if (draft && values.only === undefined) console.log(`skip ${name}: ${draft}`);
   }
   const image = buildImage();
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
