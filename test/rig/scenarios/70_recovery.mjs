@@ -224,5 +224,11 @@ export const scenarios = [
     max_indirect_segments: 256,
     feature_persistent: 0,
   }),
-  { name: 'recovery, fence', tests: { 'a write the dead daemon left behind': delayedWrite } },
+  {
+    name: 'recovery, fence',
+    draft:
+      'the fence holds the writes, but a daemon that dies with I/O under way on mapped grants ' +
+      'leaves warnings of gntdev in dom0: see ARCHITECTURE, known gaps',
+    tests: { 'a write the dead daemon left behind': delayedWrite },
+  },
 ];
