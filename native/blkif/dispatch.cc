@@ -32,7 +32,7 @@ bool Queue::start_waiting() {
     join_in_flight(*slot);
     if (slot->valid.kind == Kind::barrier) barrier_ = slot;
     const bool writes = slot->valid.kind == Kind::write || slot->valid.kind == Kind::barrier;
-    if (writes && !slot->bounce.memory.empty() && !needs_old_data(*slot)) move_in(*slot);
+    if (writes && !slot->bounce.memory.empty() && !needs_old_data(*slot)) move(*slot, false);
     ready.push(*slot);
   }
   if (ready.empty()) return false;

@@ -102,8 +102,7 @@ class Queue final : public Poller, public OperationSink {
   bool needs_old_data(const Slot& slot) const;
   std::byte* guest_part(const Slot& slot) const;
   void point_at_memory(Slot& slot);
-  void move_in(Slot& slot);
-  void move_out(Slot& slot);
+  void move(Slot& slot, bool to_guest);
   void detach(Slot& slot);
 
   // dispatch.cc

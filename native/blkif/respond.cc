@@ -33,7 +33,7 @@ void Queue::data_done(Slot& slot) {
   if (result == 0 && slot.stage == Stage::barrier_write)
     return start_io(slot, Stage::barrier_after, Operation::Kind::flush);
   if (result == 0 && slot.stage == Stage::read && !slot.direct) {
-    move_out(slot);
+    move(slot, true);
     return landing_.push(slot);
   }
   complete(slot, result);
@@ -42,7 +42,7 @@ void Queue::data_done(Slot& slot) {
 // The block around a small write is here: put the guest's part over it, then write all of it.
 void Queue::old_data_done(Slot& slot) {
   if (slot.operation.result < 0) return complete(slot, slot.operation.result);
-  move_in(slot);
+  move(slot, false);
   reactor_.transfer().flush();
   if (slot.fault) return complete(slot, -EFAULT);
   const bool barrier = slot.valid.kind == Kind::barrier;

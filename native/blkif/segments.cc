@@ -67,7 +67,7 @@ std::byte* Queue::guest_part(const Slot& slot) const {
   return slot.bounce.memory.data() + (slot.valid.sector * kSectorBytes - slot.offset);
 }
 
-// Anew for each operation: the target moves the iovecs along when a transfer is short.
+// Anew for each operation: a slot has several when it is a barrier or needs old data.
 void Queue::point_at_memory(Slot& slot) {
   Operation& operation = slot.operation;
   if (!slot.direct) {
@@ -85,17 +85,10 @@ void Queue::point_at_memory(Slot& slot) {
   operation.iovec_count = static_cast<uint32_t>(iovecs.size());
 }
 
-void Queue::move_in(Slot& slot) {
+void Queue::move(Slot& slot, bool to_guest) {
   counters_->grant_copies.add(slot.segments.size());
   counters_->copied_bytes.add(slot.valid.sector_count * kSectorBytes);
-  reactor_.transfer().add(shared_->domid, slot.segments, guest_part(slot), false,
-                          shared_->grants == GrantStrategy::map, slot.fault);
-}
-
-void Queue::move_out(Slot& slot) {
-  counters_->grant_copies.add(slot.segments.size());
-  counters_->copied_bytes.add(slot.valid.sector_count * kSectorBytes);
-  reactor_.transfer().add(shared_->domid, slot.segments, guest_part(slot), true,
+  reactor_.transfer().add(shared_->domid, slot.segments, guest_part(slot), to_guest,
                           shared_->grants == GrantStrategy::map, slot.fault);
 }
 
