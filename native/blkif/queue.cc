@@ -47,7 +47,6 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       take_over_(options.take_over),
       counters_(std::move(counters)),
       io_alignment_(shared_->target->capabilities().io_alignment),
-      memory_alignment_(shared_->target->capabilities().memory_alignment),
       bounce_(reactor.bounce()),
       fenced_(shared_->target->fenced()) {
   channel_ = shared_->target->open_channel(reactor_.uring(), reactor_.offload());
