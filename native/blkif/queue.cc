@@ -22,7 +22,7 @@ bool Queue::poll() {
   counters_->polls.add();
   const uint32_t taken = take();
   const bool started = start_waiting();
-  if (unsettled_ > 0 && !polled_) replayed_one();
+  if (recovering_) tell_when_recovered();
   return taken > 0 || started;
 }
 
@@ -62,6 +62,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
   try {
     take_ring(options);
   } catch (...) {
+    if (journal_ && !take_over_) journal_->discard();
     reactor_.grants().unmap(ring_mapping_);
     throw;
   }
@@ -72,11 +73,10 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
 void Queue::serve() {
   RD_KILL_POINT("connect:serving");
   serving_ = true;
+  // It may have fired since it was bound, when the reactor did not know whose it was.
+  masked_ = true;
   reactor_.add(*this, port_);
-  if (take_over_) {
-    recover();
-    reactor_.mark_dirty(*this);
-  }
+  if (take_over_) recover();
   RD_KILL_POINT("connect:ready");
   // A frontend may wait for an answer whose notification was lost before we came.
   reactor_.events().notify(port_);

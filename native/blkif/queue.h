@@ -89,16 +89,15 @@ class Queue final : public Poller, public OperationSink {
   const char* sort_records(Remains& remains);
   const char* check_order(const Remains& remains) const;
   void recover();
-  void count_replayed(const JournalSlot& record);
-  void replayed_one();
+  void tell_when_recovered();
 
   // take.cc
   bool may_take() const;
   uint32_t take();
-  void accept(std::span<Slot*> batch);
-  void fetch_indirect(std::span<Slot*> batch);
+  void accept(std::span<Slot* const> batch);
+  void fetch_indirect(std::span<Slot* const> batch);
   void fetch_indirect_page(Slot& slot);
-  void check(std::span<Slot*> batch);
+  void check(std::span<Slot* const> batch);
   void reject(Slot& slot, Rejection rejection);
   void break_ring(const char* reason);
 
@@ -162,9 +161,8 @@ class Queue final : public Poller, public OperationSink {
   std::unique_ptr<PersistentCache> persistent_;  // strategy persistent only
   BounceShare bounce_;
 
-  Remains remains_;           // found by examine(), until serve()
-  uint32_t resumed_at_ = 0;   // index of the first request that no dead process has taken
-  uint32_t unsettled_ = 0;    // replayed and not answered, plus one until the ring was looked at
+  Remains remains_;          // found by examine(), until serve()
+  uint32_t resumed_at_ = 0;  // index of the first request that no dead process has taken
 
   SlotList waiting_;           // valid, in ring order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted
@@ -181,6 +179,7 @@ class Queue final : public Poller, public OperationSink {
   bool blocked_ = false;  // what waits can't start before something completes
   bool broken_ = false;
   bool serving_ = false;
+  bool recovering_ = false;  // not all that a dead process left is answered
   bool closing_ = false;
   bool gone_ = false;    // close() has run to its end
   bool masked_ = false;  // the event channel, since it fired

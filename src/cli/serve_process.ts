@@ -82,7 +82,7 @@ async function startService(
     const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
     undo.add(() => control.close());
     const leave = async () => {
-      daemon.leave();
+      daemon.handOver();
       await control.close();
     };
     return { guestsOutliveUs: platform.outlivesUs, close: () => undo.run(), leave };

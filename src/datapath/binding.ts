@@ -147,6 +147,8 @@ export type NativeEvent =
       fenced?: boolean;
     }
   | { type: 'failed'; command: number; code: string; message: string }
+  /** All that a dead process left in the rings of this connect is answered. */
+  | { type: 'recovered'; command: number }
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
   | { type: 'flush-retry'; vbd: number; queue: number; error: string }
   | { type: 'fence-lifted'; target: number };
@@ -163,8 +165,9 @@ export interface NativeEngine {
   /** All its VBDs must be disconnected. */
   closeTarget(command: number, target: number): void;
   /**
-   * done.value: the VBD's handle. On failure nothing stays mapped or bound; a queue that came up
-   * although another did not is closed, and its journal is gone if all it took was answered.
+   * done.value: the VBD's handle. All queues or none: on failure nothing stays mapped or bound, no
+   * answer was shown, and journals that were to be taken over are as they were. Where queues are
+   * taken over, `recovered` comes after `done`.
    */
   connect(command: number, request: ConnectRequest): void;
   /**

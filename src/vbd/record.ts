@@ -64,7 +64,8 @@ export interface VbdRecord {
 
 const RECORD_NAME = /^([A-Za-z0-9_-]{1,32})-([0-9]{1,5})-([0-9]{1,10})\.json$/;
 const RECORD_SUFFIX = '.json';
-const JOURNAL_NAME = /^(.*)\.queue-[0-9]+$/;
+const DEATHS_SUFFIX = '.deaths';
+const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+|deaths)$/;
 const TEMPORARY_SUFFIX = '.new';
 
 /** The records and journals of one runtime directory, which one daemon owns at a time. */
@@ -88,8 +89,8 @@ export class Records {
   tidy(): void {
     const names = new Set(readdirSync(this.#folder));
     for (const name of names) {
-      const [, journalOf] = JOURNAL_NAME.exec(name) ?? [];
-      const isOrphan = journalOf !== undefined && !names.has(journalOf + RECORD_SUFFIX);
+      const [, companionOf] = COMPANION_NAME.exec(name) ?? [];
+      const isOrphan = companionOf !== undefined && !names.has(companionOf + RECORD_SUFFIX);
       if (isOrphan || name.endsWith(TEMPORARY_SUFFIX)) rmSync(path.join(this.#folder, name));
     }
   }
@@ -118,9 +119,34 @@ export class Records {
     renameSync(file + TEMPORARY_SUFFIX, file);
   }
 
+  /** How many daemons in a row died while they took it over; see take_overs.ts. */
+  deaths(id: VbdId): number {
+    try {
+      return Number.parseInt(readFileSync(this.#deathsFile(id), 'utf8'), 10) || 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** As write(). Where there is no room for it, nothing is known of the deaths. */
+  setDeaths(id: VbdId, deaths: number): void {
+    const file = this.#deathsFile(id);
+    if (deaths === 0) {
+      rmSync(file, { force: true });
+      return;
+    }
+    try {
+      writeFileSync(file + TEMPORARY_SUFFIX, String(deaths), { mode: 0o600 });
+      renameSync(file + TEMPORARY_SUFFIX, file);
+    } catch {
+      rmSync(file + TEMPORARY_SUFFIX, { force: true });
+    }
+  }
+
   /** The record first: journals without one are nobody's. */
   remove(id: VbdId): void {
     rmSync(this.#file(id), { force: true });
+    rmSync(this.#deathsFile(id), { force: true });
     const prefix = `${fileName(id)}.queue-`;
     for (const name of readdirSync(this.#folder)) {
       if (name.startsWith(prefix)) rmSync(path.join(this.#folder, name), { force: true });
@@ -130,6 +156,10 @@ export class Records {
   /** The path of a queue's journal; the data path makes and removes the file. */
   journal(id: VbdId, queue: number): string {
     return path.join(this.#folder, `${fileName(id)}.queue-${queue}`);
+  }
+
+  #deathsFile(id: VbdId): string {
+    return path.join(this.#folder, fileName(id) + DEATHS_SUFFIX);
   }
 
   #file(id: VbdId): string {
