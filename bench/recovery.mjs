@@ -16,7 +16,7 @@ import { MemoryXenstore } from '../dist/xenstore/memory_client.js';
 import { MemorySession, MemoryStore } from '../dist/xenstore/memory_store.js';
 import { serveXenstore } from '../dist/xenstore/server.js';
 
-const MAIN = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../dist/ringdisk.cjs', import.meta.url));
 const ROUNDS = 7;
 const DISK_BYTES = 16 * 1024 * 1024;
 const ONE_READ = { operation: 'read', blockBytes: 4096, depth: 1, offset: 0, length: 4096 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
-/** Of package.json. src/ and dist/ both lie one level below it. */
+/** Of package.json; found by the package's own name, wherever this code was bundled to. */
 export function packageVersion(): string {
-  const file = new URL('../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+  const { version } = createRequire(import.meta.url)('ringdisk/package.json');
+  return version;
 }

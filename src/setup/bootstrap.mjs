@@ -102,6 +102,7 @@ async function build() {
   const cmakeJs = path.join(path.dirname(local.resolve('cmake-js/package.json')), 'bin/cmake-js');
   await must('native addon', execPath, [cmakeJs, 'compile', '-B', 'Release']);
   await must('TypeScript', execPath, [local.resolve('typescript/bin/tsc'), '-p', 'tsconfig.json']);
+  await must('one file of it', execPath, ['src/setup/bundle.mjs']);
 }
 
 function npmPackagesAreOld() {

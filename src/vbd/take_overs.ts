@@ -42,6 +42,7 @@ export class TakeOvers {
   readonly #limits: TakeOverLimits;
   readonly #gate: Gate;
   readonly #open = new Map<string, OpenTrial>();
+  readonly #leftAlone = new Set<VbdId>();
   #suspects: Promise<unknown> = Promise.resolve();
 
   constructor(records: Records, limits: TakeOverLimits) {
@@ -69,6 +70,7 @@ export class TakeOvers {
   begin(id: VbdId): Trial {
     const deaths = this.#records.deaths(id);
     if (deaths >= DEATHS_MAX) {
+      this.#leftAlone.add(id);
       throw new Error(
         `the daemon died ${deaths} times in a row while it took this disk over, so it is left ` +
           'alone; "ringdisk upgrade", or any restart of the daemon by its operator, tries once more',
@@ -83,9 +85,8 @@ export class TakeOvers {
   /** The end of this process is meant: it is nobody's fault, and the next one may try again. */
   handOver(): void {
     for (const { id, deaths } of this.#open.values()) this.#records.setDeaths(id, deaths);
-    for (const id of this.#records.list()) {
-      const deaths = this.#records.deaths(id);
-      if (deaths >= DEATHS_MAX) this.#records.setDeaths(id, DEATHS_MAX - 1);
+    for (const id of this.#leftAlone) {
+      if (this.#records.deaths(id) > 0) this.#records.setDeaths(id, DEATHS_MAX - 1);
     }
     this.leave();
   }
