@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { packageRoot } from './package_root.ts';
 
-/** Of package.json; found by the package's own name, wherever this code was bundled to. */
+/** Of package.json. */
 export function packageVersion(): string {
-  const { version } = createRequire(import.meta.url)('ringdisk/package.json');
-  return version;
+  const file = path.join(packageRoot, 'package.json');
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

@@ -3,7 +3,7 @@
 // asynchronous by command id: a call posts work and returns; the result arrives in the events
 // callback. datapath.ts turns that into promises; nothing else imports this file's `native`.
 import { createRequire } from 'node:module';
-import path from 'node:path';
+import { packageRoot } from '../package_root.ts';
 
 export type PlatformKind = 'xen' | 'loopback';
 export type Abi = 'native' | 'x86_32' | 'x86_64';
@@ -257,9 +257,6 @@ export interface NativeBinding {
 
 type NodeGypBuild = (dir: string) => NativeBinding;
 
-const local = createRequire(import.meta.url);
-// By the package's own name, wherever this code was bundled to.
-const packageRoot = path.dirname(local.resolve('ringdisk/package.json'));
-const load = local('node-gyp-build') as NodeGypBuild;
+const load = createRequire(import.meta.url)('node-gyp-build') as NodeGypBuild;
 
 export const native: NativeBinding = load(packageRoot);

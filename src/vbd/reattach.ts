@@ -16,7 +16,7 @@ import type { Agreement } from './info.ts';
 import { makeOffer } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { announceSize, remember } from './run.ts';
-import { readTransport, transportDigest } from './transport.ts';
+import { readTransport, transportKey } from './transport.ts';
 
 // What was negotiated once is within these, whatever is offered today.
 const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
@@ -58,7 +58,7 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   const started = performance.now();
   const { agreement, target } = record;
   const nodes = await readTransport(device, view, LIMITS);
-  if (transportDigest(nodes) !== transportDigest(agreement)) {
+  if (transportKey(nodes) !== transportKey(agreement)) {
     throw new Error('its rings are not the ones that were served');
   }
   const linked = await onTrial(device, record);
