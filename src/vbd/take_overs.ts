@@ -72,8 +72,8 @@ export class TakeOvers {
     if (deaths >= DEATHS_MAX) {
       this.#leftAlone.add(id);
       throw new Error(
-        `the daemon died ${deaths} times in a row while it took this disk over, so it is left ` +
-          'alone; "ringdisk upgrade", or any restart of the daemon by its operator, tries once more',
+        `the daemon died ${deaths} times in a row while it took this disk over; ` +
+          '"ringdisk upgrade" or "systemctl restart ringdisk" tries once more',
       );
     }
     this.#records.setDeaths(id, deaths + 1);
