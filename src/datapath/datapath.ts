@@ -139,8 +139,10 @@ class NativeDatapath implements Datapath {
     if (!isTakeOver) recovery.end();
     const done = await this.#command((id) => {
       this.#engine.connect(id, request);
+      if (!isTakeOver) return;
       // It may come right behind `done`, before anybody could listen.
-      if (isTakeOver) this.#recoveries.set(id, recovery);
+      this.#recoveries.set(id, recovery);
+      void recovery.over.then(() => this.#recoveries.delete(id));
     });
     const connection = new NativeConnection(this, done.value, recovery);
     this.#connections.set(done.value, connection);
@@ -219,12 +221,11 @@ class NativeDatapath implements Datapath {
         this.#settle(event.command)?.resolve(event);
         return;
       case 'failed':
-        this.#recoveries.delete(event.command);
+        this.#recoveries.get(event.command)?.end();
         this.#settle(event.command)?.reject(new DatapathError(event.code, event.message));
         return;
       case 'recovered':
         this.#recoveries.get(event.command)?.end();
-        this.#recoveries.delete(event.command);
         return;
       case 'fence-lifted':
         this.#fences.get(event.target)?.end();

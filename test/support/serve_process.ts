@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from './temporary_folder.ts';
 
 const SERVE = ['serve', '--platform', 'loopback'];
-const MAIN = fileURLToPath(new URL('../../dist/ringdisk.cjs', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../dist/ringdisk.cjs', import.meta.url));
 
 export interface Ended {
   status: number | null;
