@@ -44,6 +44,7 @@ export class TakeOvers {
   readonly #open = new Map<string, OpenTrial>();
   readonly #leftAlone = new Set<VbdId>();
   #suspects: Promise<unknown> = Promise.resolve();
+  #isOver = false;
 
   constructor(records: Records, limits: TakeOverLimits) {
     this.#records = records;
@@ -76,8 +77,12 @@ export class TakeOvers {
           '"ringdisk upgrade" or "systemctl restart ringdisk" tries once more',
       );
     }
-    this.#records.setDeaths(id, deaths + 1);
     const trial = this.#makeTrial(id, deaths);
+    if (this.#isOver) {
+      trial.abandon.abort();
+      return trial;
+    }
+    this.#records.setDeaths(id, deaths + 1);
     this.#open.set(vbdName(id), trial);
     return trial;
   }
@@ -93,6 +98,7 @@ export class TakeOvers {
 
   /** Notes nothing any more. */
   leave(): void {
+    this.#isOver = true;
     for (const { abandon } of this.#open.values()) abandon.abort();
     this.#open.clear();
   }
