@@ -253,6 +253,8 @@ export interface NativeBinding {
    * another process has it, or this one.
    */
   lockFile(path: string): boolean;
+  /** From now on, a crash (not a SIGKILL) leaves an empty file there. */
+  noteCrashes(path: string): void;
 }
 
 type NodeGypBuild = (dir: string) => NativeBinding;

@@ -2,15 +2,15 @@
 // When VBDs are taken over, and for how long it is tried. A request that crashes the daemon would
 // crash every daemon that replays it, and take all disks of the host down for ever. So each
 // take-over is noted in the file system before it begins, and the note goes when all requests that
-// were left are answered. A note that a start finds means: a daemon died meanwhile. Such VBDs are
-// taken over after all others and one at a time, so that from then on only the culprit collects
-// notes; and one that has too many is left alone.
+// were left are answered. A start after a crash counts it for every VBD with such a note; being
+// killed is no crash. Those VBDs are taken over after all others and one at a time, so that from
+// then on only the culprit's count grows; and one whose count is too high is left alone.
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { Gate } from './gate.ts';
 import { type VbdId, vbdName } from './info.ts';
 import type { Records } from './record.ts';
 
-/** So many daemons in a row may die while they take a VBD over. */
+/** So many daemons in a row may crash while they take a VBD over. */
 export const DEATHS_MAX = 3;
 
 export interface TakeOverLimits {
@@ -26,13 +26,12 @@ export interface TakeOverLimits {
 export interface Trial {
   /** It succeeded; `recovered`: everything left by the dead daemon is answered. */
   endWith(recovered: Promise<void>): void;
-  /** Nobody died of it. */
+  /** Nobody crashed. */
   end(): void;
 }
 
 interface OpenTrial extends Trial {
   readonly id: VbdId;
-  readonly deaths: number;
   readonly over: Promise<void>;
   readonly abandon: AbortController;
 }
@@ -73,23 +72,23 @@ export class TakeOvers {
     if (deaths >= DEATHS_MAX) {
       this.#leftAlone.add(id);
       throw new Error(
-        `the daemon died ${deaths} times in a row while it took this disk over; ` +
+        `the daemon crashed ${deaths} times in a row while it took this disk over; ` +
           '"ringdisk upgrade" or "systemctl restart ringdisk" tries once more',
       );
     }
-    const trial = this.#makeTrial(id, deaths);
+    const trial = this.#makeTrial(id);
     if (this.#isOver) {
       trial.abandon.abort();
       return trial;
     }
-    this.#records.setDeaths(id, deaths + 1);
+    this.#records.beginTrial(id);
     this.#open.set(vbdName(id), trial);
     return trial;
   }
 
-  /** The end of this process is meant: it is nobody's fault, and the next one may try again. */
+  /** The end of this process is meant: the next one tries once more what is left alone. */
   handOver(): void {
-    for (const { id, deaths } of this.#open.values()) this.#records.setDeaths(id, deaths);
+    for (const { id } of this.#open.values()) this.#records.endTrial(id);
     for (const id of this.#leftAlone) {
       if (this.#records.deaths(id) > 0) this.#records.setDeaths(id, DEATHS_MAX - 1);
     }
@@ -122,14 +121,17 @@ export class TakeOvers {
     await Promise.all([...this.#open.values()].map(({ over }) => over));
   }
 
-  #makeTrial(id: VbdId, deaths: number): OpenTrial {
+  #makeTrial(id: VbdId): OpenTrial {
     const abandon = new AbortController();
     let finish = () => {};
     const over = new Promise<void>((resolve) => {
       finish = resolve;
     });
     const end = () => {
-      if (!abandon.signal.aborted) this.#records.setDeaths(id, 0);
+      if (!abandon.signal.aborted) {
+        this.#records.endTrial(id);
+        this.#records.setDeaths(id, 0);
+      }
       abandon.abort();
       this.#open.delete(vbdName(id));
       finish();
@@ -138,7 +140,7 @@ export class TakeOvers {
       const { probationMs } = this.#limits;
       void Promise.race([recovered, sleepQuietly(probationMs, abandon.signal)]).then(end);
     };
-    return { id, deaths, over, abandon, end, endWith };
+    return { id, over, abandon, end, endWith };
   }
 }
 

@@ -41,7 +41,7 @@ describe.skipIf(!isBuilt)('a request that crashes the daemon (npm test builds th
     expect((await machine.died()).signal).toBe('SIGABRT');
     expect(await machine.startUntilOneLives(2000, 10)).toBe(DEATHS_MAX);
     expect(await state(culprit)).toBe('Left');
-    expect((await machine.show(culprit))['error']).toMatch(/died 3 times in a row/);
+    expect((await machine.show(culprit))['error']).toMatch(/crashed 3 times in a row/);
     for (const guest of others) expect(await state(guest)).toBe('Connected');
     for (const load of loads) expect(await load).toMatchObject({ errors: 0 });
     expect(readdirSync(machine.file('vbds')).filter((name) => name.endsWith('.deaths'))).toEqual([
