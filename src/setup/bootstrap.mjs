@@ -19,7 +19,7 @@ const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--build]
   --test   also what npm test needs
   --lint   also what npm run check needs`;
 
-const NODE_MIN = [20, 17];
+const NODE_MIN = [20, 19];
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 async function main() {
