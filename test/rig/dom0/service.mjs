@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon as a systemd service. The rig's dom0 has no systemd at its head: one is started in a
+// PID namespace of its own, with dom0's /run and devices, and with nothing to do but this service.
+import { spawn } from 'node:child_process';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { Daemon } from './daemon.mjs';
+import { run, waitFor } from './shell.mjs';
+
+const UNIT = 'ringdisk';
+const LOGS = '/host/logs';
+const SYSTEMD_UP_MS = 240_000;
+const COMMAND_MS = 120_000;
+/** What a system does when it comes up, and dom0 has done or does not need. */
+const MASKED = [
+  'dev-hugepages.mount',
+  'dev-mqueue.mount',
+  'kmod-static-nodes.service',
+  'ldconfig.service',
+  'proc-sys-fs-binfmt_misc.automount',
+  'run-lock.mount',
+  'sys-fs-fuse-connections.mount',
+  'sys-kernel-config.mount',
+  'sys-kernel-debug.mount',
+  'sys-kernel-tracing.mount',
+  'systemd-binfmt.service',
+  'systemd-firstboot.service',
+  'systemd-hwdb-update.service',
+  'systemd-journal-catalog-update.service',
+  'systemd-journal-flush.service',
+  'systemd-modules-load.service',
+  'systemd-pstore.service',
+  'systemd-random-seed.service',
+  'systemd-remount-fs.service',
+  'systemd-sysctl.service',
+  'systemd-sysusers.service',
+  'systemd-tmpfiles-setup-dev-early.service',
+  'systemd-tmpfiles-setup-dev.service',
+  'systemd-tmpfiles-setup.service',
+  'systemd-udev-trigger.service',
+  'systemd-udevd-control.socket',
+  'systemd-udevd-kernel.socket',
+  'systemd-udevd.service',
+  'systemd-update-done.service',
+  'timers.target',
+  'tmp.mount',
+];
+
+/** @param {...string} args @returns {Promise<string>} what it prints */
+export function systemctl(...args) {
+  return run('systemctl', args, { timeoutMs: COMMAND_MS });
+}
+
+/** @param {string} property @returns {Promise<string>} of the service */
+export async function property(name) {
+  return (await systemctl('show', '--value', '-p', name, UNIT)).trim();
+}
+
+/** @returns {Promise<any[]>} the entries of the daemons' logs, from the journal */
+export async function journal() {
+  const text = await run('journalctl', ['--no-pager', '-o', 'cat', '-u', UNIT]);
+  await writeFile(`${LOGS}/service.log`, text);
+  return text.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []));
+}
+
+/** Whoever runs as the service now; it comes back with another process when that ends. */
+export class Service extends Daemon {
+  #pid = 0;
+
+  /** Boots systemd; the service is not started yet. */
+  static async boot() {
+    await mkdir('/etc/systemd/system', { recursive: true });
+    for (const unit of MASKED) {
+      await rm(`/etc/systemd/system/${unit}`, { force: true });
+      await symlink('/dev/null', `/etc/systemd/system/${unit}`);
+    }
+    // Without one, systemd takes this for the first boot, and enables all there is.
+    await writeFile('/etc/machine-id', `${'5'.repeat(32)}\n`);
+    const inside = 'export container=rig; exec /usr/lib/systemd/systemd --unit=basic.target';
+    const namespaces = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc'];
+    const child = spawn('unshare', [...namespaces, 'sh', '-c', inside], { stdio: 'ignore' });
+    const service = new Service(child, 'systemd');
+    Daemon.current = service;
+    const isUp = async () => {
+      if (service.ended) throw new Error(`systemd ended: ${service.ended}`);
+      const state = await systemctl('is-system-running').catch((error) => error.message);
+      return /running|degraded/.test(state);
+    };
+    await waitFor('systemd', isUp, { timeoutMs: SYSTEMD_UP_MS, everyMs: 1000 });
+    return service;
+  }
+
+  get pid() {
+    return this.#pid;
+  }
+
+  /** Looks up the process that is the service now: systemd knows it by its number in there. */
+  async find() {
+    const inside = await property('MainPID');
+    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+      const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+      const [, outer, inner] = /^NSpid:\s+(\d+)\s+(\d+)$/m.exec(status) ?? [];
+      if (inner === inside && outer === pid) this.#pid = Number(pid);
+    }
+    return this.#pid;
+  }
+
+  /** Waits until another process than `before` is the service, and ready. */
+  async waitForNext(before) {
+    const isNext = async () => {
+      const pid = Number(await property('MainPID'));
+      return pid !== 0 && pid !== before && (await property('ActiveState')) === 'active';
+    };
+    await waitFor('the next daemon', isNext, { timeoutMs: COMMAND_MS });
+    await this.find();
+  }
+
+  /** Stops the service, then systemd. */
+  async stop() {
+    await journal();
+    await systemctl('stop', UNIT);
+    await super.kill();
+    // Who looks there whether systemd runs, udev among them, must not find it.
+    await rm('/run/systemd/system', { recursive: true, force: true });
+  }
+}

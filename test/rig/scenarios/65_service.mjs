@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// ringdisk as README tells a new user to set it up: installed, as a systemd service, under a guest
+// that xl creates. The commands are README's own, read from there and run as they stand.
+import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
+import { diskLine, Guest } from '../dom0/guest.mjs';
+import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
+import { note } from '../dom0/report.mjs';
+import { journal, property, Service, systemctl } from '../dom0/service.mjs';
+import { run } from '../dom0/shell.mjs';
+import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
+import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
+
+const MIB = 1 << 20;
+const INSTALLED = '/opt/ringdisk';
+const KILLS = 4;
+const LOAD_MS = 240_000;
+const VDEVS = ['xvda', 'xvdb', 'xvdc'];
+
+/** What `npm link` does as root, with a tree that was built elsewhere: dom0 has no npm. */
+const LINK = `mkdir -p /opt /usr/local/lib/node_modules
+rm -rf ${INSTALLED}
+cp -r ${PROJECT} ${INSTALLED}
+chmod 755 ${INSTALLED}/dist/cli/main.js
+ln -sfn ${INSTALLED} /usr/local/lib/node_modules/ringdisk
+ln -sf ../lib/node_modules/ringdisk/dist/cli/main.js /usr/local/bin/ringdisk`;
+
+/** @param {string} script @returns {Promise<string>} run where README says, as root's shell would */
+function shell(script) {
+  return run('bash', ['-ec', `cd ${INSTALLED}\n${script}`], { timeoutMs: 180_000 });
+}
+
+/** @param {string} readme @param {RegExp} pattern with one group @param {string} what */
+function excerpt(readme, pattern, what) {
+  const found = pattern.exec(readme)?.[1];
+  if (found === undefined) throw new Error(`README does not have ${what} where it was`);
+  return found;
+}
+
+/** @returns {Promise<{ service: string, script: string, disk: string }>} */
+async function readReadme() {
+  const readme = await readFile(`${PROJECT}/README.md`, 'utf8');
+  return {
+    service: excerpt(readme, /as a service:\n\n {3}```\n([\s\S]*?)\n {3}```/, 'the service'),
+    script: excerpt(readme, /\n {3}`(install -m 755 [^`]+)`/, 'the hotplug script'),
+    disk: excerpt(readme, /disk = \[ "([^"]+)" \]/, 'the line of a disk'),
+  };
+}
+
+/** @returns {Promise<{ service: Service, guest: Guest }>} */
+async function installAndCreate() {
+  const readme = await readReadme();
+  await run('bash', ['-ec', LINK], { timeoutMs: 180_000 });
+  const service = await Service.boot();
+  await shell('ringdisk doctor').catch((error) => note(`doctor: ${error.message}`));
+  await shell(readme.service);
+  await service.find();
+  await shell(readme.script);
+  const target = await blockTarget(0);
+  const disks = {
+    xvda: { target, script: 'block-ringdisk' },
+    xvdb: { target: await nvmeTarget(1), script: 'block-ringdisk' },
+    xvdc: {
+      target: await fileTarget('service', 256 * MIB, '/var/lib/images'),
+      script: 'block-ringdisk',
+    },
+  };
+  const line = readme.disk.replace(/target=.*/, `target=${target.spec}`);
+  if (line !== diskLine('xvda', disks.xvda)) throw new Error(`README has another disk: ${line}`);
+  const blkfront = { max_queues: 2, max_indirect_segments: 64 };
+  const guest = await Guest.create('service', { disks, blkfront, memoryMib: 700 });
+  return { service, guest };
+}
+
+/** @param {{ guest: Guest }} shared */
+async function serves({ guest }) {
+  for (const vdev of VDEVS) await guest.run(randomMix(vdev));
+  const list = await shell('ringdisk list');
+  for (const vdev of VDEVS) {
+    if (!new RegExp(`\\b${vdev}\\b.*Connected`).test(list)) throw new Error(list);
+  }
+}
+
+/** @param {{ service: Service, guest: Guest }} shared */
+async function isConfined({ service }) {
+  const dir = `/proc/${service.pid}/task`;
+  const threads = await Promise.all(
+    (await readdir(dir)).map((thread) => readFile(`${dir}/${thread}/status`, 'utf8')),
+  );
+  const wanted = {
+    CapInh: /^0+$/,
+    CapPrm: /^0+$/,
+    CapEff: /^0+$/,
+    CapBnd: /^0+$/,
+    CapAmb: /^0+$/,
+    NoNewPrivs: /^1$/,
+    Seccomp: /^2$/,
+  };
+  for (const status of threads) {
+    for (const [field, pattern] of Object.entries(wanted)) {
+      const value = new RegExp(`^${field}:\\s*(\\S+)$`, 'm').exec(status)?.[1] ?? 'missing';
+      if (!pattern.test(value)) throw new Error(`a thread's ${field} is ${value}`);
+    }
+  }
+  note(`${threads.length} threads: no capability, no new privileges, a system call filter`);
+  await assertOutOfReach(service.pid);
+}
+
+/** From within what the service sees: what a daemon that was taken over would try first. */
+async function assertOutOfReach(pid) {
+  const attempts = {
+    "systemd's socket": 'test -e /run/systemd/private',
+    'the home of root': 'ls /root',
+    'a system file': 'touch /etc/ringdisk.touched',
+    'the unit itself': 'touch /etc/systemd/system/ringdisk.service',
+    'its own code': `touch ${INSTALLED}/dist/cli/main.js`,
+    'other files': 'touch /var/lib/rig-touched',
+  };
+  for (const [what, attempt] of Object.entries(attempts)) {
+    const inside = ['-t', String(pid), '--mount', 'sh', '-c', attempt];
+    const done = await run('nsenter', inside).then(
+      () => true,
+      () => false,
+    );
+    if (done) throw new Error(`the service reaches ${what}: ${attempt}`);
+  }
+}
+
+/**
+ * Does something to the service while the guest's load is verified.
+ * @param {{ service: Service, guest: Guest }} shared
+ * @param {() => Promise<void>} interrupt
+ */
+async function underLoad({ guest }, interrupt) {
+  await guest.run(MARK);
+  const busy = [];
+  for (const vdev of VDEVS) {
+    busy.push(await guest.start(mixedLoad(vdev), { timeoutMs: LOAD_MS }));
+  }
+  await guest.waitForLoad(VDEVS);
+  const from = (await journal()).length;
+  await interrupt();
+  await guest.run(`sleep 2; ${VDEVS.map(stopLoad).join('; ')}`);
+  const rounds = await Promise.all(busy.map(({ ended }) => ended));
+  note(`rounds verified: ${rounds.map((lines) => lines.length)}`);
+  const entries = (await journal()).slice(from);
+  const takenOver = entries.filter(({ msg }) => msg === 'taken over');
+  const replayed = takenOver.reduce((sum, entry) => sum + entry.replayed, 0);
+  note(`${takenOver.length} disks taken over, ${replayed} requests replayed`);
+  await assertQuiet(guest);
+  return takenOver.length;
+}
+
+/** @param {{ service: Service, guest: Guest }} shared */
+async function restarted(shared) {
+  const { service } = shared;
+  const takenOver = await underLoad(shared, async () => {
+    const before = Number(await property('MainPID'));
+    await systemctl('restart', 'ringdisk');
+    await service.waitForNext(before);
+  });
+  if (takenOver !== VDEVS.length) throw new Error(`${takenOver} disks were taken over`);
+}
+
+/** @param {{ service: Service, guest: Guest }} shared */
+async function killed(shared) {
+  const { service } = shared;
+  const restarts = Number(await property('NRestarts'));
+  const takenOver = await underLoad(shared, async () => {
+    for (let kill = 0; kill < KILLS; kill++) {
+      const before = Number(await property('MainPID'));
+      await systemctl('kill', '-s', 'KILL', 'ringdisk');
+      await service.waitForNext(before);
+      await sleep(Math.random() * 2000);
+    }
+  });
+  const more = Number(await property('NRestarts')) - restarts;
+  if (more !== KILLS) throw new Error(`systemd started it ${more} times`);
+  if (takenOver !== KILLS * VDEVS.length) throw new Error(`${takenOver} disks were taken over`);
+}
+
+/** @param {{ service: Service, guest: Guest }} shared */
+async function upgraded(shared) {
+  const { service } = shared;
+  await underLoad(shared, async () => {
+    const before = Number(await property('MainPID'));
+    note((await shell('ringdisk upgrade')).trim());
+    await service.waitForNext(before);
+  });
+}
+
+/** @param {{ guest: Guest }} shared */
+async function attachesAndDetaches({ guest }) {
+  const target = await fileTarget('attached', 64 * MIB, '/srv');
+  await guest.attach('xvdd', { target, script: 'block-ringdisk' });
+  await guest.run(randomMix('xvdd'));
+  await guest.detach('xvdd');
+}
+
+/** A file where the unit lets nothing be written: xl says what to do. @param {{ guest: Guest }} shared */
+async function tellsWhatIsClosed({ guest }) {
+  const target = await fileTarget('elsewhere', 64 * MIB);
+  const said = await guest.attach('xvde', { target, script: 'block-ringdisk' }).then(
+    () => 'nothing',
+    (error) => error.message,
+  );
+  note(said);
+  if (!/ReadWritePaths/.test(said)) throw new Error(`xl said ${said}`);
+  await run('xl', ['block-detach', guest.name, 'xvde']).catch(() => {});
+  const { vbds } = await ringdiskJson('list');
+  if (vbds.length !== VDEVS.length) throw new Error(`${vbds.length} disks are left`);
+}
+
+/** @type {import('../dom0/catalogue.mjs').Scenario[]} */
+export const scenarios = [
+  {
+    name: 'service',
+    daemon: 'none',
+    prepare: installAndCreate,
+    tests: {
+      "serves a guest, by README's steps": serves,
+      'has no privilege': isConfined,
+      'restarted under verified load': restarted,
+      'killed under verified load': killed,
+      'upgraded under verified load': upgraded,
+      'xl block-attach and block-detach': attachesAndDetaches,
+      'says which files the unit keeps it from': tellsWhatIsClosed,
+    },
+  },
+];
