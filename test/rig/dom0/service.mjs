@@ -50,7 +50,7 @@ export function systemctl(...args) {
   return run('systemctl', args, { timeoutMs: COMMAND_MS });
 }
 
-/** @param {string} property @returns {Promise<string>} of the service */
+/** @param {string} name @returns {Promise<string>} a property of the service */
 export async function property(name) {
   return (await systemctl('show', '--value', '-p', name, UNIT)).trim();
 }
@@ -60,6 +60,15 @@ export async function journal() {
   const text = await run('journalctl', ['--no-pager', '-o', 'cat', '-u', UNIT]);
   await writeFile(`${LOGS}/service.log`, text);
   return text.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []));
+}
+
+/** @param {string} inner a process's number in systemd's namespace; systemd is "1" */
+async function outerPid(inner) {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+    if (new RegExp(`^NSpid:\\s+${pid}\\s+${inner}$`, 'm').test(status)) return Number(pid);
+  }
+  throw new Error(`systemd has no process ${inner}`);
 }
 
 /** Whoever runs as the service now; it comes back with another process when that ends. */
@@ -75,9 +84,10 @@ export class Service extends Daemon {
     }
     // Without one, systemd takes this for the first boot, and enables all there is.
     await writeFile('/etc/machine-id', `${'5'.repeat(32)}\n`);
-    const inside = 'export container=rig; exec /usr/lib/systemd/systemd --unit=basic.target';
+    // "container": it shall not set up hardware.
+    const init = ['env', 'container=rig', '/usr/lib/systemd/systemd', '--unit=basic.target'];
     const namespaces = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc'];
-    const child = spawn('unshare', [...namespaces, 'sh', '-c', inside], { stdio: 'ignore' });
+    const child = spawn('unshare', [...namespaces, ...init], { stdio: 'ignore' });
     const service = new Service(child, 'systemd');
     Daemon.current = service;
     const isUp = async () => {
@@ -93,18 +103,33 @@ export class Service extends Daemon {
     return this.#pid;
   }
 
-  /** Looks up the process that is the service now: systemd knows it by its number in there. */
+  /** Looks up the process that is the service now. */
   async find() {
-    const inside = await property('MainPID');
-    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-      const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-      const [, outer, inner] = /^NSpid:\s+(\d+)\s+(\d+)$/m.exec(status) ?? [];
-      if (inner === inside && outer === pid) this.#pid = Number(pid);
-    }
-    return this.#pid;
+    this.#pid = await outerPid(await property('MainPID'));
   }
 
-  /** Waits until another process than `before` is the service, and ready. */
+  /**
+   * Runs shell text with the file systems that the service sees, as a root with every capability.
+   * @param {string} script
+   */
+  runInside(script) {
+    return run('nsenter', ['-t', String(this.#pid), '--mount', 'sh', '-c', script]);
+  }
+
+  /**
+   * Runs shell text in the service's control group, and so with its devices only.
+   * @param {string} script
+   */
+  async runInGroup(script) {
+    const joined = `echo $$ > /sys/fs/cgroup${await property('ControlGroup')}/cgroup.procs`;
+    const systemd = String(await outerPid('1'));
+    return run('nsenter', ['-t', systemd, '--mount', 'bash', '-ec', `${joined}; ${script}`]);
+  }
+
+  /**
+   * Waits until another process than `before` is the service, and ready.
+   * @param {number} before its number as systemd knows it
+   */
   async waitForNext(before) {
     const isNext = async () => {
       const pid = Number(await property('MainPID'));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ringdisk as README tells a new user to set it up: installed, as a systemd service, under a guest
 // that xl creates. The commands are README's own, read from there and run as they stand.
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
@@ -26,7 +26,11 @@ chmod 755 ${INSTALLED}/dist/cli/main.js
 ln -sfn ${INSTALLED} /usr/local/lib/node_modules/ringdisk
 ln -sf ../lib/node_modules/ringdisk/dist/cli/main.js /usr/local/bin/ringdisk`;
 
-/** @param {string} script @returns {Promise<string>} run where README says, as root's shell would */
+/**
+ * Runs commands where README says, as root's shell would.
+ * @param {string} script
+ * @returns {Promise<string>}
+ */
 function shell(script) {
   return run('bash', ['-ec', `cd ${INSTALLED}\n${script}`], { timeoutMs: 180_000 });
 }
@@ -84,10 +88,7 @@ async function serves({ guest }) {
 
 /** @param {{ service: Service, guest: Guest }} shared */
 async function isConfined({ service }) {
-  const dir = `/proc/${service.pid}/task`;
-  const threads = await Promise.all(
-    (await readdir(dir)).map((thread) => readFile(`${dir}/${thread}/status`, 'utf8')),
-  );
+  const threads = await service.threadStatuses();
   const wanted = {
     CapInh: /^0+$/,
     CapPrm: /^0+$/,
@@ -104,27 +105,39 @@ async function isConfined({ service }) {
     }
   }
   note(`${threads.length} threads: no capability, no new privileges, a system call filter`);
-  await assertOutOfReach(service.pid);
+  await assertOutOfReach(service);
 }
 
-/** From within what the service sees: what a daemon that was taken over would try first. */
-async function assertOutOfReach(pid) {
-  const attempts = {
+/**
+ * What a daemon that was taken over would try first, tried with more rights than it has.
+ * @param {Service} service
+ */
+async function assertOutOfReach(service) {
+  const files = {
     "systemd's socket": 'test -e /run/systemd/private',
-    'the home of root': 'ls /root',
-    'a system file': 'touch /etc/ringdisk.touched',
-    'the unit itself': 'touch /etc/systemd/system/ringdisk.service',
-    'its own code': `touch ${INSTALLED}/dist/cli/main.js`,
-    'other files': 'touch /var/lib/rig-touched',
+    "root's home": 'ls /root/.bashrc',
+    'a system file': 'touch /etc/touched',
+    'its unit': 'touch /etc/systemd/system/ringdisk.service',
+    'its code': `touch ${INSTALLED}/dist/cli/main.js`,
+    'other files': 'touch /var/lib/touched',
   };
-  for (const [what, attempt] of Object.entries(attempts)) {
-    const inside = ['-t', String(pid), '--mount', 'sh', '-c', attempt];
-    const done = await run('nsenter', inside).then(
-      () => true,
-      () => false,
-    );
-    if (done) throw new Error(`the service reaches ${what}: ${attempt}`);
+  for (const [what, attempt] of Object.entries(files)) {
+    if (await succeeds(service.runInside(attempt))) throw new Error(`it reaches ${what}`);
   }
+  for (const device of ['/dev/xen/privcmd', '/dev/mem', '/dev/hvc0', '/dev/nvme0']) {
+    if (await succeeds(service.runInGroup(`exec 3<${device}`))) {
+      throw new Error(`it opens ${device}`);
+    }
+  }
+  await service.runInGroup('exec 3<>/dev/xen/gntdev 4</dev/nvme0n1 5</dev/ng0n1');
+}
+
+/** @param {Promise<unknown>} attempt @returns {Promise<boolean>} */
+function succeeds(attempt) {
+  return attempt.then(
+    () => true,
+    () => false,
+  );
 }
 
 /**
@@ -198,7 +211,10 @@ async function attachesAndDetaches({ guest }) {
   await guest.detach('xvdd');
 }
 
-/** A file where the unit lets nothing be written: xl says what to do. @param {{ guest: Guest }} shared */
+/**
+ * A file where the unit lets nothing be written: xl says what to do.
+ * @param {{ guest: Guest }} shared
+ */
 async function tellsWhatIsClosed({ guest }) {
   const target = await fileTarget('elsewhere', 64 * MIB);
   const said = await guest.attach('xvde', { target, script: 'block-ringdisk' }).then(
