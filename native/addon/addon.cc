@@ -26,6 +26,7 @@ Napi::Value call_peer_credentials(const Napi::CallbackInfo& info) {
 Napi::Value call_restart_unprivileged(const Napi::CallbackInfo& info) {
   const auto given = info[1].As<Napi::Array>();
   std::vector<std::string> arguments;
+  arguments.reserve(given.Length());
   for (uint32_t index = 0; index < given.Length(); index++) {
     arguments.push_back(given.Get(index).As<Napi::String>());
   }

@@ -10,15 +10,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <string>
 #include <system_error>
 
 namespace ringdisk {
 namespace {
-
-// Holds the process that was started anew: a second time would be a circle.
-constexpr const char* kMark = "RINGDISK_UNPRIVILEGED_PID";
 
 using CapabilitySets = std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3>;
 
@@ -76,24 +72,16 @@ void keep_standard_streams() {
 }  // namespace
 
 void restart_unprivileged(const std::string& program, const std::vector<std::string>& arguments) {
-  const std::string self = std::to_string(::getpid());
-  if (is_unprivileged()) {
-    ::unsetenv(kMark);
-    return;
-  }
-  const char* mark = std::getenv(kMark);
-  if (mark != nullptr && mark == self) {
-    throw std::system_error(EPERM, std::generic_category(), "the capabilities come back");
-  }
+  if (is_unprivileged()) return;
   lift_memory_lock_limit();
   drop_all();
   keep_standard_streams();
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) {
     pointers.push_back(const_cast<char*>(argument.c_str()));
   }
   pointers.push_back(nullptr);
-  if (::setenv(kMark, self.c_str(), 1) != 0) fail("cannot set an environment variable");
   ::execv(program.c_str(), pointers.data());
   const std::string what = "cannot start " + program + " again without privileges";
   fail(what.c_str());

@@ -119,8 +119,8 @@ function memlockVerdict({ memlockBytes }: HostFacts): Verdict {
     check,
     status: 'warn',
     found,
-    breaks: 'the bounce memory cannot be registered with io_uring; the daemon may not start',
-    remedy: 'run as root, or set LimitMEMLOCK=infinity in the unit',
+    breaks: 'bounce memory cannot be registered with io_uring: copying costs more CPU',
+    remedy: 'set LimitMEMLOCK=infinity in the unit, or run as a root that may lift the limit',
   };
 }
 

@@ -3,14 +3,24 @@
 // root, and everything else that root can do is given up before anything of a guest is read.
 import { readFileSync } from 'node:fs';
 
+/** Holds the number of the process that is on its way through execve, which keeps the number. */
+const STARTED_ANEW = 'RINGDISK_STARTED_ANEW';
+
 /**
  * Starts this process anew without privileges, and does not return, unless it has none: call it
  * before anything else is done. As a service it costs nothing, since systemd starts us so.
  */
 export async function giveUpPrivileges(): Promise<void> {
-  const { native } = await import('../datapath/binding.ts');
-  const { argv, argv0, execArgv, execPath } = process;
-  native.restartUnprivileged(execPath, [argv0, ...execArgv, ...argv.slice(1)]);
+  const { argv, argv0, env, execArgv, execPath, pid } = process;
+  if (env[STARTED_ANEW] !== String(pid)) {
+    const { native } = await import('../datapath/binding.ts');
+    env[STARTED_ANEW] = String(pid);
+    native.restartUnprivileged(execPath, [argv0, ...execArgv, ...argv.slice(1)]);
+  } else if (describeCapabilities(readPrivileges()) !== 'none') {
+    // A third time would be a circle.
+    throw new Error('the capabilities that were given up have come back');
+  }
+  delete env[STARTED_ANEW];
 }
 
 export interface Privileges {
