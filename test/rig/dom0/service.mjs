@@ -9,7 +9,11 @@ import { run, waitFor } from './shell.mjs';
 const UNIT = 'ringdisk';
 const LOGS = '/host/logs';
 const SYSTEMD_UP_MS = 240_000;
-const COMMAND_MS = 120_000;
+const COMMAND_MS = 180_000;
+/** "container": it shall not set up hardware. */
+const BOOT = `mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+export container=rig
+exec /usr/lib/systemd/systemd --unit=basic.target`;
 /** What a system does when it comes up, and dom0 has done or does not need. */
 const MASKED = [
   'dev-hugepages.mount',
@@ -45,9 +49,20 @@ const MASKED = [
   'tmp.mount',
 ];
 
+/**
+ * Runs a command where systemd runs: it answers nobody outside.
+ * @param {string} command
+ * @param {string[]} args
+ */
+export async function runBeside(command, args) {
+  const systemd = String(await outerPid('1'));
+  const inside = ['-t', systemd, '--pid', '--mount', '--', command, ...args];
+  return run('nsenter', inside, { timeoutMs: COMMAND_MS });
+}
+
 /** @param {...string} args @returns {Promise<string>} what it prints */
 export function systemctl(...args) {
-  return run('systemctl', args, { timeoutMs: COMMAND_MS });
+  return runBeside('systemctl', args);
 }
 
 /** @param {string} name @returns {Promise<string>} a property of the service */
@@ -57,7 +72,7 @@ export async function property(name) {
 
 /** @returns {Promise<any[]>} the entries of the daemons' logs, from the journal */
 export async function journal() {
-  const text = await run('journalctl', ['--no-pager', '-o', 'cat', '-u', UNIT]);
+  const text = await runBeside('journalctl', ['--no-pager', '-o', 'cat', '-u', UNIT]);
   await writeFile(`${LOGS}/service.log`, text);
   return text.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []));
 }
@@ -84,16 +99,14 @@ export class Service extends Daemon {
     }
     // Without one, systemd takes this for the first boot, and enables all there is.
     await writeFile('/etc/machine-id', `${'5'.repeat(32)}\n`);
-    // "container": it shall not set up hardware.
-    const init = ['env', 'container=rig', '/usr/lib/systemd/systemd', '--unit=basic.target'];
     const namespaces = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc'];
-    const child = spawn('unshare', [...namespaces, ...init], { stdio: 'ignore' });
+    const child = spawn('unshare', [...namespaces, 'sh', '-ec', BOOT], { stdio: 'ignore' });
     const service = new Service(child, 'systemd');
     Daemon.current = service;
     const isUp = async () => {
       if (service.ended) throw new Error(`systemd ended: ${service.ended}`);
       const state = await systemctl('is-system-running').catch((error) => error.message);
-      return /running|degraded/.test(state);
+      return /(^|: )(running|degraded)$/.test(state.trim());
     };
     await waitFor('systemd', isUp, { timeoutMs: SYSTEMD_UP_MS, everyMs: 1000 });
     return service;
@@ -122,8 +135,7 @@ export class Service extends Daemon {
    */
   async runInGroup(script) {
     const joined = `echo $$ > /sys/fs/cgroup${await property('ControlGroup')}/cgroup.procs`;
-    const systemd = String(await outerPid('1'));
-    return run('nsenter', ['-t', systemd, '--mount', 'bash', '-ec', `${joined}; ${script}`]);
+    return runBeside('bash', ['-ec', `${joined}; ${script}`]);
   }
 
   /**

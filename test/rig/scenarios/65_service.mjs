@@ -7,7 +7,7 @@ import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
-import { journal, property, Service, systemctl } from '../dom0/service.mjs';
+import { journal, property, runBeside, Service, systemctl } from '../dom0/service.mjs';
 import { run } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
@@ -32,7 +32,7 @@ ln -sf ../lib/node_modules/ringdisk/dist/cli/main.js /usr/local/bin/ringdisk`;
  * @returns {Promise<string>}
  */
 function shell(script) {
-  return run('bash', ['-ec', `cd ${INSTALLED}\n${script}`], { timeoutMs: 180_000 });
+  return runBeside('bash', ['-ec', `cd ${INSTALLED}\n${script}`]);
 }
 
 /** @param {string} readme @param {RegExp} pattern with one group @param {string} what */
