@@ -22,9 +22,11 @@ const VDEVS = ['xvda', 'xvdb', 'xvdc'];
 const LINK = `mkdir -p /opt /usr/local/lib/node_modules
 rm -rf ${INSTALLED}
 cp -r ${PROJECT} ${INSTALLED}
-chmod 755 ${INSTALLED}/dist/cli/main.js
 ln -sfn ${INSTALLED} /usr/local/lib/node_modules/ringdisk
-ln -sf ../lib/node_modules/ringdisk/dist/cli/main.js /usr/local/bin/ringdisk`;
+bin=$(node -p 'require("${INSTALLED}/package.json").bin.ringdisk')
+command=/usr/local/lib/node_modules/ringdisk/$bin
+chmod 755 $command
+ln -sf $command /usr/local/bin/ringdisk`;
 
 /**
  * Runs commands where README says, as root's shell would.
@@ -118,7 +120,7 @@ async function assertOutOfReach(service) {
     "root's home": 'ls /root/.bashrc',
     'a system file': 'touch /etc/touched',
     'its unit': 'touch /etc/systemd/system/ringdisk.service',
-    'its code': `touch ${INSTALLED}/dist/cli/main.js`,
+    'its code': `touch ${INSTALLED}/package.json`,
     'other files': 'touch /var/lib/touched',
   };
   for (const [what, attempt] of Object.entries(files)) {
