@@ -68,7 +68,7 @@ async function installAndCreate() {
     xvda: { target, script: 'block-ringdisk' },
     xvdb: { target: await nvmeTarget(1), script: 'block-ringdisk' },
     xvdc: {
-      target: await fileTarget('service', 256 * MIB, '/var/lib/images'),
+      target: await fileTarget('service', 256 * MIB, '/srv/guests'),
       script: 'block-ringdisk',
     },
   };
@@ -207,7 +207,7 @@ async function upgraded(shared) {
 
 /** @param {{ guest: Guest }} shared */
 async function attachesAndDetaches({ guest }) {
-  const target = await fileTarget('attached', 64 * MIB, '/srv');
+  const target = await fileTarget('attached', 64 * MIB, '/srv/guests');
   await guest.attach('xvdd', { target, script: 'block-ringdisk' });
   await guest.run(randomMix('xvdd'));
   await guest.detach('xvdd');
