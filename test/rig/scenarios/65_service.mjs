@@ -8,7 +8,7 @@ import { diskLine, Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { journal, property, runBeside, Service, systemctl } from '../dom0/service.mjs';
-import { run } from '../dom0/shell.mjs';
+import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
@@ -60,7 +60,7 @@ async function installAndCreate() {
   await run('bash', ['-ec', LINK], { timeoutMs: 180_000 });
   const service = await Service.boot();
   await shell('ringdisk doctor').catch((error) => note(`doctor: ${error.message}`));
-  await shell(readme.service);
+  await shell(readme.service).finally(journal);
   await service.find();
   await shell(readme.script);
   const target = await blockTarget(0);
@@ -75,7 +75,8 @@ async function installAndCreate() {
   const line = readme.disk.replace(/target=.*/, `target=${target.spec}`);
   if (line !== diskLine('xvda', disks.xvda)) throw new Error(`README has another disk: ${line}`);
   const blkfront = { max_queues: 2, max_indirect_segments: 64 };
-  const guest = await Guest.create('service', { disks, blkfront, memoryMib: 700 });
+  const options = { disks, blkfront, memoryMib: 700 };
+  const guest = await Guest.create('service', options).finally(journal);
   return { service, guest };
 }
 
@@ -226,8 +227,8 @@ async function tellsWhatIsClosed({ guest }) {
   note(said);
   if (!/ReadWritePaths/.test(said)) throw new Error(`xl said ${said}`);
   await run('xl', ['block-detach', guest.name, 'xvde']).catch(() => {});
-  const { vbds } = await ringdiskJson('list');
-  if (vbds.length !== VDEVS.length) throw new Error(`${vbds.length} disks are left`);
+  const isGone = async () => (await ringdiskJson('list')).vbds.length === VDEVS.length;
+  await waitFor('the refused disk to go', isGone, { timeoutMs: 30_000 });
 }
 
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
