@@ -14,8 +14,8 @@ import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
 const INSTALLED = '/opt/ringdisk';
-const KILLS = 4;
-const LOAD_MS = 240_000;
+const KILLS = 3;
+const LOAD_MS = 400_000;
 const VDEVS = ['xvda', 'xvdb', 'xvdc'];
 
 /** What `npm link` does as root, with a tree that was built elsewhere: dom0 has no npm. */
