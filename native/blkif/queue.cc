@@ -108,16 +108,17 @@ bool Queue::idle() const {
          landing_.empty();
 }
 
-void Queue::close() {
+void Queue::close(Close how) {
   closing_ = true;
+  how_ = how;
   RD_KILL_POINT("disconnect:asked");
   for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
     slot->operation.cancelled = slot->valid.kind == ValidRequest::Kind::discard;
-  // Flushes that keep failing would keep the guest's memory for ever.
+  // What keeps failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
-  while (Slot* slot = hopeless.pop()) leave_in_flight(*slot);
+  while (Slot* slot = hopeless.pop()) give_up(*slot);
+  reactor_.mark_dirty(*this);
   reactor_.activate(*this);  // what was taken and still waits is carried out
-  let_go_if_done();
 }
 
 // Lets go of everything the guest gave us, once the kernel has.
@@ -134,7 +135,7 @@ void Queue::let_go_if_done() {
     RD_KILL_POINT("disconnect:unbound");
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
-    // What could not be answered (a flush that keeps failing) is left to whoever comes next.
+    // What could not be answered is left to whoever comes next.
     if (slots_->all_free()) journal_->discard();
     RD_KILL_POINT("disconnect:discarded");
     shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());

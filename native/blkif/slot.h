@@ -34,6 +34,7 @@ struct Slot {
   Stage stage = Stage::read;
   bool direct = false;  // I/O goes straight to and from mapped guest pages
   bool fault = false;   // one of its grants could not be reached
+  bool failing = false;  // its I/O failed and is tried again, since it was taken
   Request request;
   ValidRequest valid{};
   std::span<Segment> segments;

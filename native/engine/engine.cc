@@ -123,6 +123,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   shared.domid = request.domid;
   shared.abi = request.abi;
   shared.grants = request.grants;
+  shared.on_error = request.on_error;
   shared.geometry = request.geometry;
   shared.capacity_sectors = found->second->capabilities().capacity / kSectorBytes;
   shared.persistent_pages_max =
@@ -178,10 +179,11 @@ void Engine::disconnect(uint32_t command, uint32_t handle) {
 }
 
 void Engine::take_down(Vbd& vbd) {
+  const Close how = vbd.connecting ? Close::undone : Close::for_good;
   for (size_t i = 0; i < vbd.queues.size(); i++) {
     if (!vbd.queues[i]) continue;
     vbd.pending++;
-    vbd.reactors[i]->post_always([queue = vbd.queues[i].get()] { queue->close(); });
+    vbd.reactors[i]->post_always([queue = vbd.queues[i].get(), how] { queue->close(how); });
   }
 }
 
@@ -190,9 +192,13 @@ void Engine::ring_broken(uint32_t vbd, uint32_t queue, const char* reason) {
       {.type = BusMessage::Type::ring_broken, .handle = vbd, .queue = queue, .text = reason});
 }
 
-void Engine::flush_failing(uint32_t vbd, uint32_t queue, int error) {
+void Engine::io_failing(uint32_t vbd, uint32_t queue, int error) {
   bus_->send(
-      {.type = BusMessage::Type::flush_failing, .handle = vbd, .queue = queue, .error = error});
+      {.type = BusMessage::Type::io_failing, .handle = vbd, .queue = queue, .error = error});
+}
+
+void Engine::io_recovered(uint32_t vbd, uint32_t queue) {
+  bus_->send({.type = BusMessage::Type::io_recovered, .handle = vbd, .queue = queue});
 }
 
 void Engine::queue_closed(uint32_t vbd, uint32_t queue, bool drained) {
@@ -223,9 +229,14 @@ void Engine::handle(BusMessage& message) {
                          .vbd = message.handle,
                          .queue = message.queue});
       return;
-    case BusMessage::Type::flush_failing:
-      events_.push_back({.type = EngineEvent::Type::flush_retry,
+    case BusMessage::Type::io_failing:
+      events_.push_back({.type = EngineEvent::Type::io_failing,
                          .error = message.error,
+                         .vbd = message.handle,
+                         .queue = message.queue});
+      return;
+    case BusMessage::Type::io_recovered:
+      events_.push_back({.type = EngineEvent::Type::io_recovered,
                          .vbd = message.handle,
                          .queue = message.queue});
       return;

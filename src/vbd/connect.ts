@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh directory to Connected: open the target, offer, agree, connect, publish.
 import { publish } from '../blkif/backend_nodes.ts';
+import { parseTarget } from '../target/target_spec.ts';
 import { letGo } from './close.ts';
 import type { Device, Link, Medium, View } from './device.ts';
 import type { Agreement } from './info.ts';
@@ -68,19 +69,22 @@ export async function link(
     const journal = records.journal(device.id, index);
     return { ringRefs: [...ringRefs], eventChannel, journal, takeOver: takeOver(journal) };
   });
+  const onError = parseTarget(medium.params).onError ?? config.onError;
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,
     devid: device.id.devid,
     abi: agreement.abi,
     queues,
     grants: agreement.grants,
+    onError,
     readOnly: agreement.readOnly,
     discard: agreement.discard,
     secureDiscard: agreement.secureDiscard,
     indirectSegmentsMax: agreement.indirectSegmentsMax,
     persistentPagesMax: config.persistentPagesPerVbd,
   });
-  device.link = { connection, agreement, sectors: sectorsOf(medium.target.capabilities) };
+  const sectors = sectorsOf(medium.target.capabilities);
+  device.link = { connection, agreement, onError, sectors };
   listen(device, connection);
   return device.link;
 }

@@ -27,6 +27,7 @@ constexpr std::array kKillPoints = {
     KnownKillPoint{"dispatch:prepared", 30},
     KnownKillPoint{"submit:entered", 200},
     KnownKillPoint{"advance:completed", 100},
+    KnownKillPoint{"retry:waiting", 10},
     KnownKillPoint{"answer:before-done", 100},
     KnownKillPoint{"answer:done", 100},
     KnownKillPoint{"answer:written", 100},
@@ -42,6 +43,8 @@ constexpr std::array kKillPoints = {
     KnownKillPoint{"disconnect:discarded", 4},
 };
 
+// Each costs a tenth of a second, the shortest wait before another try.
+constexpr uint32_t kFaultyPercent = 3;
 constexpr uint32_t kFewRequests = 20;
 constexpr uint32_t kRequests = 150;
 
@@ -74,6 +77,9 @@ KillPlan plan_kill(uint64_t seed, uint64_t cycle, const std::string& only) {
   const std::string next = pick(seed, cycle + 1, only).kill_point;
   if (next != only && next == "recover:one-freed") plan.kill_point = "publish:noted";
   if (next != only && next.starts_with("recover:one-re")) plan.kill_point = "answer:written";
+  const bool by_chance = Random(seed, Random::Stream::fault, cycle).percent(kFaultyPercent);
+  // At a disconnect what fails would be answered so.
+  plan.faulty = !plan.disconnect && (by_chance || plan.kill_point.starts_with("retry:"));
   return plan;
 }
 

@@ -126,7 +126,7 @@ TEST_CASE("close: a flush that keeps failing is left unanswered, and told so") {
   one.frontend.put(raw_flush());
   one.frontend.put(raw_data(wire::kWriteBarrier, 0, {page.segment()}));
   one.frontend.publish();
-  REQUIRE(eventually([&] { return one.queue->counters().flush_retries.get() >= 1; }));
+  REQUIRE(eventually([&] { return one.queue->counters().retries.get() >= 1; }));
   one.queue->close();
   CHECK_FALSE(one.queue->drained());
   CHECK_FALSE(one.frontend.has_answers());
