@@ -33,6 +33,7 @@ export function stage(root, share) {
   const dependencies = productionDependencies(root).map((path) => relative(root, path));
   for (const path of [...COPIED, ...dependencies]) copy(join(root, path), join(project, path));
   compileContractSuite(root, join(project, 'out/contract'));
+  copy(buildPlatformContract(root), join(share, 'platform_contract_tests'));
   compileHostileFrontend(join(root, 'test/rig/hostile'), join(share, 'hostile'));
   for (const part of ['dom0', 'scenarios']) {
     rmSync(join(share, 'rig', part), { recursive: true, force: true });
@@ -50,6 +51,22 @@ function compileContractSuite(root, outDir) {
     cwd: root,
     stdio: 'inherit',
   });
+}
+
+/**
+ * @param {string} root
+ * @returns {string} the program: the native platform's contract, which needs nothing of dom0's
+ */
+function buildPlatformContract(root) {
+  const folder = join(root, 'out/native');
+  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DRINGDISK_ADDON=OFF', '-DRINGDISK_TESTS=ON'];
+  const configure = ['-S', root, '-B', folder, '-G', 'Ninja', ...options];
+  const program = 'platform_contract_tests';
+  /** @type {import('node:child_process').StdioOptions} */
+  const stdio = ['ignore', 'ignore', 'inherit'];
+  execFileSync('cmake', configure, { stdio });
+  execFileSync('cmake', ['--build', folder, '--target', program], { stdio });
+  return join(folder, program);
 }
 
 /**
