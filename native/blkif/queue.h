@@ -27,7 +27,8 @@ namespace ringdisk {
 
 enum class GrantStrategy : uint8_t { persistent, copy, map };
 
-// What becomes of a request whose I/O fails: the guest is told, or it waits while it is tried again.
+// What becomes of a request whose I/O fails: the guest is told, or it waits while it is tried
+// again.
 enum class OnError : uint8_t { report, stop };
 
 // What all queues of a VBD share: made at connect; only the capacity changes afterwards (it grows).

@@ -193,8 +193,7 @@ void Engine::ring_broken(uint32_t vbd, uint32_t queue, const char* reason) {
 }
 
 void Engine::io_failing(uint32_t vbd, uint32_t queue, int error) {
-  bus_->send(
-      {.type = BusMessage::Type::io_failing, .handle = vbd, .queue = queue, .error = error});
+  bus_->send({.type = BusMessage::Type::io_failing, .handle = vbd, .queue = queue, .error = error});
 }
 
 void Engine::io_recovered(uint32_t vbd, uint32_t queue) {
@@ -236,9 +235,8 @@ void Engine::handle(BusMessage& message) {
                          .queue = message.queue});
       return;
     case BusMessage::Type::io_recovered:
-      events_.push_back({.type = EngineEvent::Type::io_recovered,
-                         .vbd = message.handle,
-                         .queue = message.queue});
+      events_.push_back(
+          {.type = EngineEvent::Type::io_recovered, .vbd = message.handle, .queue = message.queue});
       return;
   }
 }

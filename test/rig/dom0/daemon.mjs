@@ -76,23 +76,27 @@ export class Daemon {
   /**
    * Starts the daemon and waits until its commands are answered.
    * @param {Record<string, unknown>} [config] the configuration file's content; empty: no file
+   * @param {Record<string, string>} [environment] besides our own
    */
-  static async start(config = {}) {
+  static async start(config = {}, environment = {}) {
     const label = JSON.stringify(config);
     const args = ['serve', '--runtime-dir', RUNTIME_DIR];
     if (label !== '{}') {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn(args, label).#started();
+    return Daemon.#spawn(args, label, environment).#started();
   }
 
-  /** Kills the running daemon with SIGKILL and starts one like it. */
-  static async killAndStart() {
+  /**
+   * Kills the running daemon with SIGKILL and starts one like it.
+   * @param {Record<string, string>} [environment] besides our own
+   */
+  static async killAndStart(environment) {
     const { current } = Daemon;
     if (!current) throw new Error('there is no daemon to kill');
     await current.kill();
-    return Daemon.start(JSON.parse(current.label));
+    return Daemon.start(JSON.parse(current.label), environment);
   }
 
   /** `ringdisk upgrade`: the command takes the disks over and becomes the daemon. */
@@ -107,11 +111,13 @@ export class Daemon {
   /**
    * @param {string[]} args
    * @param {string} label
+   * @param {Record<string, string>} [environment]
    */
-  static #spawn(args, label) {
+  static #spawn(args, label, environment) {
     const log = openSync(LOG, 'a');
     const stdio = /** @type {const} */ (['ignore', log, log]);
-    const daemon = new Daemon(spawn('node', [MAIN, ...args], { stdio: [...stdio] }), label);
+    const env = { ...process.env, ...environment };
+    const daemon = new Daemon(spawn('node', [MAIN, ...args], { stdio: [...stdio], env }), label);
     Daemon.current = daemon;
     closeSync(log);
     return daemon;
