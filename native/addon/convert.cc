@@ -19,6 +19,14 @@ uint32_t number(const Napi::Object& object, const char* key) {
   return static_cast<uint32_t>(number);
 }
 
+uint64_t whole_number(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsNumber()) reject(object.Env(), std::string(key) + " must be a number");
+  const int64_t number = value.As<Napi::Number>().Int64Value();
+  if (number < 0) reject(object.Env(), std::string(key) + " is out of range");
+  return static_cast<uint64_t>(number);
+}
+
 bool boolean(const Napi::Object& object, const char* key) {
   const Napi::Value value = object.Get(key);
   if (!value.IsBoolean()) reject(object.Env(), std::string(key) + " must be a boolean");
@@ -176,6 +184,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   request.on_error = to_on_error(object);
   request.geometry.indirect_segments_max =
       static_cast<uint16_t>(std::min(number(object, "indirectSegmentsMax"), 0xffffu));
+  request.capacity_sectors_min = whole_number(object, "sectors");
   request.geometry.read_only = boolean(object, "readOnly");
   request.geometry.discard = boolean(object, "discard");
   request.geometry.secure_discard = boolean(object, "secureDiscard");

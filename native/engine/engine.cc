@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -125,7 +126,8 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   shared.grants = request.grants;
   shared.on_error = request.on_error;
   shared.geometry = request.geometry;
-  shared.capacity_sectors = found->second->capabilities().capacity / kSectorBytes;
+  shared.capacity_sectors =
+      std::max(found->second->capabilities().capacity / kSectorBytes, request.capacity_sectors_min);
   shared.persistent_pages_max =
       request.persistent_pages_max / static_cast<uint32_t>(request.queues.size());
   shared.target = found->second;

@@ -33,7 +33,9 @@ struct ConnectRequest {
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
   OnError on_error = OnError::report;
-  Geometry geometry{};                // capacity comes from the target
+  Geometry geometry{};  // capacity_sectors: see below
+  // The guest has been told so much. The target may be smaller by now, which is for it to say.
+  uint64_t capacity_sectors_min = 0;
   uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
   std::vector<QueueOptions> queues{};
 };

@@ -44,7 +44,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const media = await currentMedia(device, view, medium);
   const { toolstack } = view.backend;
   const agreement = agree(services.config, device.offer, toolstack, media, nodes);
-  await link(device, medium, agreement, () => false);
+  await link(device, medium, agreement, sectorsOf(medium.target.capabilities), () => false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
   // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
@@ -55,13 +55,14 @@ export async function connect(device: Device, view: View): Promise<boolean> {
 }
 
 /**
- * The data path's part of a connect, as `device.link`. `takeOver` is asked for each queue by the
- * path of its journal.
+ * The data path's part of a connect, as `device.link`. `sectors`: the capacity that the guest is
+ * told. `takeOver` is asked for each queue by the path of its journal.
  */
 export async function link(
   device: Device,
   medium: Medium,
   agreement: Agreement,
+  sectors: number,
   takeOver: (journal: string) => boolean,
 ): Promise<Link> {
   const { datapath, config, records } = device.services;
@@ -81,9 +82,9 @@ export async function link(
     discard: agreement.discard,
     secureDiscard: agreement.secureDiscard,
     indirectSegmentsMax: agreement.indirectSegmentsMax,
+    sectors,
     persistentPagesMax: config.persistentPagesPerVbd,
   });
-  const sectors = sectorsOf(medium.target.capabilities);
   device.link = { connection, agreement, onError, sectors };
   listen(device, connection);
   return device.link;

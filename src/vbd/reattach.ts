@@ -14,7 +14,7 @@ import { link, summary } from './connect.ts';
 import { type Device, type Link, type Medium, messageOf, type View } from './device.ts';
 import { watchFence } from './fence.ts';
 import type { Agreement } from './info.ts';
-import { makeOffer } from './negotiate.ts';
+import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { announceSize, remember } from './run.ts';
 import { readTransport, transportDigest } from './transport.ts';
@@ -68,12 +68,12 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   const medium: Medium = { params, spec, readOnly, target: opened };
   device.medium = medium;
   watchFence(device, medium);
-  const linked = await linkWhenFree(device, medium, agreement);
+  // That the target shrank is nothing a guest could be told.
+  const sectors = Math.max(record.sectors, sectorsOf(opened.capabilities));
+  const linked = await linkWhenFree(device, medium, agreement, sectors);
   const ms = Math.round(performance.now() - started);
   device.offer = makeOffer(config, opened.capabilities);
   device.state = 'Connected';
-  // That the target shrank is nothing a guest could be told.
-  linked.sectors = Math.max(record.sectors, linked.sectors);
   remember(device);
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
@@ -81,13 +81,18 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
 }
 
 /** The process before us may not be quite gone: what it held is busy until it is. */
-async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
+async function linkWhenFree(
+  device: Device,
+  medium: Medium,
+  agreement: Agreement,
+  sectors: number,
+): Promise<Link> {
   const deadline = performance.now() + device.services.timing.takeOverMs;
   // A queue that came up when another did not was closed again: no journal, nothing unanswered.
   let hasLeftovers: (journal: string) => boolean = () => true;
   for (;;) {
     try {
-      return await link(device, medium, agreement, hasLeftovers);
+      return await link(device, medium, agreement, sectors, hasLeftovers);
     } catch (error) {
       const isBusy =
         error instanceof DatapathError && (error.code === 'EBUSY' || error.code === 'EINVAL');
