@@ -121,9 +121,10 @@ async function upgradedUnderLoad(guest) {
  * @param {string} name
  * @param {string} guest
  * @param {Record<string, number>} blkfront
+ * @param {Record<string, unknown>} [daemon]
  * @returns {import('../dom0/catalogue.mjs').Scenario}
  */
-function recoveryScenario(name, guest, blkfront) {
+function recoveryScenario(name, guest, blkfront, daemon = {}) {
   const prepare = async () => {
     const disks = {
       xvda: await blockTarget(0),
@@ -134,6 +135,7 @@ function recoveryScenario(name, guest, blkfront) {
   };
   return {
     name: `recovery, ${name}`,
+    daemon,
     prepare,
     tests: {
       'killed under verified load': killedUnderLoad,
@@ -145,7 +147,12 @@ function recoveryScenario(name, guest, blkfront) {
 
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
 export const scenarios = [
-  recoveryScenario('persistent grants', 'survivor', { max_queues: 2, max_indirect_segments: 64 }),
+  recoveryScenario(
+    'persistent grants',
+    'survivor',
+    { max_queues: 2, max_indirect_segments: 64 },
+    { grants: 'persistent' },
+  ),
   recoveryScenario('no persistent grants', 'survivor-copy', {
     max_queues: 2,
     max_ring_page_order: 2,
