@@ -124,6 +124,8 @@ async function withoutTheFence() {
 export const scenarios = [
   {
     name: 'fence',
+    // The harder case: pages that are mapped when the daemon dies.
+    daemon: { grants: 'persistent' },
     tests: {
       'a write the dead daemon left behind': writeLeftBehind,
       'without the fence it lands on a newer one': withoutTheFence,
