@@ -87,8 +87,8 @@ export interface ConnectRequest {
   secureDiscard: boolean;
   indirectSegmentsMax: number;
   /**
-   * The capacity that the guest is told, in units of 512 bytes. What it asks for within it is not its
-   * fault, even if the target has shrunk meanwhile.
+   * The capacity that the guest is told, in units of 512 bytes. What it asks for within that is not
+   * its fault, even if the target has shrunk meanwhile.
    */
   sectors: number;
   /** Bound on this VBD's persistently mapped pages. */

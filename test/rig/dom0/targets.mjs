@@ -14,7 +14,7 @@ const FILES_DIR = '/var/lib/rig';
  */
 
 /**
- * @param {0 | 1 | 2 | 3} index the NVMe disk with serial rig<index>; 2 has 4 KiB logical blocks, 3 errors
+ * @param {0 | 1 | 2 | 3} index the NVMe disk with serial rig<index>; 2 has 4 KiB blocks, 3 errors
  * @returns {Promise<string>} its controller's name: "nvme0"
  */
 async function controllerName(index) {

@@ -50,7 +50,10 @@ class HeldWrites {
   }
 }
 
-/** @param {import('../dom0/targets.mjs').Target} target @returns {Promise<string>} A, B or nothing */
+/**
+ * @param {import('../dom0/targets.mjs').Target} target
+ * @returns {Promise<string>} A, B or nothing
+ */
 async function onMedium({ spec }) {
   const block = await run('dd', [`if=${spec}`, 'bs=4k', 'count=1', 'iflag=direct']);
   const [first = ''] = block;

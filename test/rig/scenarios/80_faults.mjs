@@ -4,11 +4,21 @@
 // all is well again when the device is.
 import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, ringdisk, ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, ringdisk } from '../dom0/daemon.mjs';
+import {
+  assertFailed,
+  assertRecovered,
+  assertReported,
+  blockByBlock,
+  statsOf,
+  waitUntilFailing,
+  withDisk,
+  withMapped,
+} from '../dom0/faults.mjs';
 import { Guest } from '../dom0/guest.mjs';
-import { assertQuiet, MARK } from '../dom0/quiet.mjs';
+import { assertQuiet } from '../dom0/quiet.mjs';
 import { note } from '../dom0/report.mjs';
-import { run, waitFor } from '../dom0/shell.mjs';
+import { run } from '../dom0/shell.mjs';
 import {
   blockTarget,
   fileTarget,
@@ -22,105 +32,13 @@ const MIB = 1 << 20;
 const BLOCK_SECTORS = 8;
 const HANG_MS = 60_000;
 const LOAD_MS = 300_000;
-const FAILING_MS = 60_000;
 
-/** @typedef {'report' | 'stop'} OnError */
 /** @typedef {{ faulty: Guest, neighbour: Guest }} Guests */
 
 async function prepare() {
   const faulty = await Guest.create('faults', { disks: { xvda: await blockTarget(0) } });
   const disks = { xvda: await fileTarget('neighbour', 300 * MIB) };
   return { faulty, neighbour: await Guest.create('neighbour', { disks }) };
-}
-
-/**
- * Gives a guest a disk as xvdb while `body` runs.
- * @param {Guest} guest
- * @param {OnError} onError
- * @param {string} spec
- * @param {() => Promise<unknown>} body
- */
-async function withDisk(guest, onError, spec, body) {
-  await guest.attach('xvdb', { spec: `on-error=${onError}:${spec}`, measured: '' });
-  try {
-    await guest.run(`wait_for_disk xvdb; ${MARK}`);
-    await body();
-  } finally {
-    await guest.detach('xvdb').catch(() => {});
-  }
-  await guest.run('until [ ! -e /dev/xvdb ]; do sleep 0.2; done');
-}
-
-/**
- * The same with a mapped device, which is whole again when the disk is taken away.
- * @param {Guest} guest
- * @param {OnError} onError
- * @param {string} name
- * @param {(mapped: MappedDevice) => Promise<unknown>} body
- */
-async function withMapped(guest, onError, name, body) {
-  const mapped = await MappedDevice.create(name);
-  try {
-    await withDisk(guest, onError, mapped.path, async () => {
-      try {
-        await body(mapped);
-      } finally {
-        await mapped.become(mapped.linear());
-      }
-    });
-  } finally {
-    await mapped.remove();
-  }
-}
-
-/** @param {Guest} guest @param {string} [vdev] @returns {Promise<any>} its entry in the statistics */
-async function statsOf(guest, vdev = 'xvdb') {
-  const { vbds } = await ringdiskJson('stats');
-  return vbds.find((/** @type {any} */ { name }) => name.endsWith(guest.vbd(vdev)));
-}
-
-/** @param {Guest} guest @param {number} count of requests that the guest saw fail, of xvdb */
-async function assertReported(guest, count) {
-  const { counters, failing } = await statsOf(guest);
-  note(`${count} requests failed in the guest, ioErrors ${counters.ioErrors}`);
-  if (count === 0) throw new Error('no request failed');
-  if (counters.ioErrors !== count || counters.retries !== 0 || failing) {
-    throw new Error(JSON.stringify({ counters, failing }));
-  }
-}
-
-/** Waits until xvdb's requests wait. @param {Guest} guest @param {string} error */
-async function waitUntilFailing(guest, error) {
-  const isFailing = async () => (await statsOf(guest)).failing?.error === error;
-  await waitFor(`requests that wait for ${error}`, isFailing, { timeoutMs: FAILING_MS });
-}
-
-/** Nothing waits any more, and the guest has noticed nothing. @param {Guest} guest */
-async function assertRecovered(guest) {
-  const { counters, failing } = await statsOf(guest);
-  note(`no request failed in the guest, retries ${counters.retries}`);
-  if (counters.ioErrors !== 0 || counters.retries === 0 || failing) {
-    throw new Error(JSON.stringify({ counters, failing }));
-  }
-  await assertQuiet(guest);
-}
-
-/**
- * Writes and reads blocks of xvdb one by one; says which failed.
- * @param {number} from
- * @param {number} to
- * @param {string} [size]
- */
-function blockByBlock(from, to, size = '4k') {
-  return `for i in $(seq ${from} ${to}); do
-  dd if=/dev/urandom of=/dev/xvdb bs=${size} seek=$i count=1 oflag=direct 2>/dev/null || echo "w$i"
-  dd if=/dev/xvdb of=/dev/null bs=${size} skip=$i count=1 iflag=direct 2>/dev/null || echo "r$i"
-done`;
-}
-
-/** @param {string[]} failed @param {string[]} expected */
-function assertFailed(failed, expected) {
-  if (failed.join() !== expected.join()) throw new Error(`failed: ${failed}, not ${expected}`);
 }
 
 const BAD = { first: 8, count: 6 };
