@@ -159,9 +159,7 @@ async function hangingDevice({ faulty, neighbour }) {
     const after = await look();
     await run('dmsetup', ['resume', mapped.name]);
     const [hanging, other, others] = after.map((count, i) => count - (before[i] ?? 0));
-    note(
-      `in ${HANG_MS / 1000} s: ${hanging}, the guest's other disk ${other}, its neighbour ${others}`,
-    );
+    note(`in ${HANG_MS / 1000} s: ${hanging}, the other disk ${other}, the neighbour's ${others}`);
     if (hanging !== 0 || !other || !others) throw new Error('not as it should be');
     await faulty.run(`sleep 2; ${stopLoad('xvdb')}; ${stopLoad('xvda')}`);
     await neighbour.run(stopLoad('xvda'));
