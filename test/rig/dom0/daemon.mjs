@@ -34,6 +34,25 @@ export async function ringdiskJson(...args) {
   return JSON.parse(await ringdisk(...args, '--json')).result;
 }
 
+/**
+ * The daemon's statistics, without starting a command, which takes seconds under emulation.
+ * @returns {Promise<any>} as `ringdiskJson('stats')`
+ */
+export function quickStats() {
+  return new Promise((resolve, reject) => {
+    const socket = connect(`${RUNTIME_DIR}/control.sock`);
+    let text = '';
+    socket.on('error', reject);
+    socket.on('data', (chunk) => {
+      text += chunk;
+      if (!text.endsWith('\n')) return;
+      socket.destroy();
+      resolve(JSON.parse(text).result);
+    });
+    socket.write(`${JSON.stringify({ protocol: 1, id: 1, method: 'stats' })}\n`);
+  });
+}
+
 /** @returns {Promise<any[]>} all entries of the log, of all daemons so far */
 export async function daemonLog() {
   const lines = (await readFile(LOG, 'utf8')).split('\n');

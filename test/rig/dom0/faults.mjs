@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks that are made to fail, always a guest's xvdb, and what both policies promise of them.
-import { ringdiskJson } from './daemon.mjs';
+import { quickStats } from './daemon.mjs';
 import { assertQuiet, MARK } from './quiet.mjs';
 import { note } from './report.mjs';
 import { waitFor } from './shell.mjs';
@@ -57,7 +57,7 @@ export async function withMapped(guest, onError, name, body) {
  * @returns {Promise<any>} its entry in the statistics
  */
 export async function statsOf(guest, vdev = 'xvdb') {
-  const { vbds } = await ringdiskJson('stats');
+  const { vbds } = await quickStats();
   return vbds.find((/** @type {any} */ { name }) => name.endsWith(guest.vbd(vdev)));
 }
 

@@ -5,7 +5,7 @@
 // that is slow for everybody.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, ringdisk, ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, quickStats, ringdisk } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/quiet.mjs';
 import { note } from '../dom0/report.mjs';
@@ -92,7 +92,7 @@ async function writeLeftBehind() {
   await guest.run(`dd if=/dev/xvda skip=8 ${BLOCK} iflag=direct of=/dev/null 2>/dev/null`);
   note(`a read was answered ${Date.now() - killedAt} ms after the kill, writes fenced`);
   await sleep(DELAY_MS);
-  const { vbds } = await ringdiskJson('stats');
+  const { vbds } = await quickStats();
   if (!vbds[0].fencedSince) throw new Error('stats does not say fenced');
   if ((await onMedium(target)) !== '') throw new Error('something was written under the fence');
   note(`the old write was let go ${Date.now() - killedAt} ms after the kill`);
