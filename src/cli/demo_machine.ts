@@ -44,11 +44,7 @@ export async function startDemoMachine(diskBytes: number, log: Logger): Promise<
     const image = path.join(folder, 'disk.img');
     writeFileSync(image, '');
     truncateSync(image, diskBytes);
-    // Persistent grants, too, so that everything the protocol has takes part.
-    const config = parseConfig(
-      { grants: 'persistent' },
-      { runtimeDir: runtimeFolder(folder, undo) },
-    );
+    const config = parseConfig({}, { runtimeDir: runtimeFolder(folder, undo) });
     const platform = await openLoopbackPlatform(config);
     undo.add(() => platform.close());
     const daemon: Daemon = await startDaemon(config, platform, log);

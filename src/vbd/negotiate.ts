@@ -61,7 +61,8 @@ export function makeOffer(config: Config, capabilities: TargetCapabilities | und
     queuesMax: singleQueue ? 1 : config.queuesMax,
     ringPageOrderMax: config.ringPageOrderMax,
     indirectSegmentsMax: config.indirectSegmentsMax,
-    persistent: config.grants === 'persistent',
+    // By measurement, `auto` is persistent: see ARCHITECTURE.md, Grants and memory.
+    persistent: config.grants === 'auto' || config.grants === 'persistent',
   };
 }
 
@@ -116,6 +117,5 @@ export function agree(config: Config, offer: Offer, media: Media, nodes: Fronten
 
 function agreeGrants(config: Config, offer: Offer, nodes: FrontendNodes): Agreement['grants'] {
   if (config.grants === 'map') return 'map';
-  // `auto` is copy, by measurement: see ARCHITECTURE.md, Grants and memory.
   return offer.persistent && nodes.persistent ? 'persistent' : 'copy';
 }

@@ -69,8 +69,7 @@ async function attachedPattern(guest, target) {
 export const scenarios = [
   fioScenario('blkfront defaults', 'fio', {}),
   fioScenario('blkfront raised', 'fio-raised', { blkfront: RAISED }),
-  fioScenario('all of blkif', 'fio-full', { blkfront: FULL }),
+  fioScenario('all of blkif, no persistent grants', 'fio-full', { blkfront: FULL }),
   finerThanTheMedium,
   fioScenario('grants=map', 'fio-map', { grants: 'map', blkfront: FULL }),
-  fioScenario('grants=persistent', 'fio-persistent', { grants: 'persistent', blkfront: RAISED }),
 ];

@@ -121,10 +121,9 @@ async function upgradedUnderLoad(guest) {
  * @param {string} name
  * @param {string} guest
  * @param {Record<string, number>} blkfront
- * @param {Record<string, unknown>} [daemon]
  * @returns {import('../dom0/catalogue.mjs').Scenario}
  */
-function recoveryScenario(name, guest, blkfront, daemon = {}) {
+function recoveryScenario(name, guest, blkfront) {
   const prepare = async () => {
     const disks = {
       xvda: await blockTarget(0),
@@ -135,7 +134,6 @@ function recoveryScenario(name, guest, blkfront, daemon = {}) {
   };
   return {
     name: `recovery, ${name}`,
-    daemon,
     prepare,
     tests: {
       'killed under verified load': killedUnderLoad,
@@ -147,12 +145,7 @@ function recoveryScenario(name, guest, blkfront, daemon = {}) {
 
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
 export const scenarios = [
-  recoveryScenario(
-    'persistent grants',
-    'survivor',
-    { max_queues: 2, max_indirect_segments: 64 },
-    { grants: 'persistent' },
-  ),
+  recoveryScenario('persistent grants', 'survivor', { max_queues: 2, max_indirect_segments: 64 }),
   recoveryScenario('no persistent grants', 'survivor-copy', {
     max_queues: 2,
     max_ring_page_order: 2,

@@ -33,13 +33,13 @@ describe('connecting', () => {
     expect(await disk.read('feature-barrier')).toBe('1');
     expect(await disk.read('feature-discard')).toBe('1');
     expect(await disk.read('discard-granularity')).toBe('4096');
-    expect(await disk.read('feature-persistent')).toBe('0');
+    expect(await disk.read('feature-persistent')).toBe('1');
     expect(plane.datapath.connections[0]?.options).toMatchObject({
       domid: 7,
       devid: 51712,
       abi: 'x86_64',
       queues: [{ ringRefs: [8], eventChannel: 5 }],
-      grants: 'copy',
+      grants: 'persistent',
       readOnly: false,
       discard: true,
       indirectSegmentsMax: 256,
@@ -51,7 +51,7 @@ describe('connecting', () => {
       vdev: 'xvda',
       state: 'Connected',
       target: { spec: 'aio:null:1G', kind: 'null', path: String(1 << 30) },
-      agreement: { grants: 'copy', ringPageOrder: 0 },
+      agreement: { grants: 'persistent', ringPageOrder: 0 },
     });
     expect(JSON.parse(JSON.stringify(disk.vbd.info()))).toEqual(disk.vbd.info());
   });

@@ -40,7 +40,7 @@ describe('makeOffer', () => {
       queuesMax: 8,
       ringPageOrderMax: 4,
       indirectSegmentsMax: 256,
-      persistent: false,
+      persistent: true,
     });
   });
 
@@ -54,7 +54,7 @@ describe('makeOffer', () => {
   });
 
   test.each([
-    ['auto', false],
+    ['auto', true],
     ['persistent', true],
     ['copy', false],
     ['map', false],
@@ -142,7 +142,8 @@ describe('agree', () => {
   };
 
   test.each([
-    ['auto', true, 'copy'],
+    ['auto', true, 'persistent'],
+    ['auto', false, 'copy'],
     ['auto', false, 'copy'],
     ['persistent', true, 'persistent'],
     ['persistent', false, 'copy'],
@@ -160,7 +161,7 @@ describe('agree', () => {
       abi: 'x86_64',
       queues: frontend.queues,
       ringPageOrder: 1,
-      grants: 'copy',
+      grants: 'persistent',
       indirectSegmentsMax: 256,
       readOnly: false,
       discard: true,
