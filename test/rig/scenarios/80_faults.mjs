@@ -113,7 +113,12 @@ async function flakyReported({ faulty }) {
   --direct=1 --rw=randrw --bs=4k --iodepth=8 --size=2M --time_based --runtime=6 \\
   --continue_on_error=io --output=/tmp/flaky.out || true
 sed -n 's/.*errors *: total=\\([0-9]*\\).*/\\1/p' /tmp/flaky.out`);
-    await assertReported(faulty, Number(total));
+    const { ioErrors } = (await statsOf(faulty)).counters;
+    note(`${total} I/Os failed in the guest, ioErrors ${ioErrors}`);
+    // The guest's block layer may merge two of them into one request.
+    if (ioErrors === 0 || ioErrors > Number(total) || ioErrors < Number(total) / 2) {
+      throw new Error('that does not fit');
+    }
     await mapped.become(mapped.linear());
     await faulty.run(randomMix('xvdb'));
     await faulty.run(stopLoad('xvda'));
