@@ -89,8 +89,7 @@ void Queue::retry(Slot& slot) {
 // The frontend is going, or gone. One that is still there can't let go of its disk before it has
 // its answers, but would take a flush's error for a success.
 void Queue::give_up(Slot& slot) {
-  if (slot.operation.kind == Operation::Kind::flush || how_ == Close::undone)
-    return leave_in_flight(slot);
+  if (slot.operation.kind == Operation::Kind::flush) return leave_in_flight(slot);
   complete(slot, slot.operation.result);
 }
 

@@ -66,6 +66,7 @@ class ConnectedQueue final : private QueueEvents {
       try {
         queue_ =
             std::make_unique<Queue>(reactor_, shared, QueueOptions{0, ring_refs, port}, counters_);
+        queue_->serve();
       } catch (...) {
         failure = std::current_exception();
       }
@@ -79,10 +80,10 @@ class ConnectedQueue final : private QueueEvents {
   const QueueCounters& counters() const { return *counters_; }
   VbdShared& shared() { return *shared_; }
   // Asks the queue to close; does not wait.
-  void begin_close(Close how = Close::for_good) {
+  void begin_close() {
     if (closing_) return;
     closing_ = true;
-    run_on(reactor_, [this, how] { queue_->close(how); });
+    run_on(reactor_, [this] { queue_->close(); });
   }
   bool closed() const { return closed_; }
   bool drained() const { return drained_; }
@@ -99,6 +100,7 @@ class ConnectedQueue final : private QueueEvents {
 
  private:
   void ring_broken(uint32_t, uint32_t, const char*) override { broken++; }
+  void queue_recovered(uint32_t, uint32_t) override {}
   void io_failing(uint32_t, uint32_t, int) override { failing_count++; }
   void io_recovered(uint32_t, uint32_t) override { recovered_count++; }
   void queue_closed(uint32_t, uint32_t, bool drained) override {

@@ -173,19 +173,6 @@ TEST_CASE("stop: what fails while a close is under way is answered") {
   CHECK(one.frontend.answer().status == wire::kError);
 }
 
-TEST_CASE("stop: a connect that is undone leaves what waits to the next try") {
-  if (!has_io_uring()) return;
-  OneQueue one(stopping());
-  GuestPage page(*one.guest);
-  one.target->fail(Kind::write, 1'000'000, EIO);
-  one.frontend.send(raw_data(wire::kWrite, 0, {page.segment()}));
-  REQUIRE(eventually([&] { return one.queue->counters().retries.get() >= 1; }));
-  one.queue->begin_close(Close::undone);
-  one.queue->close();
-  CHECK_FALSE(one.queue->drained());
-  CHECK_FALSE(one.frontend.has_answers());
-}
-
 TEST_CASE("flush: a failure is tried again, told once, and never an error for the guest") {
   if (!has_io_uring()) return;
   OneQueue one;
