@@ -54,8 +54,8 @@ export async function connect(device: Device, view: View): Promise<boolean> {
 }
 
 /**
- * The data path's part of a connect or take-over, as `device.link`. `sectors`: the capacity that the
- * guest is told.
+ * The data path's part of a connect or take-over, as `device.link`. `sectors`: the capacity that
+ * the guest is told.
  */
 export async function link(
   device: Device,

@@ -17,6 +17,8 @@ const CGROUPS = '/sys/fs/cgroup';
 const BYTES_PER_SECOND = 10;
 const DELAY_MS = 5000;
 const LANDED_MS = 60_000;
+/** Beside other work on the machine a daemon has taken minutes to start. */
+const WRITES_MS = 400_000;
 /** Makes flock() always succeed: see test/rig/unfenced.c. */
 const UNFENCED = { LD_PRELOAD: '/host/unfenced.so' };
 const BLOCK = 'bs=4k count=1';
@@ -65,29 +67,31 @@ async function onMedium({ spec }) {
  * The guest writes A, then B to the same place. The daemon dies over A, which stays behind in the
  * kernel; the next one has A in its journal.
  * @param {string} name of the guest
+ * @param {import('../dom0/targets.mjs').Target} target
  * @param {Record<string, string>} environment of the next daemon
  */
-async function killOverWrite(name, environment) {
+async function killOverWrite(name, target, environment) {
   const daemon = Daemon.current;
   if (!daemon) throw new Error('there is no daemon');
-  const target = await blockTarget(0);
   const guest = await Guest.create(name, { disks: { xvda: target } });
   await guest.run(`wait_for_disk xvda; ${MARK}
 tr '\\0' A < /dev/zero | head -c 4096 > /tmp/A
 tr '\\0' B < /dev/zero | head -c 4096 > /tmp/B
 dd if=/dev/zero of=/dev/xvda bs=64k count=1 oflag=direct 2>/dev/null`);
   const held = await HeldWrites.of(daemon.pid, target.spec);
-  const writes = await guest.start(`dd if=/tmp/A of=/dev/xvda ${BLOCK} oflag=direct 2>/dev/null
-dd if=/tmp/B of=/dev/xvda ${BLOCK} oflag=direct 2>/dev/null`);
+  const write = (/** @type {string} */ what) =>
+    `dd if=/tmp/${what} of=/dev/xvda ${BLOCK} oflag=direct 2>/dev/null`;
+  const writes = await guest.start(`${write('A')}\n${write('B')}`, { timeoutMs: WRITES_MS });
   await sleep(1000);
   if ((await onMedium(target)) !== '') throw new Error('the first write was not held up');
   const killedAt = Date.now();
   await Daemon.killAndStart(environment);
-  return { target, guest, held, writes, killedAt };
+  return { guest, held, writes, killedAt };
 }
 
 async function writeLeftBehind() {
-  const { target, guest, held, writes, killedAt } = await killOverWrite('fenced', {});
+  const target = await blockTarget(0);
+  const { guest, held, writes, killedAt } = await killOverWrite('fenced', target, {});
   if (!/\(fenced\)/.test(await ringdisk('list'))) throw new Error('the list does not say fenced');
   await guest.run(`dd if=/dev/xvda skip=8 ${BLOCK} iflag=direct of=/dev/null 2>/dev/null`);
   note(`a read was answered ${Date.now() - killedAt} ms after the kill, writes fenced`);
@@ -109,7 +113,8 @@ echo`);
 
 /** That the test above can fail: without the fence the guest's newer data is lost. */
 async function withoutTheFence() {
-  const { target, guest, held, writes } = await killOverWrite('unfenced', UNFENCED);
+  const target = await blockTarget(1);
+  const { guest, held, writes } = await killOverWrite('unfenced', target, UNFENCED);
   try {
     await writes.ended;
     if ((await onMedium(target)) !== 'B') throw new Error('the newer write has not landed');
@@ -127,6 +132,7 @@ async function withoutTheFence() {
 export const scenarios = [
   {
     name: 'fence',
+    draft: 'it held, but has not been seen to pass whole on a quiet machine',
     // The harder case: pages that are mapped when the daemon dies.
     daemon: { grants: 'persistent' },
     tests: {
