@@ -29,7 +29,8 @@ struct Slot {
 
   uint16_t index = 0;
   Stage stage = Stage::read;
-  bool fault = false;  // one of its grants could not be reached
+  bool fault = false;    // one of its grants could not be reached
+  bool failing = false;  // its I/O failed, and it has not been answered since
   Request request;
   ValidRequest valid{};
   std::span<Segment> segments;

@@ -26,7 +26,7 @@ struct alignas(64) QueueCounters {
   Counter io_errors, rejected, unsupported, indirect;
   Counter notifications_received, notifications_sent, polls, batches;
   Counter grant_maps, grant_unmaps, grant_copies, copied_bytes;
-  Counter read_modify_writes, flush_retries;
+  Counter read_modify_writes, retries;
   Counter replayed, redelivered;                          // taken over from a process that died
   Counter in_flight, mapped_pages, bounce_bytes, broken;  // gauges
 };

@@ -40,8 +40,10 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince } = vbd.info();
-        return counters ? [{ name, counters, ...(fencedSince && { fencedSince }) }] : [];
+        const { name, counters, fencedSince, failing } = vbd.info();
+        if (!counters) return [];
+        const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
+        return [{ name, counters, ...waits }];
       }),
       engine: daemon.counters(),
     }),

@@ -61,7 +61,7 @@ const Counters = v.object(
     grantCopies: true,
     copiedBytes: true,
     readModifyWrites: true,
-    flushRetries: true,
+    retries: true,
     replayed: true,
     redelivered: true,
     inFlight: true,
@@ -127,6 +127,8 @@ const Negotiated = v.object({
   secureDiscard: v.boolean(),
 });
 
+const Failing = v.object({ since: v.string(), error: v.string() });
+
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
 const Vbd = v.object({
   name: v.string(),
@@ -140,7 +142,9 @@ const Vbd = v.object({
   target: v.optional(Target),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
+  onError: v.optional(v.string()),
   fencedSince: v.optional(v.string()),
+  failing: v.optional(Failing),
   error: v.optional(v.string()),
 });
 
@@ -184,6 +188,8 @@ export const METHODS = {
           counters: Counters,
           /** Writes wait for a dead daemon's I/O since then. */
           fencedSince: v.optional(v.string()),
+          /** Requests that failed wait since then and are tried again; the errno of the first. */
+          failing: v.optional(Failing),
         }),
       ),
       engine: Engine,

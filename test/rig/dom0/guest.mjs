@@ -214,7 +214,7 @@ export class Guest {
 
   /** @param {number} number */
   async #lines(number) {
-    const text = (await readFile(this.log, 'utf8')).split('\n');
+    const text = (await readFile(this.log, 'utf8')).split(/\r?\n/);
     const mark = `[${number}] `;
     return text.filter((line) => line.startsWith(mark)).map((line) => line.slice(mark.length));
   }

@@ -35,6 +35,7 @@ export function stage(root, share) {
   compileContractSuite(root, join(project, 'out/contract'));
   copy(buildPlatformContract(root), join(share, 'platform_contract_tests'));
   compileHostileFrontend(join(root, 'test/rig/hostile'), join(share, 'hostile'));
+  compileUnfenced(join(root, 'test/rig/unfenced.c'), join(share, 'unfenced.so'));
   for (const part of ['dom0', 'scenarios']) {
     rmSync(join(share, 'rig', part), { recursive: true, force: true });
     copy(join(root, 'test/rig', part), join(share, 'rig', part));
@@ -78,6 +79,12 @@ function compileHostileFrontend(source, program) {
   const files = readdirSync(source).filter((name) => name.endsWith('.c'));
   const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-static', '-pthread'];
   execFileSync('gcc', [...options, ...files, '-o', program], { cwd: source, stdio: 'inherit' });
+}
+
+/** @param {string} source @param {string} library */
+function compileUnfenced(source, library) {
+  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC'];
+  execFileSync('gcc', [...options, source, '-o', library], { stdio: 'inherit' });
 }
 
 /** @param {string} from @param {string} to */

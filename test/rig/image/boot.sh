@@ -5,8 +5,8 @@
 #   IMAGE    the folder that build.sh printed
 #   SHARE    a folder that dom0 mounts read-write at /host; its dom0_job (bash) is what dom0 runs.
 #            Its program `hostile` is put into the guests, which boot /host/guest.vmlinuz with
-#            /host/guest.img. SHARE/nvme{0,1,2}.img are dom0's three NVMe disks (serials rig0, rig1,
-#            rig2; the last has 4 KiB logical blocks).
+#            /host/guest.img. SHARE/nvme{0,1,2,3}.img are dom0's NVMe disks (serials rig0 to rig3);
+#            2 has 4 KiB logical blocks, 3 has errors: see below.
 #   SECONDS  the time limit (default 900)
 # exit status: dom0_job's own; 124 on the time limit; 125 when dom0 went down before its end.
 # The console is in SHARE/logs/console.log.
@@ -59,6 +59,19 @@ for disk in 0 1 2; do
   disks+=(-drive "$drive")
   disks+=(-device "nvme,drive=nvme$disk,serial=rig$disk$blocks")
 done
+# 64 MiB: sector 40000 can't be read, and the first write to each of four others fails.
+truncate -s 64M "$share/nvme3.img"
+error='{"event":"none","iotype":"%s","sector":%s,"errno":5,"once":%s}'
+# shellcheck disable=SC2059 # The format is above.
+errors=$(printf "$error" read 40000 false; printf ",$error" \
+  write 50000 true write 50008 true write 50016 true write 50024 true)
+faulty='{"driver":"blkdebug","node-name":"nvme3-errors","image":"nvme3-file","inject-error":['
+disks+=(
+  -blockdev "driver=file,filename=$share/nvme3.img,node-name=nvme3-file"
+  -blockdev "$faulty$errors]}"
+  -blockdev driver=raw,file=nvme3-errors,node-name=nvme3
+  -device nvme,drive=nvme3,serial=rig3
+)
 folder=(-virtfs "local,path=$share,mount_tag=host,security_model=none,id=host")
 
 code=0
