@@ -2,11 +2,10 @@
 // The daemon is killed with SIGKILL at random moments under verified load and started again: the
 // guests must notice nothing but a pause.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, daemonLog, ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, daemonLog } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
-import { waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import {
   filesLoad,
