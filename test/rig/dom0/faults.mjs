@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks that are made to fail, always a guest's xvdb, and what both policies promise of them.
 import { quickStats } from './daemon.mjs';
-import { assertQuiet, MARK } from './quiet.mjs';
+import { assertQuiet, MARK } from './guest_log.mjs';
 import { note } from './report.mjs';
 import { waitFor } from './shell.mjs';
 import { MappedDevice } from './targets.mjs';

@@ -5,7 +5,7 @@
 import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { run } from './shell.mjs';
 
-const FILES_DIR = '/var/lib/rig';
+export const FILES_DIR = '/var/lib/rig';
 
 /**
  * @typedef {object} Target
@@ -49,11 +49,12 @@ export async function nvmeTarget(index) {
 /**
  * @param {string} name
  * @param {number} bytes
+ * @param {string} [dir]
  * @returns {Promise<Target>} a new sparse file
  */
-export async function fileTarget(name, bytes) {
-  const path = `${FILES_DIR}/${name}.img`;
-  await mkdir(FILES_DIR, { recursive: true });
+export async function fileTarget(name, bytes, dir = FILES_DIR) {
+  const path = `${dir}/${name}.img`;
+  await mkdir(dir, { recursive: true });
   await rm(path, { force: true });
   await (await open(path, 'w')).close();
   await truncate(path, bytes);

@@ -2,11 +2,10 @@
 // The daemon is killed with SIGKILL at random moments under verified load and started again: the
 // guests must notice nothing but a pause.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, daemonLog, ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, daemonLog } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
-import { assertQuiet, MARK } from '../dom0/quiet.mjs';
+import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
-import { waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import {
   filesLoad,
@@ -21,18 +20,6 @@ const KILLS = 6;
 /** The killed daemon has served for a random time up to this. */
 const SERVED_MS_MAX = 3000;
 const LOAD_MS = 240_000;
-
-/** @param {Guest} guest @param {string[]} vdevs whose load must be on its way before a kill */
-async function waitForLoad(guest, vdevs) {
-  const names = vdevs.map((vdev) => guest.vbd(vdev));
-  const isBusy = async () => {
-    const { vbds } = await ringdiskJson('stats');
-    return names.every((name) =>
-      vbds.some((/** @type {any} */ vbd) => vbd.name.endsWith(name) && vbd.counters.writes > 100),
-    );
-  };
-  await waitFor('the load', isBusy, { timeoutMs: 120_000, everyMs: 500 });
-}
 
 /** @param {number} count */
 async function killAgainAndAgain(count) {
@@ -80,7 +67,7 @@ async function killedUnderLoad(guest) {
     busy.push(await guest.start(mixedLoad(vdev), { timeoutMs: LOAD_MS }));
   }
   const pulsing = await guest.start(pulse('xvda'), { timeoutMs: LOAD_MS });
-  await waitForLoad(guest, vdevs);
+  await guest.waitForLoad(vdevs);
   await killAgainAndAgain(KILLS);
   await guest.run(`touch /tmp/stop-pulse; ${vdevs.map(stopLoad).join('; ')}`);
   const rounds = await Promise.all(busy.map(({ ended }) => ended));
@@ -109,7 +96,7 @@ async function fileSystemUnderKills(guest) {
 async function upgradedUnderLoad(guest) {
   await guest.run(MARK);
   const busy = await guest.start(mixedLoad('xvdb'), { timeoutMs: LOAD_MS });
-  await waitForLoad(guest, ['xvdb']);
+  await guest.waitForLoad(['xvdb']);
   await Daemon.upgrade();
   await guest.run('sleep 2');
   await Daemon.upgrade();

@@ -7,7 +7,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Daemon, quickStats, ringdisk } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
-import { assertQuiet, MARK } from '../dom0/quiet.mjs';
+import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget } from '../dom0/targets.mjs';

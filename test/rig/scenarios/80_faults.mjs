@@ -16,7 +16,7 @@ import {
   withMapped,
 } from '../dom0/faults.mjs';
 import { Guest } from '../dom0/guest.mjs';
-import { assertQuiet } from '../dom0/quiet.mjs';
+import { assertQuiet } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { run } from '../dom0/shell.mjs';
 import {

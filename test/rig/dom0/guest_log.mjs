@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Guests that must notice nothing: what their kernels said meanwhile.
+// Whether a guest noticed anything: its kernel's log must have got no line.
 
-/** Shell text: marks the guest's kernel log; afterwards `assertQuiet` finds what it got since. */
+/** Marks the guest's kernel log; afterwards `assertQuiet` finds what it got since. */
 export const MARK = 'dmesg | wc -l > /tmp/dmesg.mark';
 /** What the emulation and the test's own work make a guest's kernel say. */
 const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
