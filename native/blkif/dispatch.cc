@@ -32,7 +32,7 @@ bool Queue::start_waiting() {
     join_in_flight(*slot);
     if (slot->valid.kind == Kind::barrier) barrier_ = slot;
     const bool writes = slot->valid.kind == Kind::write || slot->valid.kind == Kind::barrier;
-    if (writes && !slot->bounce.memory.empty() && !needs_old_data(*slot)) move(*slot, false);
+    if (writes && slot->valid.segment_count > 0 && !needs_old_data(*slot)) move(*slot, false);
     ready.push(*slot);
   }
   if (ready.empty()) return false;
@@ -142,7 +142,8 @@ void Queue::start_io(Slot& slot, Stage stage, Operation::Kind kind) {
     operation.length = slot.length;
     if (RD_PLANTED("torn") && kind == Operation::Kind::write && slot.length > kSectorBytes)
       operation.length -= kSectorBytes;
-    point_at_memory(slot);
+    operation.memory = slot.bounce.memory.data();
+    operation.registered = slot.bounce.registered;
   }
   submit(slot);
 }

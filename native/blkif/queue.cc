@@ -45,7 +45,6 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       index_(options.index),
       counters_(std::move(counters)),
       io_alignment_(shared_->target->capabilities().io_alignment),
-      memory_alignment_(shared_->target->capabilities().memory_alignment),
       bounce_(reactor.bounce()),
       fenced_(shared_->target->fenced()) {
   channel_ = shared_->target->open_channel(reactor_.uring(), reactor_.offload());

@@ -2,7 +2,7 @@
 // One queue of a VBD: one ring, one event channel, on one reactor. THE TABLE OF CONTENTS of a
 // request is poll() and finish() in queue.cc; the steps are in
 //   take.cc      1-3  out of the ring, indirect segments fetched, checked
-//   segments.cc  4    guest pages pinned, or bounce memory
+//   segments.cc  4    bounce memory, and the data moved between it and the guest
 //   dispatch.cc  5-6  ordering, and the operation for the target
 //   respond.cc   7-8  what comes back, and the answer
 // and what a process that died left behind is taken over in recover.cc.
@@ -96,13 +96,10 @@ class Queue final : public Poller, public OperationSink {
 
   // segments.cc
   bool attach(Slot& slot);
-  bool attach_direct(Slot& slot);
-  bool attach_bounce(Slot& slot);
-  bool fits_directly(const Slot& slot) const;
   bool needs_old_data(const Slot& slot) const;
   std::byte* guest_part(const Slot& slot) const;
-  void point_at_memory(Slot& slot);
   void move(Slot& slot, bool to_guest);
+  bool move_mapped(Slot& slot, bool to_guest);
   void detach(Slot& slot);
 
   // dispatch.cc
@@ -145,7 +142,6 @@ class Queue final : public Poller, public OperationSink {
   const uint32_t index_;
   const std::shared_ptr<QueueCounters> counters_;
   const uint32_t io_alignment_;
-  const uint32_t memory_alignment_;
 
   GrantMapping ring_mapping_;
   Port port_ = 0;

@@ -32,7 +32,7 @@ void Queue::data_done(Slot& slot) {
   const int32_t result = slot.operation.result;
   if (result == 0 && slot.stage == Stage::barrier_write)
     return start_io(slot, Stage::barrier_after, Operation::Kind::flush);
-  if (result == 0 && slot.stage == Stage::read && !slot.direct) {
+  if (result == 0 && slot.stage == Stage::read) {
     move(slot, true);
     return landing_.push(slot);
   }

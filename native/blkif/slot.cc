@@ -12,11 +12,11 @@ namespace ringdisk {
 
 SlotPool::SlotPool(Journal& journal) : slots_(journal.slots()), journal_(journal) {
   const uint32_t count = journal.slots();
-  void* memory = ::mmap(nullptr, count * sizeof(IndirectArrays), PROT_READ | PROT_WRITE,
+  void* memory = ::mmap(nullptr, count * sizeof(IndirectSegments), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     throw std::system_error(errno, std::generic_category(), "cannot map a queue's slots");
-  arena_ = static_cast<IndirectArrays*>(memory);
+  arena_ = static_cast<IndirectSegments*>(memory);
   free_.reserve(count);
   for (uint32_t i = count; i-- > 0;) {
     slots_[i].index = static_cast<uint16_t>(i);
@@ -24,7 +24,7 @@ SlotPool::SlotPool(Journal& journal) : slots_(journal.slots()), journal_(journal
   }
 }
 
-SlotPool::~SlotPool() { ::munmap(arena_, slots_.size() * sizeof(IndirectArrays)); }
+SlotPool::~SlotPool() { ::munmap(arena_, slots_.size() * sizeof(IndirectSegments)); }
 
 Slot* SlotPool::allocate() {
   if (free_.empty()) return nullptr;
@@ -42,17 +42,7 @@ Slot& SlotPool::adopt(uint32_t index) {
 std::span<Segment> SlotPool::segments(Slot& slot, uint32_t count) {
   RD_ASSERT(count <= kIndirectSegmentsMax);
   if (count <= kDirectSegmentsMax) return std::span(slot.request.segments).first(count);
-  return std::span(arena_[slot.index].segments).first(count);
-}
-
-std::span<PersistentCache::Page> SlotPool::pages(Slot& slot, uint32_t count) {
-  if (count <= kDirectSegmentsMax) return std::span(slot.direct_pages).first(count);
-  return std::span(arena_[slot.index].pages).first(count);
-}
-
-std::span<iovec> SlotPool::iovecs(Slot& slot, uint32_t count) {
-  if (count <= kDirectSegmentsMax) return std::span(slot.direct_iovecs).first(count);
-  return std::span(arena_[slot.index].iovecs).first(count);
+  return std::span(arena_[slot.index]).first(count);
 }
 
 }  // namespace ringdisk

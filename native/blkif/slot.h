@@ -4,8 +4,6 @@
 // slots are made at connect, and nothing is allocated afterwards.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <array>
 #include <cstdint>
 #include <span>
@@ -14,7 +12,6 @@
 #include "blkif/journal.h"
 #include "blkif/request.h"
 #include "grants/bounce_share.h"
-#include "grants/persistent_cache.h"
 #include "io/operation.h"
 
 namespace ringdisk {
@@ -32,24 +29,19 @@ struct Slot {
 
   uint16_t index = 0;
   Stage stage = Stage::read;
-  bool direct = false;  // I/O goes straight to and from mapped guest pages
-  bool fault = false;   // one of its grants could not be reached
+  bool fault = false;  // one of its grants could not be reached
   Request request;
   ValidRequest valid{};
   std::span<Segment> segments;
-  std::span<PersistentCache::Page> pages;  // direct: pinned
-  BounceShare::Block bounce;               // otherwise
-  // What is read or written on the medium, in bytes: the request's range, or with bounce memory
-  // that range widened to the medium's alignment.
+  BounceShare::Block bounce;
+  // What is read or written on the medium, in bytes: the request's range widened to the medium's
+  // alignment.
   uint64_t offset = 0;
   uint64_t length = 0;
   Operation operation{};
   Slot* next = nullptr;  // in whichever SlotList it is
   Slot* in_flight_next = nullptr;
   Slot* in_flight_previous = nullptr;
-
-  std::array<iovec, kDirectSegmentsMax> direct_iovecs;
-  std::array<PersistentCache::Page, kDirectSegmentsMax> direct_pages;
 };
 
 // First in, first out; intrusive, so that moving a slot costs two pointers.
@@ -97,22 +89,16 @@ class SlotPool {
   Slot& operator[](uint32_t index) { return slots_[index]; }
   JournalSlot& journal(const Slot& slot) { return journal_[slot.index]; }
 
-  // Memory for `count` segments of `slot`: its own arrays for direct requests, else from the arena.
+  // Memory for `count` segments of `slot`: its own for direct requests, else from the arena.
   std::span<Segment> segments(Slot& slot, uint32_t count);
-  std::span<PersistentCache::Page> pages(Slot& slot, uint32_t count);
-  std::span<iovec> iovecs(Slot& slot, uint32_t count);
 
  private:
-  struct IndirectArrays {
-    std::array<Segment, kIndirectSegmentsMax> segments;
-    std::array<iovec, kIndirectSegmentsMax> iovecs;
-    std::array<PersistentCache::Page, kIndirectSegmentsMax> pages;
-  };
+  using IndirectSegments = std::array<Segment, kIndirectSegmentsMax>;
 
   std::vector<Slot> slots_;
   std::vector<Slot*> free_;  // last released first: its memory is still in the cache
   Journal& journal_;
-  IndirectArrays* arena_ = nullptr;  // one per slot; pages appear when first written
+  IndirectSegments* arena_ = nullptr;  // one per slot; pages appear when first written
 };
 
 }  // namespace ringdisk

@@ -71,12 +71,9 @@ void Queue::fetch_indirect_page(Slot& slot) {
   if (persistent_) {
     // The frontend grants these pages persistently too.
     const Segment whole_page{gref, 0, kSectorsPerPage - 1, 0};
-    PersistentCache::Page page;
-    if (persistent_->pin({&whole_page, 1}, {&page, 1})) {
-      copy_once(segments.data(), page.address, segments.size_bytes());
-      persistent_->unpin({&page, 1});
-      return;
-    }
+    std::byte* page;
+    if (persistent_->reach({&whole_page, 1}, {&page, 1}))
+      return copy_once(segments.data(), page, segments.size_bytes());
   }
   reactor_.transfer().add_piece(shared_->domid, gref, 0,
                                 static_cast<uint16_t>(segments.size_bytes()),

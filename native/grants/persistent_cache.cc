@@ -34,10 +34,7 @@ PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid 
       newest_(kNone) {}
 
 PersistentCache::~PersistentCache() {
-  while (oldest_ != kNone) {
-    RD_ASSERT(extents_[oldest_].pins == 0);
-    evict(oldest_);
-  }
+  while (oldest_ != kNone) evict(oldest_);
 }
 
 // The place where the search for `gref` begins: the upper bits of the product, as many as needed.
@@ -66,7 +63,11 @@ void PersistentCache::erase(GrantRef gref) {
   table_[gap].extent = kNone;
 }
 
-bool PersistentCache::pin(std::span<const Segment> segments, std::span<Page> pages) {
+std::byte* PersistentCache::address(const Entry& entry) const {
+  return extents_[entry.extent].mapping.address + size_t{entry.page} * kPageBytes;
+}
+
+bool PersistentCache::reach(std::span<const Segment> segments, std::span<std::byte*> pages) {
   uint32_t fresh = kNone;
   for (size_t i = 0; i < segments.size(); i++) {
     Entry& entry = find(segments[i].gref);
@@ -75,38 +76,18 @@ bool PersistentCache::pin(std::span<const Segment> segments, std::span<Page> pag
       std::vector<GrantRef>& grefs = extents_[fresh].grefs;
       entry = {segments[i].gref, fresh, static_cast<uint32_t>(grefs.size())};
       grefs.push_back(segments[i].gref);
+    } else if (entry.extent != fresh) {
+      touch(entry.extent);  // room for the missing ones is not made at this one's cost
+      pages[i] = address(entry);
     }
-    Extent& extent = extents_[entry.extent];
-    extent.pins++;
-    // The address of a page that is not mapped yet is filled in below.
-    std::byte* address = nullptr;
-    if (entry.extent != fresh) address = extent.mapping.address + size_t{entry.page} * kPageBytes;
-    pages[i] = {address, entry.extent};
   }
-  if (fresh == kNone) {
-    for (const Page& page : pages.first(segments.size())) touch(page.extent);
-    return true;
-  }
+  if (fresh == kNone) return true;
   if (!map_missing(fresh)) {
-    for (size_t i = 0; i < segments.size(); i++) extents_[pages[i].extent].pins--;
     forget(fresh);
     return false;
   }
-  for (size_t i = 0; i < segments.size(); i++) {
-    if (pages[i].extent != fresh)
-      touch(pages[i].extent);
-    else
-      pages[i].address =
-          extents_[fresh].mapping.address + size_t{find(segments[i].gref).page} * kPageBytes;
-  }
+  for (size_t i = 0; i < segments.size(); i++) pages[i] = address(find(segments[i].gref));
   return true;
-}
-
-void PersistentCache::unpin(std::span<const Page> pages) {
-  for (const Page& page : pages) {
-    RD_ASSERT(extents_[page.extent].pins > 0);
-    extents_[page.extent].pins--;
-  }
 }
 
 uint32_t PersistentCache::new_extent() {
@@ -149,17 +130,11 @@ bool PersistentCache::age() {
   return mapped_pages_ > 0;
 }
 
-// One extent that has not been used in this age of the cache nor in `ages` before it. They are in
-// the order of their last use, so none follows the first that was.
+// The extent used longest ago, unless that was in this age of the cache or in the `ages` before it.
 bool PersistentCache::evict_unused(uint32_t ages) {
-  for (uint32_t index = oldest_; index != kNone; index = extents_[index].next) {
-    const Extent& extent = extents_[index];
-    if (age_ - extent.used_in <= ages) return false;
-    if (extent.pins > 0) continue;
-    evict(index);
-    return true;
-  }
-  return false;
+  if (oldest_ == kNone || age_ - extents_[oldest_].used_in <= ages) return false;
+  evict(oldest_);
+  return true;
 }
 
 void PersistentCache::evict(uint32_t index) {

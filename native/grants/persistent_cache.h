@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Grants of one queue that stay mapped between requests. The frontend promised to grant the same
 // pages again and again; mapping them once saves two hypercalls per page and request. Bounded twice
-// (per queue, and host-wide through GrantBudget), least recently used first out. A page in use by a
-// request is pinned and cannot be evicted, and one used lately is not evicted for another: a guest
-// that goes round more pages than fit would have each of them mapped and unmapped in vain.
+// (per queue, and host-wide through GrantBudget), least recently used first out. A page used
+// lately is not evicted for another: a guest that goes round more pages than fit would have each of
+// them mapped and unmapped in vain.
 #pragma once
 
 #include <atomic>
@@ -39,20 +39,14 @@ class GrantBudget {
 class PersistentCache {
  public:
   PersistentCache(GrantTable& grants, GrantBudget& budget, Domid domid, uint32_t pages_max);
-  ~PersistentCache();  // unmaps everything; nothing may be pinned
+  ~PersistentCache();  // unmaps everything
   PersistentCache(const PersistentCache&) = delete;
   PersistentCache& operator=(const PersistentCache&) = delete;
 
-  // One page of a request: where it is mapped, and what to unpin.
-  struct Page {
-    std::byte* address;
-    uint32_t extent;
-  };
-  // Pins every segment's page, mapping what is missing in one call. False, with nothing pinned,
-  // when the budget is used up by pages in use lately or a grant can't be mapped: copy such a
-  // request instead.
-  bool pin(std::span<const Segment> segments, std::span<Page> pages);
-  void unpin(std::span<const Page> pages);
+  // Finds every segment's page, mapping what is missing in one call. The addresses are good until
+  // the next call of anything here. False when the budget is used up by pages used lately or a
+  // grant can't be mapped: copy such a request by grant.
+  bool reach(std::span<const Segment> segments, std::span<std::byte*> pages);
 
   // Unmaps what no request has used since the call before last: called every so often, it gives an
   // idle guest's share of the budget back. Returns whether anything is still mapped.
@@ -71,7 +65,6 @@ class PersistentCache {
   // What one map() call made: it can only be unmapped whole.
   struct Extent {
     GrantMapping mapping;
-    uint32_t pins = 0;
     uint32_t used_in = 0;     // the age of the cache when last used
     uint32_t previous, next;  // least recently used order
     std::vector<GrantRef> grefs;
@@ -79,6 +72,7 @@ class PersistentCache {
 
   size_t home(GrantRef gref) const;
   Entry& find(GrantRef gref);
+  std::byte* address(const Entry& entry) const;
   void erase(GrantRef gref);
   uint32_t new_extent();
   bool map_missing(uint32_t extent);

@@ -5,6 +5,16 @@
 
 namespace ringdisk {
 
+void copy_segments(std::span<const Segment> segments, std::span<std::byte* const> pages,
+                   std::byte* local, bool to_guest) {
+  for (size_t i = 0; i < segments.size(); i++) {
+    std::byte* guest = pages[i] + segments[i].first_sect * kSectorBytes;
+    const size_t length = (segments[i].last_sect - segments[i].first_sect + 1u) * kSectorBytes;
+    std::memcpy(to_guest ? guest : local, to_guest ? local : guest, length);
+    local += length;
+  }
+}
+
 void Transfer::add(Domid domid, std::span<const Segment> segments, std::byte* local, bool to_guest,
                    bool by_mapping, bool& failed) {
   if (by_mapping) return by_map(domid, segments, local, to_guest, failed);
@@ -46,13 +56,9 @@ void Transfer::by_map(Domid domid, std::span<const Segment> segments, std::byte*
     failed = true;
     return;
   }
-  for (size_t i = 0; i < segments.size(); i++) {
-    std::byte* guest = mapping.address + i * kPageBytes + segments[i].first_sect * kSectorBytes;
-    const size_t length = (segments[i].last_sect - segments[i].first_sect + 1u) * kSectorBytes;
-    std::memcpy(to_guest ? guest : local, to_guest ? local : guest, length);
-    local += length;
-    counters_.bytes += length;
-  }
+  std::array<std::byte*, kIndirectSegmentsMax> pages;
+  for (size_t i = 0; i < segments.size(); i++) pages[i] = mapping.address + i * kPageBytes;
+  copy_segments(segments, pages, local, to_guest);
   grants_.unmap(mapping);
 }
 

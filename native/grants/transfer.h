@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Moves bytes between guest pages and bounce memory, many requests at a time: by grant copy, or by
-// mapping the pages for as long as the copy takes. Why `map` copies too instead of giving the
-// mapped pages to the kernel's block layer: the block layer may drop its page references after it
-// reports completion, and a grant still in use when the response arrives makes Linux disable the
-// disk.
+// mapping the pages for as long as the copy takes.
 #pragma once
 
 #include <array>
@@ -16,6 +13,10 @@
 #include "platform/platform.h"
 
 namespace ringdisk {
+
+// Between mapped guest pages, one for each segment, and the memory from `local` on.
+void copy_segments(std::span<const Segment> segments, std::span<std::byte* const> pages,
+                   std::byte* local, bool to_guest);
 
 class Transfer {
  public:

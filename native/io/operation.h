@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sys/uio.h>
-
+#include <cstddef>
 #include <cstdint>
 
 namespace ringdisk {
@@ -17,13 +16,13 @@ struct Operation {
   enum class Kind : uint8_t { read, write, flush, discard };
 
   Kind kind;
-  bool secure = false;      // discard: the secure variant
-  bool cancelled = false;   // discard: nobody waits for it, start no further part (-ECANCELED)
-  uint64_t offset = 0;      // bytes on the target
-  uint64_t length = 0;      // bytes; 0 for flush
-  iovec* iovecs = nullptr;  // read, write: the memory; put back as it was when finished
-  uint32_t iovec_count = 0;
-  bool registered = false;  // the memory is one iovec inside the reactor's registered bounce pool
+  bool secure = false;     // discard: the secure variant
+  bool cancelled = false;  // discard: nobody waits for it, start no further part (-ECANCELED)
+  uint64_t offset = 0;     // bytes on the target
+  uint64_t length = 0;     // bytes; 0 for flush
+  // Read, write: `length` bytes on a page boundary, never a guest's own.
+  std::byte* memory = nullptr;
+  bool registered = false;  // the memory lies in the reactor's registered bounce pool
   int32_t result = 0;       // once finished: 0 or -errno
 
   TargetChannel* channel = nullptr;  // who carries it out
@@ -34,7 +33,7 @@ struct Operation {
   uint64_t done = 0;  // bytes finished so far
   uint64_t part = 0;  // bytes asked for by the part under way
   uint32_t retries = 0;
-  alignas(8) unsigned char scratch[32] = {};  // e.g. NVMe's range list: memory the kernel reads
+  alignas(8) unsigned char scratch[16] = {};  // e.g. NVMe's range list: memory the kernel reads
 
   // Intrusive link and result used between reaping and running completions.
   Operation* next = nullptr;

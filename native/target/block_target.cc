@@ -84,7 +84,6 @@ void BlockTarget::probe_blocks() {
                                 std::to_string(logical) + " bytes; 512 and 4096 are supported");
   }
   capabilities_.io_alignment = static_cast<uint32_t>(logical);
-  capabilities_.memory_alignment = kSectorBytes;
   capabilities_.physical_block = physical;
 }
 

@@ -18,13 +18,12 @@
 namespace ringdisk {
 namespace {
 
-// The whole of what remains in one submission. An operation's 256 iovecs are far below UIO_MAXIOV.
-void prepare_single(io_uring_sqe* sqe, int fd, const Operation& operation) {
+// The whole of what remains in one submission.
+void prepare_transfer(io_uring_sqe* sqe, int fd, const Operation& operation) {
   const bool write = operation.kind == Operation::Kind::write;
-  const iovec& memory = *operation.iovecs;
   int opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
   if (operation.registered) opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
-  io_uring_prep_rw(opcode, sqe, fd, static_cast<std::byte*>(memory.iov_base) + operation.done,
+  io_uring_prep_rw(opcode, sqe, fd, operation.memory + operation.done,
                    static_cast<uint32_t>(operation.part), operation.offset + operation.done);
   sqe->buf_index = 0;
 }
@@ -62,7 +61,6 @@ bool FdChannel::start(Operation& operation) {
 }
 
 bool FdChannel::advance(Operation& operation, int32_t part_result) {
-  close_window(operation);
   if (may_retry(operation, part_result)) {
     submit_part(operation);
     return false;
@@ -102,15 +100,7 @@ void FdChannel::submit_part(Operation& operation) {
 
 void FdChannel::submit_transfer(Operation& operation) {
   operation.part = operation.length - operation.done;
-  io_uring_sqe* sqe = uring_.reserve_for(operation);
-  if (operation.iovec_count == 1) {
-    prepare_single(sqe, fd_, operation);
-  } else {
-    const std::span<iovec> iovecs = open_window(operation);
-    const bool write = operation.kind == Operation::Kind::write;
-    io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, fd_, iovecs.data(),
-                     static_cast<uint32_t>(iovecs.size()), operation.offset + operation.done);
-  }
+  prepare_transfer(uring_.reserve_for(operation), fd_, operation);
 }
 
 void FdChannel::submit_flush(Operation& operation) {

@@ -40,11 +40,10 @@ void FileTarget::open_direct(const TargetSpec& spec) {
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
   Fd direct(open(path_.c_str(), mode | O_CLOEXEC | O_DIRECT));
   if (!direct.valid()) return;
-  const std::optional<DirectIo> alignment = probe_direct_io(direct.get());
+  const std::optional<uint32_t> alignment = probe_direct_io(direct.get());
   if (!alignment) return;
   capabilities_.direct = true;
-  capabilities_.io_alignment = alignment->io_alignment;
-  capabilities_.memory_alignment = alignment->memory_alignment;
+  capabilities_.io_alignment = *alignment;
   fd_ = std::move(direct);
 }
 

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <span>
 #include <stdexcept>
 
 #include "base/assert.h"
@@ -23,10 +22,8 @@ class NullChannel final : public TargetChannel {
     if (discard && (read_only_ || operation.secure)) return finish(operation, -EOPNOTSUPP);
     if (operation.kind == Operation::Kind::write && read_only_) return finish(operation, -EROFS);
     if (operation.kind == Operation::Kind::read) {
-      // The memory may be a bounce buffer that held another guest's data.
-      for (const iovec& part : std::span(operation.iovecs, operation.iovec_count)) {
-        std::memset(part.iov_base, 0, part.iov_len);
-      }
+      // The memory may have held another guest's data.
+      std::memset(operation.memory, 0, operation.length);
     }
     return finish(operation, 0);
   }
@@ -55,7 +52,6 @@ uint64_t parse_capacity(const std::string& text) {
 
 NullTarget::NullTarget(const TargetSpec& spec) {
   capabilities_.capacity = parse_capacity(spec.path);
-  capabilities_.memory_alignment = 1;
   capabilities_.read_only = spec.read_only;
   capabilities_.discard = !spec.read_only;
   capabilities_.discard_granularity = spec.read_only ? 0 : kSectorBytes;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/nvme_channel.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -44,7 +45,6 @@ bool NvmeChannel::start(Operation& operation) {
 }
 
 bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
-  close_window(operation);
   const int32_t result = nvme_result_to_errno(part_result);
   if (may_retry(operation, result)) {
     submit_part(operation);
@@ -64,43 +64,32 @@ void NvmeChannel::submit_part(Operation& operation) {
     case Operation::Kind::write:
       return submit_transfer(operation);
     case Operation::Kind::flush:
-      return submit_command(operation, NVME_URING_CMD_IO, encode_nvme_flush(geometry_));
+      return submit_command(operation, encode_nvme_flush(geometry_));
     case Operation::Kind::discard:
       return submit_discard(operation);
   }
 }
 
 void NvmeChannel::submit_transfer(Operation& operation) {
-  const std::span<iovec> iovecs(operation.iovecs, operation.iovec_count);
-  operation.part =
-      nvme_part_bytes(geometry_, iovecs, operation.done, operation.length - operation.done);
+  operation.part = std::min(operation.length - operation.done, geometry_.transfer_bytes_max);
   const bool write = operation.kind == Operation::Kind::write;
-  const uint64_t offset = operation.offset + operation.done;
-  const std::span<iovec> memory = open_window(operation);
-  if (memory.size() == 1) {
-    return submit_command(
-        operation, NVME_URING_CMD_IO,
-        encode_nvme_transfer(geometry_, write, offset, operation.part, memory[0].iov_base,
-                             static_cast<uint32_t>(operation.part)));
-  }
-  submit_command(operation, NVME_URING_CMD_IO_VEC,
-                 encode_nvme_transfer(geometry_, write, offset, operation.part, memory.data(),
-                                      static_cast<uint32_t>(memory.size())));
+  submit_command(operation,
+                 encode_nvme_transfer(geometry_, write, operation.offset + operation.done,
+                                      {operation.memory + operation.done, operation.part}));
 }
 
 void NvmeChannel::submit_discard(Operation& operation) {
   operation.part = discard_part_bytes(operation);
   const auto* range = new (operation.scratch) NvmeDatasetRange(
       encode_nvme_range(geometry_, operation.offset + operation.done, operation.part));
-  submit_command(operation, NVME_URING_CMD_IO, encode_nvme_deallocate(geometry_, *range));
+  submit_command(operation, encode_nvme_deallocate(geometry_, *range));
 }
 
-void NvmeChannel::submit_command(Operation& operation, uint32_t request,
-                                 const nvme_uring_cmd& command) {
+void NvmeChannel::submit_command(Operation& operation, const nvme_uring_cmd& command) {
   io_uring_sqe* sqe = uring_.reserve_for(operation);
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = fd_;
-  sqe->cmd_op = request;
+  sqe->cmd_op = NVME_URING_CMD_IO;
   // The command fills the second half of a big entry and the end of the first.
   std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd), &command,
               sizeof(command));

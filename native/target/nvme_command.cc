@@ -27,11 +27,6 @@ uint64_t little_endian(NvmeIdentifyData data, size_t offset, size_t bytes) {
   return value;
 }
 
-uint64_t pages_spanned(const iovec& memory) {
-  const uint64_t offset = reinterpret_cast<uintptr_t>(memory.iov_base) % kPageBytes;
-  return (offset + memory.iov_len + kPageBytes - 1) / kPageBytes;
-}
-
 int32_t errno_of(int32_t status) {
   switch (status) {
     case 0x001:  // invalid command opcode
@@ -83,38 +78,18 @@ uint64_t nvme_transfer_bytes_max(const NvmeControllerIdentity& controller,
   return std::max(bytes / block * block, block);
 }
 
-uint64_t nvme_part_bytes(const NvmeGeometry& geometry, std::span<const iovec> iovecs,
-                         uint64_t begin, uint64_t remaining) {
-  const uint64_t most = std::min(remaining, geometry.transfer_bytes_max);
-  if (iovecs.size() == 1) return most;
-  uint64_t bytes = 0;
-  uint64_t pages = 0;
-  for (iovec memory : iovecs) {
-    const uint64_t skipped = std::min<uint64_t>(begin, memory.iov_len);
-    begin -= skipped;
-    if (skipped == memory.iov_len) continue;
-    memory.iov_base = static_cast<std::byte*>(memory.iov_base) + skipped;
-    memory.iov_len -= skipped;
-    pages += pages_spanned(memory);
-    if (pages > geometry.segments_max || bytes >= most) break;
-    bytes += memory.iov_len;
-  }
-  const uint64_t block = 1ull << geometry.block_shift;
-  // Pieces so small that one block needs more segments than the device has: the kernel copies them.
-  return std::max(std::min(bytes, most) / block * block, block);
-}
-
 nvme_uring_cmd encode_nvme_transfer(const NvmeGeometry& geometry, bool write, uint64_t offset,
-                                    uint64_t bytes, const void* memory, uint32_t memory_length) {
+                                    std::span<const std::byte> memory) {
   const uint64_t first_block = offset >> geometry.block_shift;
   nvme_uring_cmd command{};
   command.opcode = write ? kOpcodeWrite : kOpcodeRead;
   command.nsid = geometry.nsid;
-  command.addr = reinterpret_cast<uint64_t>(memory);
-  command.data_len = memory_length;
+  command.addr = reinterpret_cast<uint64_t>(memory.data());
+  command.data_len = static_cast<uint32_t>(memory.size());
   command.cdw10 = static_cast<uint32_t>(first_block);
   command.cdw11 = static_cast<uint32_t>(first_block >> 32);
-  command.cdw12 = static_cast<uint32_t>((bytes >> geometry.block_shift) - 1);  // counts from 0
+  command.cdw12 =
+      static_cast<uint32_t>((memory.size() >> geometry.block_shift) - 1);  // counts from 0
   return command;
 }
 

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <linux/nvme_ioctl.h>
-#include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +33,6 @@ struct NvmeGeometry {
   uint32_t nsid = 0;
   uint32_t block_shift = 0;
   uint64_t transfer_bytes_max = 0;  // per command, a multiple of the block
-  uint32_t segments_max = 0;        // per command
   bool volatile_write_cache = false;
 };
 
@@ -45,14 +43,9 @@ uint64_t nvme_transfer_bytes_max(const NvmeControllerIdentity& controller,
                                  uint64_t kernel_bytes_max, uint32_t segments_max,
                                  uint32_t block_shift);
 
-// How many of the `remaining` bytes from `begin` on the next command takes: at least one block.
-uint64_t nvme_part_bytes(const NvmeGeometry& geometry, std::span<const iovec> iovecs,
-                         uint64_t begin, uint64_t remaining);
-
-// `offset` and `bytes` are multiples of the block. `memory` and `memory_length` are what the kernel
-// wants to see: an address and bytes, or an iovec array and its count.
+// `offset` and the memory's size are multiples of the block.
 nvme_uring_cmd encode_nvme_transfer(const NvmeGeometry& geometry, bool write, uint64_t offset,
-                                    uint64_t bytes, const void* memory, uint32_t memory_length);
+                                    std::span<const std::byte> memory);
 nvme_uring_cmd encode_nvme_flush(const NvmeGeometry& geometry);
 
 // The one range of a deallocate command: memory the controller reads.

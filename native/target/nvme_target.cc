@@ -101,12 +101,11 @@ void NvmeTarget::identify() {
   const NvmeControllerIdentity controller = parse_identify_controller(data);
   geometry_.block_shift = name_space.block_shift;
   geometry_.volatile_write_cache = controller.volatile_write_cache;
-  geometry_.segments_max =
-      static_cast<uint32_t>(read_queue_limit(block_device_, "max_segments").value_or(1));
+  const uint64_t segments_max = read_queue_limit(block_device_, "max_segments").value_or(1);
   const uint64_t kernel_kib =
       read_queue_limit(block_device_, "max_hw_sectors_kb").value_or(kPageBytes / 1024);
   geometry_.transfer_bytes_max = nvme_transfer_bytes_max(
-      controller, kernel_kib * 1024, geometry_.segments_max, geometry_.block_shift);
+      controller, kernel_kib * 1024, static_cast<uint32_t>(segments_max), geometry_.block_shift);
 
   capabilities_.io_alignment = 1u << geometry_.block_shift;
   capabilities_.physical_block = static_cast<uint32_t>(

@@ -3,10 +3,7 @@
 // the operation's own scratch space, bounded retries, and the limits on a part.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstdint>
-#include <span>
 
 #include "io/operation.h"
 
@@ -21,10 +18,6 @@ inline constexpr uint64_t kDiscardPartBytes = 32ull << 20;
 
 // Resets the scratch fields; the first thing start() does.
 void begin_parts(Operation& operation);
-
-// The iovecs of [done, done + part), trimmed in place; close_window() puts them back.
-std::span<iovec> open_window(Operation& operation);
-void close_window(Operation& operation);
 
 uint64_t discard_part_bytes(const Operation& operation);
 

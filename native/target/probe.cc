@@ -48,27 +48,27 @@ bool can_read_at(int fd, uint32_t alignment) {
 
 // For kernels and file systems that do not tell: a try shows what they refuse, and the disk below,
 // where there is one, gives a lower bound (a try that meets a hole is never refused).
-std::optional<DirectIo> probe_direct_by_reading(int fd, dev_t device) {
+std::optional<uint32_t> probe_direct_by_reading(int fd, dev_t device) {
   const uint64_t disk = read_queue_limit(device, "logical_block_size").value_or(kSectorBytes);
   for (const uint32_t alignment : {kSectorBytes, kIoAlignmentMax}) {
-    if (alignment >= disk && can_read_at(fd, alignment)) return DirectIo{alignment, alignment};
+    if (alignment >= disk && can_read_at(fd, alignment)) return alignment;
   }
   return std::nullopt;
 }
 
 }  // namespace
 
-std::optional<DirectIo> probe_direct_io(int fd) {
+std::optional<uint32_t> probe_direct_io(int fd) {
   if (lives_in_page_cache(fd)) return std::nullopt;
 #ifdef STATX_DIOALIGN
   struct statx answer{};
   if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &answer) == 0 &&
       (answer.stx_mask & STATX_DIOALIGN) != 0) {
-    if (answer.stx_dio_offset_align == 0 || answer.stx_dio_offset_align > kIoAlignmentMax) {
+    const uint32_t alignment = answer.stx_dio_offset_align;
+    if (alignment == 0 || std::max(alignment, answer.stx_dio_mem_align) > kIoAlignmentMax) {
       return std::nullopt;
     }
-    const bool fine = answer.stx_dio_offset_align <= kSectorBytes;
-    return DirectIo{fine ? kSectorBytes : kIoAlignmentMax, answer.stx_dio_mem_align};
+    return alignment <= kSectorBytes ? kSectorBytes : kIoAlignmentMax;
   }
 #endif
   struct stat status{};

@@ -14,14 +14,9 @@ namespace ringdisk {
 
 inline constexpr uint32_t kIoAlignmentMax = 4096;
 
-// What O_DIRECT asks of transfers on one open file.
-struct DirectIo {
-  uint32_t io_alignment;      // 512 or 4096
-  uint32_t memory_alignment;  // bytes
-};
-// `fd` is a regular file opened with O_DIRECT. Nothing when the file system only pretends, or wants
-// an alignment beyond kIoAlignmentMax.
-std::optional<DirectIo> probe_direct_io(int fd);
+// What O_DIRECT asks of offsets and lengths on `fd`, a regular file opened with it: 512 or 4096.
+// Nothing when the file system only pretends, or wants an alignment beyond kIoAlignmentMax.
+std::optional<uint32_t> probe_direct_io(int fd);
 
 // Bytes of an open block device. Throws std::system_error; `path` is for the message.
 uint64_t block_device_bytes(int fd, const std::string& path);

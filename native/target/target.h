@@ -18,12 +18,9 @@ class Offload;
 
 // Probed when the target is opened. All sizes in bytes.
 struct Capabilities {
-  uint64_t capacity = 0;  // multiple of 512
-  // 512 or 4096. Offsets, lengths and the length of every single iovec must be multiples of it:
-  // Linux 6.12 refuses smaller pieces on a 4096-byte medium even if they add up.
-  uint32_t io_alignment = 512;
-  uint32_t memory_alignment = 512;  // addresses must be
-  uint32_t physical_block = 512;    // told to the guest as physical-sector-size
+  uint64_t capacity = 0;          // multiple of 512
+  uint32_t io_alignment = 512;    // 512 or 4096: offsets and lengths must be multiples of it
+  uint32_t physical_block = 512;  // told to the guest as physical-sector-size
   bool read_only = false;
   bool direct = false;  // the page cache is bypassed
   bool discard = false;

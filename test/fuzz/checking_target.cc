@@ -2,7 +2,6 @@
 #include "checking_target.h"
 
 #include <cstring>
-#include <span>
 
 #include "input.h"
 
@@ -28,19 +27,13 @@ class CheckingChannel final : public TargetChannel {
 
  private:
   void touch(const Operation& operation) {
-    uint64_t bytes = 0;
-    for (const iovec& part : std::span(operation.iovecs, operation.iovec_count)) {
-      FUZZ_CHECK(part.iov_len > 0 && part.iov_len % capabilities_.io_alignment == 0);
-      FUZZ_CHECK(reinterpret_cast<uintptr_t>(part.iov_base) % capabilities_.memory_alignment == 0);
-      bytes += part.iov_len;
-      const std::span memory(static_cast<volatile uint8_t*>(part.iov_base), part.iov_len);
-      for (size_t i = 0; i < memory.size(); i += kSectorBytes)
-        if (operation.kind == Operation::Kind::read)
-          memory[i] = 0;
-        else
-          sum_ = static_cast<uint8_t>(sum_ + memory[i]);
-    }
-    FUZZ_CHECK(bytes == operation.length);
+    FUZZ_CHECK(reinterpret_cast<uintptr_t>(operation.memory) % kPageBytes == 0);
+    auto* memory = reinterpret_cast<volatile uint8_t*>(operation.memory);
+    for (size_t i = 0; i < operation.length; i += kSectorBytes)
+      if (operation.kind == Operation::Kind::read)
+        memory[i] = 0;
+      else
+        sum_ = static_cast<uint8_t>(sum_ + memory[i]);
   }
 
   const Capabilities& capabilities_;
@@ -52,7 +45,6 @@ class CheckingChannel final : public TargetChannel {
 CheckingTarget::CheckingTarget(uint32_t io_alignment, bool read_only) {
   capabilities_.capacity = kBytes;
   capabilities_.io_alignment = io_alignment;
-  capabilities_.memory_alignment = io_alignment;
   capabilities_.read_only = read_only;
   capabilities_.discard = !read_only;
 }

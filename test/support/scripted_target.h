@@ -29,7 +29,6 @@ class ScriptedTarget final : public Target {
   explicit ScriptedTarget(uint64_t bytes, uint32_t io_alignment = kSectorBytes) : medium_(bytes) {
     capabilities_.capacity = bytes;
     capabilities_.io_alignment = io_alignment;
-    capabilities_.memory_alignment = io_alignment;
     capabilities_.discard = true;
   }
   uint64_t measure() const override { return medium_.size(); }
@@ -110,15 +109,7 @@ inline bool ScriptedTarget::start(Operation& operation) {
   const uint64_t alignment = capabilities_.io_alignment;
   RD_ASSERT((operation.offset | operation.length) % alignment == 0);
   RD_ASSERT(operation.offset + operation.length <= medium_.size());
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < operation.iovec_count; i++) {
-    RD_ASSERT(operation.iovecs[i].iov_len % alignment == 0);
-    RD_ASSERT(reinterpret_cast<uintptr_t>(operation.iovecs[i].iov_base) % alignment == 0);
-    bytes += operation.iovecs[i].iov_len;
-  }
-  const bool moves_data =
-      operation.kind == Operation::Kind::read || operation.kind == Operation::Kind::write;
-  RD_ASSERT(!moves_data || bytes == operation.length);
+  RD_ASSERT(reinterpret_cast<uintptr_t>(operation.memory) % kPageBytes == 0);
   const std::lock_guard lock(mutex_);
   if (holding_) {
     held_.push_back({&operation, operation.kind, operation.offset, operation.length});
@@ -141,12 +132,8 @@ inline int32_t ScriptedTarget::carry_out(Operation& operation) {
     std::memset(at, 0, operation.length);
     return 0;
   }
-  for (uint32_t i = 0; i < operation.iovec_count; i++) {
-    const iovec& piece = operation.iovecs[i];
-    const bool read = operation.kind == Operation::Kind::read;
-    std::memcpy(read ? piece.iov_base : at, read ? at : piece.iov_base, piece.iov_len);
-    at += piece.iov_len;
-  }
+  const bool read = operation.kind == Operation::Kind::read;
+  std::memcpy(read ? operation.memory : at, read ? at : operation.memory, operation.length);
   return 0;
 }
 

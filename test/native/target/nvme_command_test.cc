@@ -12,19 +12,10 @@ namespace {
 
 using Data = std::array<uint8_t, kNvmeIdentifyBytes>;
 
-iovec at(uintptr_t address, size_t length) { return {reinterpret_cast<void*>(address), length}; }
-
-std::vector<iovec> pages(size_t count) {
-  std::vector<iovec> iovecs;
-  for (size_t i = 0; i < count; i++) iovecs.push_back(at(0x10000 + i * 0x2000, 4096));
-  return iovecs;
-}
-
-NvmeGeometry geometry_of(uint32_t block_shift, uint64_t bytes_max, uint32_t segments_max) {
+NvmeGeometry geometry_of(uint32_t block_shift) {
   return {.nsid = 3,
           .block_shift = block_shift,
-          .transfer_bytes_max = bytes_max,
-          .segments_max = segments_max,
+          .transfer_bytes_max = 1 << 20,
           .volatile_write_cache = true};
 }
 
@@ -83,64 +74,29 @@ TEST_CASE("nvme: the smallest limit of a transfer counts") {
   CHECK(nvme_transfer_bytes_max(unlimited, 512, 1, 12) == 4096);
 }
 
-TEST_CASE("nvme: parts are limited by bytes, by segments and by whole blocks") {
-  const std::vector<iovec> many = pages(256);
-  CHECK(nvme_part_bytes(geometry_of(9, 512 * 1024, 256), many, 0, 1 << 20) == 512 * 1024);
-  CHECK(nvme_part_bytes(geometry_of(9, 512 * 1024, 64), many, 0, 1 << 20) == 64 * 4096);
-  CHECK(nvme_part_bytes(geometry_of(9, 512 * 1024, 64), many, 250 * 4096, 6 * 4096) == 6 * 4096);
-  const std::vector<iovec> one = {at(0x10200, 1 << 20)};
-  CHECK(nvme_part_bytes(geometry_of(9, 126976, 32), one, 126976, 1 << 19) == 126976);
-  // Three pieces make a block of 4096; the fourth would start one that does not fit.
-  const std::vector<iovec> pieces = {at(0x1000, 512), at(0x2200, 3072), at(0x3000, 512),
-                                     at(0x4000, 4096)};
-  CHECK(nvme_part_bytes(geometry_of(12, 8192, 3), pieces, 0, 8192) == 4096);
-  CHECK(nvme_part_bytes(geometry_of(12, 8192, 2), pieces, 0, 8192) == 4096);
-  CHECK(nvme_part_bytes(geometry_of(12, 8192, 3), pieces, 4096, 4096) == 4096);
-}
-
-TEST_CASE("nvme: parts of any layout add up to the whole and obey the limits") {
-  for (const uint32_t segments_max : {2u, 5u, 33u, 127u}) {
-    const NvmeGeometry geometry = geometry_of(9, (segments_max - 1) * 4096ull, segments_max);
-    std::vector<iovec> iovecs;
-    uint64_t total = 0;
-    for (size_t i = 0; i < 200; i++) {
-      iovecs.push_back(at(0x100000 + i * 0x2000 + i % 3 * 512, 512 * (1 + i % 6)));
-      total += iovecs.back().iov_len;
-    }
-    uint64_t done = 0;
-    while (done < total) {
-      const uint64_t part = nvme_part_bytes(geometry, iovecs, done, total - done);
-      REQUIRE(part > 0);
-      REQUIRE(part % 512 == 0);
-      REQUIRE(part <= geometry.transfer_bytes_max);
-      done += part;
-    }
-    CHECK(done == total);
-  }
-}
-
 TEST_CASE("nvme: transfer commands") {
-  int memory = 0;
-  const NvmeGeometry geometry = geometry_of(12, 1 << 20, 128);
+  const std::vector<std::byte> memory(8192);
+  const NvmeGeometry geometry = geometry_of(12);
   const uint64_t offset = 0x1'2345'6789ull << 12;
-  const nvme_uring_cmd write = encode_nvme_transfer(geometry, true, offset, 8192, &memory, 8192);
+  const nvme_uring_cmd write = encode_nvme_transfer(geometry, true, offset, memory);
   CHECK(write.opcode == 1);
   CHECK(write.nsid == 3);
-  CHECK(write.addr == reinterpret_cast<uint64_t>(&memory));
+  CHECK(write.addr == reinterpret_cast<uint64_t>(memory.data()));
   CHECK(write.data_len == 8192);
   CHECK(write.cdw10 == 0x23456789);
   CHECK(write.cdw11 == 1);
   CHECK(write.cdw12 == 1);
   CHECK(write.metadata == 0);
-  const nvme_uring_cmd read = encode_nvme_transfer(geometry, false, 0, 4096, &memory, 7);
+  const nvme_uring_cmd read =
+      encode_nvme_transfer(geometry, false, 0, std::span(memory).first(4096));
   CHECK(read.opcode == 2);
-  CHECK(read.data_len == 7);
+  CHECK(read.data_len == 4096);
   CHECK(read.cdw10 == 0);
   CHECK(read.cdw12 == 0);
 }
 
 TEST_CASE("nvme: flush and deallocate commands") {
-  const NvmeGeometry geometry = geometry_of(9, 1 << 20, 128);
+  const NvmeGeometry geometry = geometry_of(9);
   const nvme_uring_cmd flush = encode_nvme_flush(geometry);
   CHECK(flush.opcode == 0);
   CHECK(flush.nsid == 3);

@@ -83,7 +83,7 @@ TEST_CASE("null target: read-only refuses what a disk would refuse") {
   const std::unique_ptr<Target> target = open_target({"null", "1048576", true});
   CHECK_FALSE(target->capabilities().discard);
   TargetDriver driver(*target);
-  GuestMemory memory(4096, 0);
+  TestMemory memory(4096);
   CHECK(driver.read(0, memory) == 0);
   CHECK(driver.write(0, memory) == -EROFS);
   CHECK(driver.discard(0, 4096) == -EOPNOTSUPP);
@@ -102,7 +102,7 @@ TEST_CASE("file target: a discard gives its blocks back to the file system") {
   const std::unique_ptr<Target> target = open_target({"file", file.path()});
   if (!target->capabilities().discard) return skip("no holes on this file system");
   TargetDriver driver(*target);
-  GuestMemory memory(kMebibyte, 4096);
+  TestMemory memory(kMebibyte);
   memory.fill(3);
   for (uint64_t i = 0; i < 16; i++) REQUIRE(driver.write(i * kMebibyte, memory) == 0);
   REQUIRE(driver.flush() == 0);
@@ -117,7 +117,7 @@ TEST_CASE("file target: a file that grew or shrank") {
   TempFile file(disk_folder(), kMebibyte);
   const std::unique_ptr<Target> target = open_target({"file", file.path()});
   TargetDriver driver(*target);
-  GuestMemory memory(65536, 4096);
+  TestMemory memory(65536);
   memory.fill(4);
   file.resize(2 * kMebibyte);
   CHECK(target->capabilities().capacity == kMebibyte);
@@ -140,7 +140,7 @@ TEST_CASE("file target: read-only reads and refuses everything else") {
   CHECK(target->capabilities().read_only);
   CHECK_FALSE(target->capabilities().discard);
   TargetDriver driver(*target);
-  GuestMemory memory(4096, 0);
+  TestMemory memory(4096);
   CHECK(driver.read(0, memory) == 0);
   CHECK(memory.is_zero());
   CHECK(driver.write(0, memory) == -EBADF);
@@ -155,12 +155,12 @@ TEST_CASE("file target: a full file system is reported as such") {
   const TempFile file(fs.folder(), 4 * kMebibyte);
   const std::unique_ptr<Target> target = open_target({"file", file.path()});
   TargetDriver driver(*target);
-  GuestMemory memory(kMebibyte, 4096);
+  TestMemory memory(kMebibyte);
   memory.fill(1);
   // The first part of it fits: a short transfer, then the error.
   CHECK(driver.write(0, memory) == -ENOSPC);
   REQUIRE(driver.discard(0, 4 * kMebibyte) == 0);
-  GuestMemory small(65536, 4096);
+  TestMemory small(65536);
   CHECK(driver.write(0, small) == 0);
 }
 

@@ -20,15 +20,12 @@
 
 namespace ringdisk {
 
-// Memory as a guest grants it: pieces on pages of their own, `piece_bytes` long each (the last one
-// may be shorter), at most 4096. Pieces of 0 bytes mean one contiguous run instead.
-class GuestMemory {
+// Memory as a queue gives it to a target: one run of bytes that starts on a page boundary.
+class TestMemory {
  public:
-  GuestMemory(size_t bytes, size_t piece_bytes);
+  explicit TestMemory(size_t bytes);
 
-  std::span<iovec> iovecs() { return iovecs_; }
-  size_t bytes() const { return bytes_; }
-  std::span<std::byte> run();  // contiguous memory only
+  std::span<std::byte> bytes() const { return {memory_.get(), bytes_}; }
   void fill(uint32_t seed);
   void clear();
   bool matches(uint32_t seed) const;
@@ -36,9 +33,7 @@ class GuestMemory {
 
  private:
   size_t bytes_;
-  size_t allocated_;
   std::unique_ptr<std::byte, void (*)(void*)> memory_;
-  std::vector<iovec> iovecs_;
 };
 
 class TargetDriver {
@@ -46,8 +41,8 @@ class TargetDriver {
   explicit TargetDriver(Target& target);
 
   // The result of the finished operation: 0 or -errno.
-  int32_t write(uint64_t offset, GuestMemory& memory);
-  int32_t read(uint64_t offset, GuestMemory& memory);
+  int32_t write(uint64_t offset, TestMemory& memory);
+  int32_t read(uint64_t offset, TestMemory& memory);
   int32_t flush();
   int32_t discard(uint64_t offset, uint64_t length, bool secure = false);
   int32_t run(Operation& operation);
@@ -55,7 +50,7 @@ class TargetDriver {
   // The next part that comes back for a started operation; sets its part_result.
   void await_part(Operation& operation);
 
-  static Operation transfer(Operation::Kind kind, uint64_t offset, GuestMemory& memory);
+  static Operation transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory);
 
   Uring& uring() { return uring_; }
   Offload& offload() { return offload_; }
@@ -74,56 +69,34 @@ inline uint64_t pattern(uint32_t seed, uint64_t position) {
   return (uint64_t{seed} << 32 | position / 8) * 0x9e37'79b9'7f4a'7c15ull;
 }
 
-inline GuestMemory::GuestMemory(size_t bytes, size_t piece_bytes)
+inline TestMemory::TestMemory(size_t bytes)
     : bytes_(bytes),
-      allocated_(piece_bytes == 0 ? (bytes + kPageBytes - 1) / kPageBytes * kPageBytes
-                                  : (bytes + piece_bytes - 1) / piece_bytes * kPageBytes),
-      memory_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, allocated_)), std::free) {
+      memory_(static_cast<std::byte*>(std::aligned_alloc(
+                  kPageBytes, (bytes + kPageBytes - 1) / kPageBytes * kPageBytes)),
+              std::free) {
   RD_ASSERT(memory_ != nullptr);
   clear();
-  if (piece_bytes == 0) {
-    iovecs_.push_back({memory_.get(), bytes});
-    return;
-  }
-  for (size_t done = 0, page = 0; done < bytes; done += piece_bytes, page++) {
-    const size_t length = std::min(piece_bytes, bytes - done);
-    iovecs_.push_back({memory_.get() + page * kPageBytes + (kPageBytes - length), length});
-  }
 }
 
-inline std::span<std::byte> GuestMemory::run() {
-  RD_ASSERT(iovecs_.size() == 1);
-  return {memory_.get(), allocated_};
-}
+inline void TestMemory::clear() { std::memset(memory_.get(), 0xa5, bytes_); }
 
-inline void GuestMemory::clear() { std::memset(memory_.get(), 0xa5, allocated_); }
-
-inline void GuestMemory::fill(uint32_t seed) {
-  uint64_t position = 0;
-  for (const iovec& piece : iovecs_) {
-    for (size_t i = 0; i < piece.iov_len; i += 8, position += 8) {
-      const uint64_t value = pattern(seed, position);
-      std::memcpy(static_cast<std::byte*>(piece.iov_base) + i, &value, 8);
-    }
+inline void TestMemory::fill(uint32_t seed) {
+  for (size_t position = 0; position < bytes_; position += 8) {
+    const uint64_t value = pattern(seed, position);
+    std::memcpy(memory_.get() + position, &value, 8);
   }
 }
 
-inline bool GuestMemory::matches(uint32_t seed) const {
-  uint64_t position = 0;
-  for (const iovec& piece : iovecs_) {
-    for (size_t i = 0; i < piece.iov_len; i += 8, position += 8) {
-      const uint64_t value = pattern(seed, position);
-      if (std::memcmp(static_cast<std::byte*>(piece.iov_base) + i, &value, 8) != 0) return false;
-    }
+inline bool TestMemory::matches(uint32_t seed) const {
+  for (size_t position = 0; position < bytes_; position += 8) {
+    const uint64_t value = pattern(seed, position);
+    if (std::memcmp(memory_.get() + position, &value, 8) != 0) return false;
   }
   return true;
 }
 
-inline bool GuestMemory::is_zero() const {
-  return std::ranges::all_of(iovecs_, [](const iovec& piece) {
-    const std::span bytes(static_cast<std::byte*>(piece.iov_base), piece.iov_len);
-    return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
-  });
+inline bool TestMemory::is_zero() const {
+  return std::ranges::all_of(bytes(), [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 inline TargetDriver::TargetDriver(Target& target)
@@ -134,23 +107,21 @@ inline TargetDriver::TargetDriver(Target& target)
   uring_.watch(mailbox_.get(), Wakeup::mailbox);
 }
 
-inline Operation TargetDriver::transfer(Operation::Kind kind, uint64_t offset,
-                                        GuestMemory& memory) {
+inline Operation TargetDriver::transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory) {
   Operation operation{};
   operation.kind = kind;
   operation.offset = offset;
-  operation.length = memory.bytes();
-  operation.iovecs = memory.iovecs().data();
-  operation.iovec_count = static_cast<uint32_t>(memory.iovecs().size());
+  operation.length = memory.bytes().size();
+  operation.memory = memory.bytes().data();
   return operation;
 }
 
-inline int32_t TargetDriver::write(uint64_t offset, GuestMemory& memory) {
+inline int32_t TargetDriver::write(uint64_t offset, TestMemory& memory) {
   Operation operation = transfer(Operation::Kind::write, offset, memory);
   return run(operation);
 }
 
-inline int32_t TargetDriver::read(uint64_t offset, GuestMemory& memory) {
+inline int32_t TargetDriver::read(uint64_t offset, TestMemory& memory) {
   memory.clear();
   Operation operation = transfer(Operation::Kind::read, offset, memory);
   return run(operation);
