@@ -12,7 +12,7 @@ import { boot, buildImage, obstacle } from '../test/rig/host/machine.mjs';
 import { stage } from '../test/rig/host/stage.mjs';
 import { writeReport } from './report/write.mjs';
 import { FULL, GUESTS, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
-import { rigTables } from './rig/tables.mjs';
+import { rigTables, withoutOverhead } from './rig/tables.mjs';
 
 const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--grants] [--rounds N]
          [--peers A,B] [--workloads A,B] [--guests A,B] [--output DIR] [--share DIR] [--limit S]
@@ -56,7 +56,11 @@ async function main() {
   mkdirSync(share, { recursive: true });
   stage(share, ['bench/rig']);
   const events = await measure(image, share, plan, values.limit);
-  const runs = events.filter(({ event }) => event === 'run');
+  const nothing = events.filter(({ event }) => event === 'nothing');
+  const runs = withoutOverhead(
+    events.filter(({ event }) => event === 'run'),
+    nothing,
+  );
   if (runs.length === 0) throw new Error(`nothing was measured; see ${share}/logs`);
   const failures = events.filter(({ event }) => event === 'failure');
   writeReport(rigReport(plan, runs, failures), path.resolve(values.output), reportName(plan));
@@ -107,6 +111,7 @@ function progress(event) {
     return `  ${guest} ${round + 1} ${peer.padEnd(10)} ${workload.padEnd(5)}${speed}`;
   }
   if (event.event === 'failure') return `FAILED ${guest} ${round + 1} ${peer}: ${event.reason}`;
+  if (event.event === 'nothing') return `  ${guest} ${round + 1} (a run without I/O)`;
   return event.text ?? '  end';
 }
 

@@ -45,6 +45,7 @@ async function measureGuest(plan, name) {
   });
   const probe = new CpuProbe(guest.domid);
   for (let round = 0; round < plan.rounds; round++) {
+    await measureNothing({ guest, setup: name, probe, round });
     const turn = round % plan.peers.length;
     for (const peer of [...plan.peers.slice(turn), ...plan.peers.slice(0, turn)]) {
       try {
@@ -57,6 +58,17 @@ async function measureGuest(plan, name) {
   }
   probe.close();
   await guest.destroy();
+}
+
+/**
+ * What a run costs dom0 and the guest by itself: fio's start, the marks, timers.
+ * @param {Omit<Turn, 'peer'>} turn
+ */
+async function measureNothing({ guest, setup, probe, round }) {
+  const mark = `${setup}-${round}-nothing-`;
+  await guest.run(fioJob('null', { ...WORKLOADS.rr1, mib: 1 }, mark, 'null'));
+  const { dom0, domu } = await probe.between(`${mark}a`, `${mark}b`);
+  report({ event: 'nothing', guest: setup, round, dom0, domu });
 }
 
 /** libxl starts the QEMU that serves a guest's qdisks only where the guest is born with one. */
@@ -118,7 +130,7 @@ async function provideDaemon(wanted) {
  */
 function servedBy(backend, processes) {
   const daemon = new RegExp(`^${Daemon.current?.pid} `);
-  const pattern = { phy: / blkback/, qdisk: / qemu/, tap: daemon }[backend];
+  const pattern = { phy: / \d+\.xvd/, qdisk: / qemu/, tap: daemon }[backend];
   const own = Object.entries(processes).filter(([name]) => pattern.test(name));
   return own.reduce((sum, [, ns]) => sum + ns, 0);
 }

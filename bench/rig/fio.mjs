@@ -12,9 +12,10 @@ const REGION_MIB = 512;
  * @param {string} vdev
  * @param {import('./plan.mjs').Workload} workload
  * @param {string} mark the probe's name of this run; its two moments are <mark>a and <mark>b
+ * @param {'libaio' | 'null'} [engine] null: all but the I/O, to learn what a run costs by itself
  * @returns {string} shell text for the guest; prints fio's terse lines
  */
-export function fioJob(vdev, workload, mark) {
+export function fioJob(vdev, workload, mark, engine = 'libaio') {
   const { rw, bs, jobs, depth, mib } = workload;
   const each = `--io_size=${(mib * KIB) / jobs}k`;
   const region =
@@ -22,7 +23,7 @@ export function fioJob(vdev, workload, mark) {
       ? `--size=${REGION_MIB / jobs}m --offset_increment=${REGION_MIB / jobs}m`
       : `--size=${REGION_MIB}m`;
   return `xenstore-write data/rig/mark ${mark}a
-fio --name=run --filename=/dev/${vdev} --ioengine=libaio --direct=1 --thread --norandommap \\
+fio --name=run --filename=/dev/${vdev} --ioengine=${engine} --direct=1 --thread --norandommap \\
   --rw=${rw} --bs=${bs} --numjobs=${jobs} --iodepth=${depth} ${region} ${each} \\
   --group_reporting --minimal > /tmp/run.out || { cat /tmp/run.out; exit 1; }
 xenstore-write data/rig/mark ${mark}b

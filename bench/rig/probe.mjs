@@ -35,7 +35,7 @@ export class CpuProbe {
 
   /**
    * @param {string} begin @param {string} end marks
-   * @returns {Promise<{ dom0: number, guest: number, processes: Record<string, number> }>} ns
+   * @returns {Promise<{ dom0: number, domu: number, processes: Record<string, number> }>} ns
    */
   async between(begin, end) {
     const a = await this.#moment(begin);
@@ -46,8 +46,8 @@ export class CpuProbe {
       const grown = used - (a.processes[process] ?? 0);
       if (grown > 0) processes[process] = grown;
     }
-    const [dom0 = 0, guest = 0] = b.first.map((ns, index) => ns - (a.last[index] ?? 0));
-    return { dom0, guest, processes };
+    const [dom0 = 0, domu = 0] = b.first.map((ns, index) => ns - (a.last[index] ?? 0));
+    return { dom0, domu, processes };
   }
 
   /** @param {string} mark @returns {Promise<Moment>} */

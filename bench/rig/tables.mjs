@@ -15,6 +15,7 @@ import { GUESTS, PEERS, WORKLOADS } from './plan.mjs';
  * @property {number} p50Us
  * @property {number} p99Us
  * @property {number} dom0    ns that Xen ran dom0
+ * @property {number} domu    ns that Xen ran the guest
  * @property {number} served  ns of the processes or kernel threads that serve the disk
  * @property {Record<string, number>} counted ringdisk's counters
  *
@@ -33,6 +34,7 @@ const MEASURES = [
     of: perIo((run) => run.dom0),
     ratio: true,
   },
+  { title: 'CPU of the guest per I/O, µs', of: perIo((run) => run.domu), ratio: true },
   {
     title: "CPU of the disk's own process or kernel threads per I/O, µs (Xen's part not included)",
     of: perIo((run) => run.served),
@@ -134,4 +136,22 @@ function speed(run) {
 /** @param {(run: Run) => number} nanoseconds @returns {(run: Run) => number} µs */
 function perIo(nanoseconds) {
   return (run) => nanoseconds(run) / run.ios / 1000;
+}
+
+/**
+ * Takes off what a run costs without any I/O.
+ * @param {Run[]} runs
+ * @param {{ guest: string, dom0: number, domu: number }[]} nothing runs that did no I/O
+ * @returns {Run[]}
+ */
+export function withoutOverhead(runs, nothing) {
+  const of = (/** @type {string} */ guest, /** @type {'dom0' | 'domu'} */ what) => {
+    const own = nothing.filter((run) => run.guest === guest).map((run) => run[what]);
+    return own.length > 0 ? figure(own).median : 0;
+  };
+  return runs.map((run) => ({
+    ...run,
+    dom0: run.dom0 - of(run.guest, 'dom0'),
+    domu: run.domu - of(run.guest, 'domu'),
+  }));
 }
