@@ -54,6 +54,7 @@ async function main() {
   const image = buildImage();
   const share = path.resolve(values.share ?? mkdtempSync(path.join(tmpdir(), 'ringdisk-bench-')));
   mkdirSync(share, { recursive: true });
+  rmSync(path.join(share, 'logs'), { recursive: true, force: true });
   stage(share, ['bench/rig']);
   const events = await measure(image, share, plan, values.limit);
   const nothing = events.filter(({ event }) => event === 'nothing');
