@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { CASES } from './loopback/cases.mjs';
 import { controlPlane } from './loopback/control_plane.mjs';
 import { buildBench, measureOnce } from './loopback/measure.mjs';
-import { loopbackTables } from './loopback/tables.mjs';
+import { loopbackCharts, loopbackTables } from './loopback/tables.mjs';
 import { openTargets } from './loopback/targets.mjs';
 import { digits } from './report/figures.mjs';
 import { writeReport } from './report/write.mjs';
@@ -55,11 +55,9 @@ async function main() {
   }
   const control = pattern.test(CONTROL_PLANE) ? await controlPlane() : [];
   const tables = [...loopbackTables(measurements, CASES), controlTable(control)];
-  writeReport(
-    { ...preface(plan), tables, data: { plan, measurements, control } },
-    output,
-    'loopback',
-  );
+  const charts = loopbackCharts(measurements, CASES);
+  const data = { plan, measurements, control };
+  await writeReport({ ...preface(plan), tables, charts, data }, output, 'loopback');
 }
 
 /** One case: round by round its peers in turn, each time another one first. */

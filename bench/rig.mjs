@@ -12,7 +12,7 @@ import { boot, buildImage, obstacle } from '../test/rig/host/machine.mjs';
 import { stage } from '../test/rig/host/stage.mjs';
 import { writeReport } from './report/write.mjs';
 import { FULL, GUESTS, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
-import { rigTables, withoutOverhead } from './rig/tables.mjs';
+import { rigCharts, rigTables, withoutOverhead } from './rig/tables.mjs';
 
 const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--grants] [--rounds N]
          [--peers A,B] [--workloads A,B] [--guests A,B] [--output DIR] [--share DIR] [--limit S]
@@ -64,7 +64,7 @@ async function main() {
   );
   if (runs.length === 0) throw new Error(`nothing was measured; see ${share}/logs`);
   const failures = events.filter(({ event }) => event === 'failure');
-  writeReport(rigReport(plan, runs, failures), path.resolve(values.output), reportName(plan));
+  await writeReport(rigReport(plan, runs, failures), path.resolve(values.output), reportName(plan));
   if (!events.some(({ event }) => event === 'end') || failures.length > 0) process.exitCode = 1;
   if (process.exitCode === 1) console.log(`not all was measured; see ${share}/logs`);
   else if (values.share === undefined) rmSync(share, { recursive: true });
@@ -132,7 +132,8 @@ function rigReport(plan, runs, failures) {
     ...failures.map(({ peer, guest, reason }) => `FAILED: ${peer}, ${guest}: ${reason}`),
   ];
   const data = { plan, runs, failures };
-  return { title: 'ringdisk on real Xen', preface, tables: rigTables(runs, plan), data };
+  const shown = { tables: rigTables(runs, plan), charts: rigCharts(runs, plan) };
+  return { title: 'ringdisk on real Xen', preface, ...shown, data };
 }
 
 function reportName({ icount }) {

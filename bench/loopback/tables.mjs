@@ -59,6 +59,27 @@ function speedTable(runs, cases) {
   return { title, titles, rows };
 }
 
+/**
+ * Ratios to each case's own baseline.
+ * @param {Run[]} runs
+ * @param {import('./cases.mjs').Case[]} cases
+ * @returns {import('../report/chart.mjs').Chart[]}
+ */
+export function loopbackCharts(runs, cases) {
+  const bars = cases.flatMap(({ name, peers, against }) =>
+    Object.keys(peers).flatMap((peer) => {
+      const mine = runs.filter((run) => run.case === name && run.peer === peer);
+      const ratios = mine.flatMap((run) => ratio(run, runs, against));
+      if (peer === against || ratios.length === 0) return [];
+      return [{ group: name, series: peer, ...figure(ratios) }];
+    }),
+  );
+  if (bars.length === 0) return [];
+  const series = [...new Set(bars.map((bar) => bar.series))];
+  const title = 'I/Os a second against the bare loop (null target) or the io_uring loop';
+  return [{ name: 'speed', title, axis: 'ratio', line: 1, series, bars }];
+}
+
 /** @param {Run} run @param {Run[]} runs @param {string} against */
 function ratio(run, runs, against) {
   const same = runs.find(

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A report: all that was measured as JSON, the tables as Markdown and on the terminal.
+// A report: all that was measured as JSON, tables as Markdown and on the terminal, charts as SVG.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { renderChart } from './chart.mjs';
 import { table } from './table.mjs';
 
 /**
@@ -15,6 +16,7 @@ import { table } from './table.mjs';
  * @property {string} title
  * @property {string[]} preface one paragraph each: how it was measured, what it is compared with
  * @property {Table[]} tables
+ * @property {import('./chart.mjs').Chart[]} charts
  * @property {unknown} data   everything behind the tables
  */
 
@@ -35,10 +37,16 @@ export function markdown({ title, preface, tables }) {
  * @param {string} folder made if need be
  * @param {string} name of the files, without an extension
  */
-export function writeReport(report, folder, name) {
+export async function writeReport(report, folder, name) {
   mkdirSync(folder, { recursive: true });
   const text = markdown(report);
-  writeFileSync(path.join(folder, `${name}.md`), text);
+  const pictures = [];
+  for (const chart of report.charts) {
+    const file = `${name}-${chart.name}.svg`;
+    writeFileSync(path.join(folder, file), await renderChart(chart));
+    pictures.push(`![${chart.title}](${file})\n`);
+  }
+  writeFileSync(path.join(folder, `${name}.md`), [text, ...pictures].join('\n'));
   writeFileSync(path.join(folder, `${name}.json`), `${JSON.stringify(report.data, null, 1)}\n`);
-  console.log(`\n${text}\nreport: ${path.join(folder, name)}.{md,json}`);
+  console.log(`\n${text}\nreport: ${path.join(folder, name)}.md, .json, ${pictures.length} charts`);
 }

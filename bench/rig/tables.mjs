@@ -98,16 +98,59 @@ function measured(runs, plan, { title, of, ratio = false, only = () => true }) {
  * @param {(run: Run) => number} of
  */
 function against(mine, runs, first, of) {
-  const ratios = mine.flatMap((run) => {
+  const ratios = ratiosTo(first, mine, runs, of);
+  if (ratios.length === 0) return '×?';
+  const { median, min, max } = figure(ratios);
+  return `**×${median.toFixed(2)}** [${min.toFixed(2)}–${max.toFixed(2)}]`;
+}
+
+/**
+ * Of each run to the same work of the same round by `first`.
+ * @param {string} first @param {Run[]} mine @param {Run[]} runs
+ * @param {(run: Run) => number} of
+ */
+function ratiosTo(first, mine, runs, of) {
+  return mine.flatMap((run) => {
     const same = runs.find(
       ({ peer, workload, round }) =>
         peer === first && workload === run.workload && round === run.round,
     );
     return same ? [of(run) / of(same)] : [];
   });
-  if (ratios.length === 0) return '×?';
-  const { median, min, max } = figure(ratios);
-  return `**×${median.toFixed(2)}** [${min.toFixed(2)}–${max.toFixed(2)}]`;
+}
+
+/**
+ * Ratios to the first peer, a chart for speed and one for what dom0 pays.
+ * @param {Run[]} runs
+ * @param {import('./dom0.mjs').Plan} plan
+ * @returns {import('../report/chart.mjs').Chart[]}
+ */
+export function rigCharts(runs, plan) {
+  const [first = '', ...others] = plan.peers;
+  const { title: base } = PEERS[first];
+  const kinds = [
+    { name: 'speed', title: 'Speed', of: speed },
+    { name: 'dom0', title: 'dom0 CPU per I/O', of: perIo((run) => run.dom0) },
+  ];
+  return plan.guests.flatMap((guest) =>
+    kinds.map(({ name, title, of }) => ({
+      name: `${guest}-${name}`,
+      title: `${title} against ${base}; ${GUESTS[guest].title}`,
+      axis: `ratio to ${base}`,
+      line: 1,
+      series: others.map((peer) => PEERS[peer].title),
+      bars: plan.workloads.flatMap((workload) =>
+        others.flatMap((peer) => {
+          const own = runs.filter((run) => run.guest === guest);
+          const mine = own.filter((run) => run.peer === peer && run.workload === workload);
+          const ratios = ratiosTo(first, mine, own, of);
+          if (ratios.length === 0) return [];
+          const { title: group } = WORKLOADS[workload];
+          return [{ group, series: PEERS[peer].title, ...figure(ratios) }];
+        }),
+      ),
+    })),
+  );
 }
 
 /** @param {Run[]} runs @param {import('./dom0.mjs').Plan} plan */
