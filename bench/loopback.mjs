@@ -3,7 +3,7 @@
 // How fast the data path is without Xen, beside what this machine allows at best:
 //   npm run bench -- [--rounds N] [--seconds S] ...
 // Every measurement is a process of its own (bench/native), the peers of a case take turns.
-import { availableParallelism, cpus } from 'node:os';
+import { availableParallelism, cpus, loadavg } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -38,7 +38,11 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(HELP);
   const output = path.resolve(values.output);
-  const plan = { rounds: Number(values.rounds), seconds: Number(values.seconds) };
+  const plan = {
+    rounds: Number(values.rounds),
+    seconds: Number(values.seconds),
+    load: loadavg()[0].toFixed(1),
+  };
   if (!(plan.rounds >= 1 && plan.seconds > 0)) throw new Error('rounds and seconds are numbers');
   await buildBench();
   const targets = openTargets(path.resolve(values.disk ?? output));
@@ -85,13 +89,13 @@ function controlTable(results) {
   return { title: 'The control plane', titles: ['what', 'µs', 'error'], rows };
 }
 
-function preface({ rounds, seconds }) {
+function preface({ rounds, seconds, load }) {
   const model = cpus()[0]?.model ?? 'unknown CPU';
   return {
     title: 'ringdisk on the loopback machine',
     preface: [
       `Measured ${new Date().toISOString().slice(0, 16)}Z by \`npm run bench\` on ` +
-        `${availableParallelism()} CPUs (${model}). ${rounds} rounds of ${seconds} s, peers ` +
+        `${availableParallelism()} CPUs (${model}; load average before: ${load}). ${rounds} rounds of ${seconds} s, peers ` +
         'interleaved; each figure is median [min–max]. The guest is a real blkif frontend on a ' +
         'thread of its own; grants and event channels are files and FIFOs, so hypercalls and ' +
         'interrupts cost nothing like they do on Xen.',

@@ -15,6 +15,7 @@ const LIMIT_MS = 60_000;
  * @property {number} seconds
  * @property {number} p50Us
  * @property {number} p99Us
+ * @property {number} [cpuNs] of who serves: ringdisk's reactors, else the whole process; no limit's
  * @property {Record<string, number>} [counted] ringdisk's counters
  */
 
@@ -46,35 +47,38 @@ export function measureOnce(settings, target, seconds) {
     const all = { ...named, milliseconds: Math.round(seconds * 1000) };
     const args = Object.entries(all).map(([name, value]) => `${name}=${value}`);
     const line = runToEnd(`${FOLDER}/ringdisk_bench`, [String(what), ...args]);
-    const { ios, seconds: took, p50Us, p99Us, ...counted } = JSON.parse(line);
+    const { ios, seconds: took, p50Us, p99Us, cpuNs, ...counted } = JSON.parse(line);
     if (counted.errors > 0) throw new Error(`${counted.errors} requests failed`);
-    return { ios, seconds: took, p50Us, p99Us, ...(what === 'ringdisk' ? { counted } : {}) };
+    return { ios, seconds: took, p50Us, p99Us, cpuNs, ...(what === 'ringdisk' ? { counted } : {}) };
   } finally {
     rmSync(machine, { recursive: true });
   }
 }
 
 /** @returns {Result} */
-function fio({ block, depth, operation = 'read' }, target, seconds) {
+function fio({ block, depth, operation = 'read' }, target, forSeconds) {
   const output = runToEnd('fio', [
     '--name=run',
     `--filename=${target.path}`,
     '--ioengine=io_uring',
-    '--fixedbufs',
-    '--registerfiles',
-    '--nonvectored',
+    '--fixedbufs=1',
+    '--registerfiles=1',
+    '--nonvectored=1',
     '--direct=1',
     '--norandommap',
     `--rw=rand${operation}`,
     `--bs=${block}`,
     `--iodepth=${depth}`,
     '--time_based',
-    `--runtime=${Math.round(seconds * 1000)}ms`,
+    `--runtime=${Math.round(forSeconds * 1000)}ms`,
     '--output-format=json',
   ]);
-  const job = JSON.parse(output).jobs[0][operation];
+  const [run] = JSON.parse(output).jobs;
+  const job = run[operation];
   const { 50: p50, 99: p99 } = percentiles(job.clat_ns.percentile);
-  return { ios: job.total_ios, seconds: job.runtime / 1000, p50Us: p50, p99Us: p99 };
+  const seconds = job.runtime / 1000;
+  const cpuNs = ((run.usr_cpu + run.sys_cpu) / 100) * seconds * 1e9;
+  return { ios: job.total_ios, seconds, p50Us: p50, p99Us: p99, cpuNs };
 }
 
 /** @param {Record<string, number>} ns by "99.000000" @returns {Record<number, number>} µs */

@@ -38,24 +38,16 @@ function speedTable(runs, cases) {
       const of = (/** @type {(run: Run) => number} */ value) => shown(figure(mine.map(value)));
       const ratios = mine.flatMap((run) => ratio(run, runs, against));
       const beside = peer === against ? '1' : shown(figure(ratios));
-      const cpu = mine.every((run) => run.counted)
-        ? of((run) => (run.counted?.backendNs ?? 0) / run.ios / 1000)
+      const cpu = mine.every((run) => run.cpuNs !== undefined)
+        ? of((run) => (run.cpuNs ?? 0) / run.ios / 1000)
         : '-';
       return [name, peer, of(speed), beside, of((run) => run.p50Us), of((run) => run.p99Us), cpu];
     }),
   );
-  const titles = [
-    'case',
-    'who',
-    'I/Os a second',
-    'ratio',
-    'p50 µs',
-    'p99 µs',
-    'reactor µs per I/O',
-  ];
+  const titles = ['case', 'who', 'I/Os a second', 'ratio', 'p50 µs', 'p99 µs', 'CPU µs per I/O'];
   const title =
-    'Speed and latency; ratios are to limit or io_uring of the same round; the last column is ' +
-    'CPU of the reactor threads';
+    'Speed and latency; ratios are to limit or io_uring of the same round; CPU is that of the ' +
+    "reactors, of the whole process for io_uring and fio, and never the kernel's own threads";
   return { title, titles, rows };
 }
 

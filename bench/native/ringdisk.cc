@@ -126,7 +126,7 @@ void measure_ringdisk(const Settings& settings) {
 
   JsonLine line;
   line.add("ios", result->requests).add("seconds", result->seconds).add(result->latency);
-  line.add("errors", result->errors).add("backendNs", cpu);
+  line.add("errors", result->errors).add("cpuNs", cpu);
   // A reactor that never sleeps brings its counters up to date every few rounds only; disconnected
   // it would have none, so this may miss a handful.
   const Counts after(backend.engine(), vbd);

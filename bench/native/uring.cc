@@ -47,17 +47,20 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   void run() {
+    const uint64_t cpu_before = thread_cpu_ns("");
     const Clock::time_point start = Clock::now();
-    const Clock::time_point deadline = settings_.bytes > 0
-                              ? Clock::time_point::max()
-                              : start + std::chrono::milliseconds(settings_.milliseconds);
+    const Clock::time_point deadline =
+        settings_.bytes > 0 ? Clock::time_point::max()
+                            : start + std::chrono::milliseconds(settings_.milliseconds);
     for (uint32_t slot = 0; slot < settings_.depth; slot++) submit(slot, start);
     while (in_flight_ > 0) {
       check(io_uring_submit_and_wait(&ring_, 1), "waiting");
       reap(deadline);
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    JsonLine().add("ios", latency_.count()).add("seconds", seconds).add(latency_).print();
+    JsonLine line;
+    line.add("ios", latency_.count()).add("seconds", seconds).add(latency_);
+    line.add("cpuNs", thread_cpu_ns("") - cpu_before).print();
   }
 
  private:

@@ -20,8 +20,9 @@ import { compile } from 'vega-lite';
  * @property {Bar[]} bars
  */
 
-const GROUP_WIDTH = 110;
+const GROUP_WIDTH = 140;
 const HEIGHT = 260;
+const LEGEND = { orient: 'bottom', labelLimit: 0 };
 /** A label breaks at its commas. */
 const LABELS = { labelAngle: 0, labelLimit: 0, labelExpr: "split(datum.label, ', ')" };
 
@@ -50,7 +51,7 @@ function specification({ title, axis, line, series, bars }) {
       encoding: {
         ...encoding,
         y: { field: 'median', ...height },
-        color: { field: 'series', sort: series, title: null, legend: { orient: 'bottom' } },
+        color: { field: 'series', type: 'nominal', sort: series, title: null, legend: LEGEND },
       },
     },
     {
