@@ -95,8 +95,9 @@ function preface({ rounds, seconds, load }) {
     title: 'ringdisk on the loopback machine',
     preface: [
       `Measured ${new Date().toISOString().slice(0, 16)}Z by \`npm run bench\` on ` +
-        `${availableParallelism()} CPUs (${model}; load average before: ${load}). ${rounds} rounds of ${seconds} s, peers ` +
-        'interleaved; each figure is median [min–max]. The guest is a real blkif frontend on a ' +
+        `${availableParallelism()} CPUs (${model}; load average before: ${load}). ${rounds} ` +
+        `rounds of ${seconds} s, peers interleaved; each figure is ` +
+        'median [min–max]. The guest is a real blkif frontend on a ' +
         'thread of its own; grants and event channels are files and FIFOs, so hypercalls and ' +
         'interrupts cost nothing like they do on Xen.',
       'Limit: the same frontend against a loop that only copies each request out of the ring and ' +

@@ -158,12 +158,6 @@ export const TOOLSTACK_NODES = {
   removable: toolstack('removable', flag, false, 'sets the REMOVABLE bit of info'),
   deviceType: toolstack('device-type', text(WORD_BYTES_MAX), undefined, 'disk or cdrom'),
   discardEnable: toolstack('discard-enable', flag, true, '0: never offer discard'),
-  directIoSafe: toolstack(
-    'direct-io-safe',
-    flag,
-    undefined,
-    '0: pages of the guest may not go to O_DIRECT if they are unmapped right after',
-  ),
 } as const;
 
 /** What we tell the guest and the toolstack; into `state` a toolstack writes, too: 1 and 5. */

@@ -41,8 +41,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   if (!medium || !device.offer) return false;
   const nodes = await readTransport(device, view, device.offer);
   const media = await currentMedia(device, view, medium);
-  const { toolstack } = view.backend;
-  const agreement = agree(services.config, device.offer, toolstack, media, nodes);
+  const agreement = agree(services.config, device.offer, media, nodes);
   await link(device, medium, agreement, () => false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing

@@ -61,6 +61,7 @@ export function makeOffer(config: Config, capabilities: TargetCapabilities | und
     queuesMax: singleQueue ? 1 : config.queuesMax,
     ringPageOrderMax: config.ringPageOrderMax,
     indirectSegmentsMax: config.indirectSegmentsMax,
+    // By measurement, `auto` is persistent: see ARCHITECTURE.md, Grants and memory.
     persistent: config.grants === 'auto' || config.grants === 'persistent',
   };
 }
@@ -101,18 +102,12 @@ export function sectorsOf(capabilities: TargetCapabilities): number {
 }
 
 /** `nodes` has been read within the limits of `offer`. */
-export function agree(
-  config: Config,
-  offer: Offer,
-  toolstack: ToolstackNodes,
-  media: Media,
-  nodes: FrontendNodes,
-): Agreement {
+export function agree(config: Config, offer: Offer, media: Media, nodes: FrontendNodes): Agreement {
   return {
     abi: nodes.abi,
     queues: nodes.queues,
     ringPageOrder: nodes.ringPageOrder,
-    grants: agreeGrants(config, offer, toolstack, nodes),
+    grants: agreeGrants(config, offer, nodes),
     indirectSegmentsMax: offer.indirectSegmentsMax,
     readOnly: media.readOnly,
     discard: media.discard,
@@ -120,17 +115,7 @@ export function agree(
   };
 }
 
-function agreeGrants(
-  config: Config,
-  offer: Offer,
-  toolstack: ToolstackNodes,
-  nodes: FrontendNodes,
-): Agreement['grants'] {
-  // direct-io-safe=0 warns of kernels that still send a page (to storage on a network) after they
-  // reported its write as done. Only `map` gives the page back at that moment; persistent mappings
-  // stay, and copies are ours. Where the toolstack says nothing, the operator's choice counts. The
-  // target is opened with O_DIRECT wherever it can be, in all cases.
-  if (config.grants === 'map') return toolstack.directIoSafe === false ? 'copy' : 'map';
-  if (config.grants === 'copy') return 'copy';
+function agreeGrants(config: Config, offer: Offer, nodes: FrontendNodes): Agreement['grants'] {
+  if (config.grants === 'map') return 'map';
   return offer.persistent && nodes.persistent ? 'persistent' : 'copy';
 }

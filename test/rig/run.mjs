@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { choose, loadScenarios } from './dom0/catalogue.mjs';
 import { Follower } from './host/follow.mjs';
 import { boot, buildImage, obstacle } from './host/machine.mjs';
-import { stage } from './host/stage.mjs';
+import { stage, stageContracts } from './host/stage.mjs';
 
 const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR]
                              [--limit S]
@@ -71,7 +71,8 @@ async function main() {
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
   mkdirSync(share, { recursive: true });
   rmSync(join(share, 'logs'), { recursive: true, force: true });
-  stage(share);
+  stage(share, ['test/rig/scenarios']);
+  stageContracts(share);
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
   const started = Date.now();
   const { passed, failed } = await bootAndFollow(image, share, values.limit);

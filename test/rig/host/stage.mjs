@@ -8,7 +8,6 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 
-const DRIVER = ['test/rig/dom0', 'test/rig/scenarios'];
 const BUILT = ['dist/cli/main.js', 'build/Release/ringdisk.node'];
 const COPIED = ['package.json', 'dist', 'build/Release/ringdisk.node', 'src/host'];
 
@@ -25,21 +24,29 @@ function productionDependencies() {
 /**
  * Throws when the project is not built.
  * @param {string} share
- * @param {string[]} [folders] of the repository, besides the driver's
+ * @param {string[]} folders of the repository that dom0 needs besides the driver's
  */
-export function stage(share, folders = []) {
+export function stage(share, folders) {
   const missing = BUILT.filter((path) => !existsSync(join(ROOT, path)));
   if (missing.length > 0) throw new Error(`not built: no ${missing.join(', ')}; run npm run build`);
   const project = join(share, 'ringdisk');
   rmSync(project, { recursive: true, force: true });
   const dependencies = productionDependencies().map((path) => relative(ROOT, path));
   for (const path of [...COPIED, ...dependencies]) copy(join(ROOT, path), join(project, path));
-  compileContractSuite(join(project, 'out/contract'));
   compileHostileFrontend(join(ROOT, 'test/rig/hostile'), join(share, 'hostile'));
-  for (const folder of [...DRIVER, ...folders]) {
+  for (const folder of ['test/rig/dom0', ...folders]) {
     rmSync(join(share, folder), { recursive: true, force: true });
     copy(join(ROOT, folder), join(share, folder));
   }
+}
+
+/**
+ * The suites that run in dom0 as they are.
+ * @param {string} share a staged one
+ */
+export function stageContracts(share) {
+  compileContractSuite(join(share, 'ringdisk/out/contract'));
+  copy(buildPlatformContract(), join(share, 'platform_contract_tests'));
 }
 
 /** @param {string} outDir */
@@ -49,6 +56,19 @@ function compileContractSuite(outDir) {
     cwd: ROOT,
     stdio: 'inherit',
   });
+}
+
+/** @returns {string} the program: the native platform's contract, which needs nothing of dom0's */
+function buildPlatformContract() {
+  const folder = join(ROOT, 'out/native');
+  const options = ['-DCMAKE_BUILD_TYPE=Release', '-DRINGDISK_ADDON=OFF', '-DRINGDISK_TESTS=ON'];
+  const configure = ['-S', ROOT, '-B', folder, '-G', 'Ninja', ...options];
+  const program = 'platform_contract_tests';
+  /** @type {import('node:child_process').StdioOptions} */
+  const stdio = ['ignore', 'ignore', 'inherit'];
+  execFileSync('cmake', configure, { stdio });
+  execFileSync('cmake', ['--build', folder, '--target', program], { stdio });
+  return join(folder, program);
 }
 
 /**

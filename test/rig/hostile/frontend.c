@@ -32,11 +32,25 @@ static void write_number(struct frontend* self, const char* node, uint32_t numbe
 
 void frontend_state(struct frontend* self, enum state state) { write_number(self, "state", state); }
 
-bool backend_reaches(struct frontend* self, enum state state) {
+static int backend_state(struct frontend* self) {
   char path[VALUE_BYTES + 8], value[VALUE_BYTES];
   snprintf(path, sizeof path, "%s/state", self->backend);
+  return node_read(path, value) ? atoi(value) : 0;
+}
+
+bool backend_reaches(struct frontend* self, enum state state) {
   for (const uint64_t end = now_ms() + PATIENCE_MS; now_ms() < end; sleep_ms(10)) {
-    if (node_read(path, value) && atoi(value) == (int)state) return true;
+    if (backend_state(self) == (int)state) return true;
+  }
+  return false;
+}
+
+bool count_verdict(struct frontend* self) {
+  for (const uint64_t end = now_ms() + PATIENCE_MS; now_ms() < end; sleep_ms(5)) {
+    const int state = backend_state(self);
+    if (state == CONNECTED) self->connected++;
+    if (state == CLOSING || state == CLOSED) self->refused++;
+    if (state >= CONNECTED) return state == CONNECTED;
   }
   return false;
 }

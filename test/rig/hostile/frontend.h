@@ -60,6 +60,7 @@ struct frontend {
   uint32_t produced, consumed;
   bool silent;  // the backend left something unanswered: nothing is waited for any more
   unsigned okay, failed, unsupported;  // answers so far
+  unsigned refused, connected;         // what the backend made of an offer
 };
 
 void frontend_open(struct frontend* self, unsigned devid);
@@ -69,7 +70,9 @@ void frontend_state(struct frontend* self, enum state state);
 // Waits for the backend to be in a state; false after PATIENCE_MS.
 bool backend_reaches(struct frontend* self, enum state state);
 
-bool frontend_offer(struct frontend* self);    // ring and port, and tells of them
+bool frontend_offer(struct frontend* self);  // ring and port, and tells of them
+// Waits until an offer is accepted or refused, and counts that; true if it is accepted.
+bool count_verdict(struct frontend* self);
 bool frontend_connect(struct frontend* self);  // from any state
 bool frontend_close(struct frontend* self);    // to where it can connect again
 

@@ -25,14 +25,17 @@ static bool recovers(struct frontend* self) {
 // Whether the disk worked afterwards.
 static bool tell(const struct lie* lie, struct frontend* self) {
   const uint64_t start = now_ms();
-  self->okay = self->failed = self->unsupported = 0;
+  self->okay = self->failed = self->unsupported = self->refused = self->connected = 0;
   lie->tell(self);
-  const unsigned okay = self->okay, failed = self->failed, unsupported = self->unsupported;
+  const struct frontend after = *self;
   const uint64_t told = now_ms();
   const bool works = recovers(self);
-  printf("%s: %u okay, %u failed, %u unsupported, %llu ms; %s after %llu ms\n", lie->name, okay,
-         failed, unsupported, (unsigned long long)(told - start),
-         works ? "works again" : "DOES NOT WORK", (unsigned long long)(now_ms() - told));
+  printf(
+      "%s: %u okay, %u failed, %u unsupported; refused %u, connected %u; %llu ms; %s after %llu "
+      "ms\n",
+      lie->name, after.okay, after.failed, after.unsupported, after.refused, after.connected,
+      (unsigned long long)(told - start), works ? "works again" : "DOES NOT WORK",
+      (unsigned long long)(now_ms() - told));
   return works;
 }
 
@@ -51,8 +54,8 @@ int main(int argc, char** argv) {
     return 1;
   }
   bool works = true;
-  const struct lie* const tables[] = {request_lies, node_lies};
-  for (size_t i = 0; i < 2; i++) {
+  const struct lie* const tables[] = {request_lies, node_lies, queue_lies};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
     for (const struct lie* lie = tables[i]; lie->name; lie++) {
       if (is_chosen(lie->name, argc - 3, argv + 3)) works = tell(lie, &frontend) && works;
     }

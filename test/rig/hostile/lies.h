@@ -12,4 +12,4 @@ struct lie {
 };
 
 // Each ends with a lie without a name.
-extern const struct lie request_lies[], node_lies[];
+extern const struct lie request_lies[], node_lies[], queue_lies[];

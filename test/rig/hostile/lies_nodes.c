@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOMENT_MS = 300 };
+enum { MOMENT_MS = 300, FLOOD_MS = 30000 };
 
 static void garbage_nodes(struct frontend* self) {
   static const char* const nodes[] = {
@@ -18,10 +18,13 @@ static void garbage_nodes(struct frontend* self) {
   for (size_t node = 0; node < sizeof nodes / sizeof *nodes; node++) {
     for (size_t value = 0; value <= sizeof values / sizeof *values; value++) {
       const bool is_large = value == sizeof values / sizeof *values;
+      frontend_close(self);
       frontend_state(self, INITIALISING);
+      if (!backend_reaches(self, INIT_WAIT) || !frontend_offer(self)) return;
       frontend_write(self, nodes[node], is_large ? large : values[value]);
+      if (strcmp(nodes[node], "state") == 0) continue;
       frontend_state(self, INITIALISED);
-      sleep_ms(5);
+      count_verdict(self);
     }
   }
 }
@@ -30,15 +33,21 @@ static void any_state(struct frontend* self) {
   for (unsigned i = 0; i < 3000; i++) frontend_state(self, (enum state)random_below(9));
 }
 
-// As many nodes as xenstored allows this domain.
+// As many nodes as xenstored allows this domain, or as there is time for; each fires the backend's
+// watch of the state node. The disk must connect with all of them there.
 static void many_nodes(struct frontend* self) {
   char node[32];
-  for (unsigned i = 0; i < 2000; i++) {
-    snprintf(node, sizeof node, "junk/%u", i);
+  for (const uint64_t end = now_ms() + FLOOD_MS; now_ms() < end; self->okay++) {
+    snprintf(node, sizeof node, "state/junk-%u", self->okay);
     if (!frontend_write(self, node, "junk")) break;
   }
+  const unsigned nodes = self->okay;
+  frontend_close(self);
+  const uint64_t start = now_ms();
+  if (frontend_connect(self)) self->connected++;
+  printf("with %u nodes it connects in %llu ms\n", nodes, (unsigned long long)(now_ms() - start));
   char path[VALUE_BYTES];
-  snprintf(path, sizeof path, "%s/junk", self->directory);
+  snprintf(path, sizeof path, "%s/state", self->directory);
   node_remove(path);
 }
 
@@ -57,6 +66,7 @@ static void vanishing(struct frontend* self) {
     if (step == 4) frontend_publish(self);
     if (step == 5) port_close(self->port);
     if (step == 5) page_revoke(&self->page);
+    if (step < 4) count_verdict(self);
     sleep_ms(MOMENT_MS);
   }
 }
@@ -73,7 +83,7 @@ static void wrong_ring_page(struct frontend* self) {
     snprintf(text, sizeof text, "%u", page.ref);
     frontend_write(self, "ring-ref", text);
     frontend_state(self, INITIALISED);
-    sleep_ms(MOMENT_MS);
+    count_verdict(self);
     page_revoke(&page);
   }
 }

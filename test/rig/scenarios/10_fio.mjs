@@ -9,7 +9,7 @@ import { everyPattern } from '../dom0/workloads.mjs';
  * every ring entry when it connects: 33 MiB for each of these queues.
  */
 const RAISED = { max_queues: 4, max_ring_page_order: 2, max_indirect_segments: 64 };
-/** All that the protocol has; without persistent grants, which would take 526 MiB a queue. */
+/** All that the protocol has; persistent grants would take 526 MiB a queue. */
 const FULL = {
   max_queues: 4,
   max_ring_page_order: 4,
@@ -71,7 +71,5 @@ export const scenarios = [
   fioScenario('blkfront raised', 'fio-raised', { blkfront: RAISED }),
   fioScenario('all of blkif, no persistent grants', 'fio-full', { blkfront: FULL }),
   finerThanTheMedium,
-  fioScenario('grants=copy', 'fio-copy', { grants: 'copy', blkfront: FULL }),
   fioScenario('grants=map', 'fio-map', { grants: 'map', blkfront: FULL }),
-  fioScenario('grants=persistent', 'fio-persistent', { grants: 'persistent', blkfront: RAISED }),
 ];

@@ -4,7 +4,7 @@
 import { Daemon, ringdiskJson } from '../dom0/daemon.mjs';
 import { devid, Guest } from '../dom0/guest.mjs';
 import { note } from '../dom0/report.mjs';
-import { waitFor } from '../dom0/shell.mjs';
+import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget } from '../dom0/targets.mjs';
 import { load, stopLoad } from '../dom0/workloads.mjs';
 
@@ -15,6 +15,10 @@ const LIES_MS = 360_000;
 const RSS_GROWTH_MAX = 48 << 20;
 
 async function prepare() {
+  // What stops a guest from filling xenstore is xenstored; here it may.
+  for (const quota of ['nodes', 'memory']) {
+    await run('xenstore-control', ['quota', 'set', quota, '1000000000']);
+  }
   const neighbour = await Guest.create('neighbour', { disks: { xvda: await blockTarget(0) } });
   // Its disk has no blkfront: nobody but the liar drives it.
   const liar = await Guest.create('liar', {

@@ -52,7 +52,6 @@ describe('readBackendDirectory', () => {
         removable: true,
         deviceType: 'disk',
         discardEnable: false,
-        directIoSafe: true,
       },
       problem: undefined,
     });
@@ -69,7 +68,6 @@ describe('readBackendDirectory', () => {
       removable: false,
       deviceType: undefined,
       discardEnable: true,
-      directIoSafe: undefined,
     });
   });
 

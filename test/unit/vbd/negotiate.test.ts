@@ -22,7 +22,6 @@ const toolstack: ToolstackNodes = {
   removable: false,
   deviceType: 'disk',
   discardEnable: true,
-  directIoSafe: undefined,
 };
 
 const frontend: FrontendNodes = {
@@ -136,19 +135,15 @@ describe('diskValues', () => {
 
 describe('agree', () => {
   const media = describeMedia(toolstack, false, someCapabilities);
-  const grantsOf = (
-    grants: 'auto' | 'persistent' | 'copy' | 'map',
-    persistent: boolean,
-    directIoSafe?: boolean,
-  ) => {
+  const grantsOf = (grants: 'auto' | 'persistent' | 'copy' | 'map', persistent: boolean) => {
     const config = parseConfig({ grants });
     const offer = makeOffer(config, someCapabilities);
-    const nodes = { ...toolstack, directIoSafe };
-    return agree(config, offer, nodes, media, { ...frontend, persistent }).grants;
+    return agree(config, offer, media, { ...frontend, persistent }).grants;
   };
 
   test.each([
     ['auto', true, 'persistent'],
+    ['auto', false, 'copy'],
     ['auto', false, 'copy'],
     ['persistent', true, 'persistent'],
     ['persistent', false, 'copy'],
@@ -159,16 +154,10 @@ describe('agree', () => {
     expect(grantsOf(grants, persistent)).toBe(expected);
   });
 
-  test('direct-io-safe=0 keeps pages that go straight back from O_DIRECT', () => {
-    expect(grantsOf('map', true, false)).toBe('copy');
-    expect(grantsOf('map', true, true)).toBe('map');
-    expect(grantsOf('auto', true, false)).toBe('persistent');
-  });
-
   test('takes over what the frontend chose', () => {
     const config = parseConfig({});
     const offer = makeOffer(config, someCapabilities);
-    expect(agree(config, offer, toolstack, media, frontend)).toEqual({
+    expect(agree(config, offer, media, frontend)).toEqual({
       abi: 'x86_64',
       queues: frontend.queues,
       ringPageOrder: 1,
