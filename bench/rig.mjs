@@ -11,11 +11,12 @@ import { Tail } from '../test/rig/host/follow.mjs';
 import { boot, buildImage, obstacle } from '../test/rig/host/machine.mjs';
 import { stage } from '../test/rig/host/stage.mjs';
 import { writeReport } from './report/write.mjs';
-import { FULL, GUESTS, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
+import { DISKS, FULL, GUESTS, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
 import { rigCharts, rigTables, withoutOverhead } from './rig/tables.mjs';
 
 const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--grants] [--rounds N]
-         [--peers A,B] [--workloads A,B] [--guests A,B] [--output DIR] [--share DIR] [--limit S]
+         [--peers A,B] [--workloads A,B] [--guests A,B] [--disk nvme|null_blk]
+         [--output DIR] [--share DIR] [--limit S]
 
   --icount      one CPU whose clock counts instructions: repeats to about 1 %, to steer by
                 (default: wall clock on two CPUs)
@@ -25,6 +26,7 @@ const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--grants] [--rou
   --peers       of ${Object.keys(PEERS).join(', ')}; ratios are to the first
   --workloads   of ${Object.keys(WORKLOADS).join(', ')}
   --guests      of ${Object.keys(GUESTS).join(', ')}
+  --disk        what block targets are (default nvme)
   --output DIR  where the report goes (default bench/results)
   --share DIR   use this folder as the rig's shared one (default: a new one)
   --limit S     end the rig after so many seconds (default 7200)
@@ -39,6 +41,7 @@ const OPTIONS = {
   peers: { type: 'string' },
   workloads: { type: 'string' },
   guests: { type: 'string' },
+  disk: { type: 'string', default: 'nvme' },
   output: { type: 'string', default: fileURLToPath(new URL('results', import.meta.url)) },
   share: { type: 'string' },
   limit: { type: 'string', default: '7200' },
@@ -73,7 +76,9 @@ async function main() {
 /** @returns {import('./rig/dom0.mjs').Plan} */
 function makePlan(values) {
   const base = values.quick ? QUICK : FULL;
-  const plan = { rounds: Number(values.rounds), icount: values.icount };
+  const { icount, disk } = values;
+  const plan = { rounds: Number(values.rounds), icount, disk };
+  if (!(disk in DISKS)) throw new Error(`no such disk: ${disk}; see --help`);
   const known = { peers: PEERS, workloads: WORKLOADS, guests: GUESTS };
   for (const [part, table] of Object.entries(known)) {
     plan[part] = values[part]?.split(',') ?? [...base[part]];
@@ -126,8 +131,8 @@ function rigReport(plan, runs, failures) {
       `the host has ${availableParallelism()} CPUs`;
   const preface = [
     `Measured ${new Date().toISOString().slice(0, 16)}Z by \`npm run bench:rig\`, in one boot of ` +
-      `real Xen under software emulation, ${clock}. Target of every peer: dom0's emulated NVMe ` +
-      `disk. ${plan.rounds} rounds, peers interleaved; each figure is median [min–max].`,
+      `real Xen under software emulation, ${clock}. Block targets: ${DISKS[plan.disk]}. ` +
+      `${plan.rounds} rounds, peers interleaved; each figure is median [min–max].`,
     ...remarks.map((peer) => `${PEERS[peer].title}: ${PEERS[peer].remark}.`),
     ...failures.map(({ peer, guest, reason }) => `FAILED: ${peer}, ${guest}: ${reason}`),
   ];
@@ -136,8 +141,8 @@ function rigReport(plan, runs, failures) {
   return { title: 'ringdisk on real Xen', preface, ...shown, data };
 }
 
-function reportName({ icount }) {
-  return `rig-${icount ? 'icount' : 'wall'}`;
+function reportName({ icount, disk }) {
+  return `rig-${icount ? 'icount' : 'wall'}-${disk}`;
 }
 
 try {

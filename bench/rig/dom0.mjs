@@ -11,6 +11,7 @@ import { fioJob, parseFio } from './fio.mjs';
 import { BLKBACK_PARAMETERS, GUESTS, PEERS, WARM_UP, WORKLOADS } from './plan.mjs';
 import { CpuProbe, counters } from './probe.mjs';
 
+const NULL_BLK = ['null_blk', 'nr_devices=1', 'gb=1', 'bs=512', 'irqmode=1', 'hw_queue_depth=256'];
 const VDEV = 'xvda';
 const RUN_MS = 600_000;
 /** Of counters that only say how things are now, no difference can be taken. */
@@ -23,6 +24,7 @@ const GAUGES = /^(inFlight|mappedPages|bounceBytes|brokenQueues|boundPorts)$/;
  * @property {string[]} guests
  * @property {number} rounds
  * @property {boolean} icount
+ * @property {'nvme' | 'null_blk'} disk
  */
 
 async function main() {
@@ -30,6 +32,7 @@ async function main() {
   const plan = JSON.parse(await readFile('/host/plan.json', 'utf8'));
   const parameters = Object.entries(BLKBACK_PARAMETERS).map(([name, value]) => `${name}=${value}`);
   await run('modprobe', ['xen-blkback', ...parameters]);
+  if (plan.disk === 'null_blk') await run('modprobe', NULL_BLK);
   for (const name of plan.guests) await measureGuest(plan, name);
   report({ event: 'end' });
 }
@@ -92,7 +95,7 @@ async function measurePeer(plan, turn) {
   const { guest, probe, setup, round, peer } = turn;
   const { backend, target: kind, daemon } = PEERS[peer];
   await provideDaemon(daemon);
-  const target = kind === 'nvme' ? await nvmeTarget(0) : await blockTarget(0);
+  const target = await disk(kind, plan.disk);
   await guest.attach(VDEV, { target, backend });
   await guest.run(`wait_for_disk ${VDEV}`);
   for (const workload of WARM_UP) {
@@ -110,6 +113,17 @@ async function measurePeer(plan, turn) {
     report({ event: 'run', guest: setup, peer, workload, round, ...fio, ...cpu, served, counted });
   }
   await guest.detach(VDEV);
+}
+
+/**
+ * @param {import('./plan.mjs').Peer['target']} kind
+ * @param {Plan['disk']} block what block targets are
+ * @returns {Promise<import('../../test/rig/dom0/targets.mjs').Target>}
+ */
+async function disk(kind, block) {
+  if (kind === 'nvme') return nvmeTarget(0);
+  if (kind === 'null') return { spec: `null:${1 << 30}`, measured: '' };
+  return block === 'nvme' ? blockTarget(0) : { spec: '/dev/nullb0', measured: '' };
 }
 
 /** @param {Record<string, unknown> | undefined} wanted undefined: no daemon */

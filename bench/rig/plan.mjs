@@ -7,7 +7,8 @@
  * @typedef {object} Peer
  * @property {string} title
  * @property {'phy' | 'tap' | 'qdisk'} backend as xl calls it: xen-blkback, ringdisk, QEMU
- * @property {'block' | 'nvme'} target         the same disk as a block device or for passthrough
+ * @property {'block' | 'nvme' | 'null'} target the same disk as a block device or for passthrough;
+ *   null: ringdisk's own, which carries nothing out
  * @property {Record<string, unknown>} [daemon] ringdisk's configuration; {}: as shipped
  * @property {string} [remark]                 what has to be said beside its figures
  */
@@ -17,6 +18,7 @@ export const PEERS = {
   blkback: { title: 'xen-blkback', backend: 'phy', target: 'block' },
   ringdisk: { title: 'ringdisk', backend: 'tap', target: 'block', daemon: {} },
   nvme: { title: 'ringdisk, nvme target', backend: 'tap', target: 'nvme', daemon: {} },
+  floor: { title: 'ringdisk, null target', backend: 'tap', target: 'null', daemon: {} },
   qdisk: {
     title: 'QEMU qdisk',
     backend: 'qdisk',
@@ -86,6 +88,12 @@ export const GUESTS = {
     memoryMib: 900,
     blkfront: { max_queues: 4, max_ring_page_order: 2, max_indirect_segments: 64 },
   },
+};
+
+/** What block targets are. */
+export const DISKS = {
+  nvme: "dom0's emulated NVMe disk",
+  null_blk: "the kernel's null_blk, which completes at once and moves no data",
 };
 
 export const QUICK = {
