@@ -100,9 +100,9 @@ function preface({ rounds, seconds, load }) {
       'The guest is a real blkif frontend on a thread of its own; grants and event channels ' +
         'are files and FIFOs, so hypercalls and interrupts cost nothing like they do on Xen.',
       'Limit: the same frontend against a loop that only copies each request out of the ring and ' +
-        'each response in, and moves no data. io_uring: a loop with the same depth, set-up flags, ' +
-        'registered memory and target, no guest, and nothing else. fio: its io_uring engine with ' +
-        'registered memory and file on the same target.',
+        'each response in, and moves no data. io_uring: a loop with the same depth, set-up ' +
+        'flags, registered memory and target, no guest, and nothing else. fio: its io_uring ' +
+        'engine with registered memory and file on the same target.',
     ],
   };
 }
