@@ -51,6 +51,8 @@ export function parseFio(lines, workload) {
   const block = workload.bs === '1m' ? KIB * KIB : 4 * KIB;
   const sides = Object.values(DIRECTIONS).map((start) => side(fields, start, block));
   const ios = sides.reduce((sum, { ios }) => sum + ios, 0);
+  const wanted = (workload.mib * KIB * KIB) / block;
+  if (Math.abs(ios - wanted) > workload.jobs) throw new Error(`fio made ${ios} of ${wanted} I/Os`);
   const main = sides.reduce((a, b) => (b.ios > a.ios ? b : a));
   return {
     ios,
