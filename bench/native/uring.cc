@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <liburing.h>
+#include <sys/mman.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -15,6 +16,8 @@
 
 namespace ringdisk::bench {
 namespace {
+
+constexpr size_t kHugePageBytes = 2u << 20;
 
 using Clock = std::chrono::steady_clock;
 
@@ -32,7 +35,8 @@ class Loop {
     params.cq_entries = 4096;
     check(io_uring_queue_init_params(512, &ring_, &params), "set-up");
     (void)io_uring_register_ring_fd(&ring_);
-    memory_ = static_cast<std::byte*>(std::aligned_alloc(kPageBytes, bytes()));
+    memory_ = static_cast<std::byte*>(std::aligned_alloc(kHugePageBytes, bytes()));
+    ::madvise(memory_, bytes(), MADV_HUGEPAGE);  // as the bounce pool's
     std::fill_n(memory_, bytes(), std::byte{0x5a});
     const iovec region{memory_, bytes()};
     check(io_uring_register_buffers(&ring_, &region, 1), "registering memory");
@@ -64,7 +68,10 @@ class Loop {
   }
 
  private:
-  size_t bytes() const { return size_t{settings_.depth} * settings_.block; }
+  size_t bytes() const {
+    const size_t needed = size_t{settings_.depth} * settings_.block;
+    return (needed + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  }
 
   static void check(int result, const char* what) {
     if (result < 0 && result != -EINTR)
