@@ -41,10 +41,25 @@ function speedTable(runs, cases) {
       const cpu = mine.every((run) => run.cpuNs !== undefined)
         ? of((run) => (run.cpuNs ?? 0) / run.ios / 1000)
         : '-';
-      return [name, peer, of(speed), beside, of((run) => run.p50Us), of((run) => run.p99Us), cpu];
+      const latencies = mine.flatMap((run) => {
+        const same = counterpart(run, runs, against);
+        return same ? [run.p50Us / same.p50Us] : [];
+      });
+      const later = peer === against ? '1' : digits(figure(latencies).median);
+      const [p50, p99] = [of((run) => run.p50Us), of((run) => run.p99Us)];
+      return [name, peer, of(speed), beside, p50, later, p99, cpu];
     }),
   );
-  const titles = ['case', 'who', 'I/Os a second', 'ratio', 'p50 µs', 'p99 µs', 'CPU µs per I/O'];
+  const titles = [
+    'case',
+    'who',
+    'I/Os a second',
+    'ratio',
+    'p50 µs',
+    'ratio',
+    'p99 µs',
+    'CPU µs per I/O',
+  ];
   const title =
     'Speed and latency; ratios are to limit or io_uring of the same round; CPU is that of the ' +
     "reactors, of the whole process for io_uring and fio, and never the kernel's own threads";
@@ -74,10 +89,15 @@ export function loopbackCharts(runs, cases) {
 
 /** @param {Run} run @param {Run[]} runs @param {string} against */
 function ratio(run, runs, against) {
-  const same = runs.find(
+  const same = counterpart(run, runs, against);
+  return same ? [speed(run) / speed(same)] : [];
+}
+
+/** @param {Run} run @param {Run[]} runs @param {string} against */
+function counterpart(run, runs, against) {
+  return runs.find(
     (other) => other.case === run.case && other.round === run.round && other.peer === against,
   );
-  return same ? [speed(run) / speed(same)] : [];
 }
 
 /** @param {Run} run */

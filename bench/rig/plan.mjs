@@ -51,20 +51,20 @@ for (const grants of ['auto', 'persistent', 'copy', 'map']) {
 
 /** @type {Record<string, Workload>} */
 export const WORKLOADS = {
-  rr32: work('4 KiB random read, 4 × QD 32', 'randread', '4k', 4, 32, 80),
-  rw32: work('4 KiB random write, 4 × QD 32', 'randwrite', '4k', 4, 32, 80),
-  mix: work('4 KiB random 70/30, 4 × QD 32', 'randrw --rwmixread=70', '4k', 4, 32, 80),
-  rr1: work('4 KiB random read, QD 1', 'randread', '4k', 1, 1, 16),
-  rw1: work('4 KiB random write, QD 1', 'randwrite', '4k', 1, 1, 16),
-  sr4k: work('4 KiB sequential read, QD 32', 'read', '4k', 1, 32, 80),
-  sw4k: work('4 KiB sequential write, QD 32', 'write', '4k', 1, 32, 80),
-  sr1m: work('1 MiB sequential read, QD 8', 'read', '1m', 1, 8, 400),
-  sw1m: work('1 MiB sequential write, QD 8', 'write', '1m', 1, 8, 400),
+  rr32: work('4 KiB random read, 4 × QD 32', 'randread', '4k', 4, 32, 40),
+  rw32: work('4 KiB random write, 4 × QD 32', 'randwrite', '4k', 4, 32, 40),
+  mix: work('4 KiB random 70/30, 4 × QD 32', 'randrw --rwmixread=70', '4k', 4, 32, 40),
+  rr1: work('4 KiB random read, QD 1', 'randread', '4k', 1, 1, 8),
+  rw1: work('4 KiB random write, QD 1', 'randwrite', '4k', 1, 1, 8),
+  sr4k: work('4 KiB sequential read, QD 32', 'read', '4k', 1, 32, 40),
+  sw4k: work('4 KiB sequential write, QD 32', 'write', '4k', 1, 32, 40),
+  sr1m: work('1 MiB sequential read, QD 8', 'read', '1m', 1, 8, 200),
+  sw1m: work('1 MiB sequential write, QD 8', 'write', '1m', 1, 8, 200),
 };
 
 /** Takes the disk's and both ends' first costs: pages mapped, holes filled. */
 export const WARM_UP = [
-  { ...WORKLOADS.sw1m, mib: 128 },
+  { ...WORKLOADS.sw1m, mib: 64 },
   { ...WORKLOADS.rr32, mib: 8 },
 ];
 
