@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's process: starts everything in order, waits for the end, then closes or leaves the
 // disks.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, loadConfig } from '../config.ts';
+import { type Config, loadConfig, RUNTIME_DIR } from '../config.ts';
 import { daemonHandlers } from '../control/handlers.ts';
 import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
 import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
@@ -14,12 +14,14 @@ import { createLogger, type Logger } from '../log.ts';
 import { findLoopbackPlatform } from '../platform/loopback.ts';
 import type { Platform } from '../platform/platform.ts';
 import { openXenPlatform } from '../platform/xen.ts';
+import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
+import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
 
-/** Only root can write there. */
-const HOST_LOCKS = '/run';
+/** The same for all daemons of a host, wherever their own directories are. Root's alone. */
+const HOST_LOCKS = RUNTIME_DIR;
 
 export interface ServeOptions {
   config?: string | undefined;
@@ -41,7 +43,9 @@ export async function serve(options: ServeOptions): Promise<void> {
   ending.managed = notifySystemd('READY=1');
   const { backends, runtimeDir } = config;
   const version = packageVersion();
-  log.info({ version, platform: options.platform, backends, runtimeDir }, 'serving');
+  const capabilities = describeCapabilities(readPrivileges());
+  const { platform } = options;
+  log.info({ version, platform, backends, runtimeDir, capabilities }, 'serving');
   const reason = await ending.begun;
   const leaves = service.guestsOutliveUs && (reason === 'handover' || !config.closeOnStop);
   log.info({ reason }, leaves ? 'leaving the disks as they are' : 'closing the disks');
@@ -72,7 +76,11 @@ async function startService(
   try {
     mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
     await lockRuntimeDir(config.runtimeDir);
-    if (options.platform === 'xen') await lockKinds(HOST_LOCKS, config.backends);
+    noteCrashes(crashNotePath(config.runtimeDir));
+    if (options.platform === 'xen') {
+      mkdirSync(HOST_LOCKS, { recursive: true, mode: 0o700 });
+      await lockKinds(HOST_LOCKS, config.backends);
+    }
     const platform = await openPlatform(options.platform, config);
     undo.add(() => platform.close());
     const daemon = await startDaemon(config, platform, log);
@@ -82,7 +90,7 @@ async function startService(
     const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
     undo.add(() => control.close());
     const leave = async () => {
-      daemon.leave();
+      daemon.handOver();
       await control.close();
     };
     return { guestsOutliveUs: platform.outlivesUs, close: () => undo.run(), leave };
@@ -135,6 +143,12 @@ class Handover {
     // The answer goes out first.
     setImmediate(() => this.#ending.begin('handover'));
   }
+}
+
+/** For the next daemon: see take_overs.ts. */
+function noteCrashes(file: string): void {
+  native.noteCrashes(file);
+  process.on('uncaughtExceptionMonitor', () => writeFileSync(file, ''));
 }
 
 /** False where systemd did not start us. */

@@ -8,7 +8,7 @@ import { run, waitFor } from './shell.mjs';
 
 export const PROJECT = '/host/ringdisk';
 export const LOG = '/host/logs/daemon.log';
-const MAIN = `${PROJECT}/dist/cli/main.js`;
+const MAIN = `${PROJECT}/dist/ringdisk.cjs`;
 const RUNTIME_DIR = '/run/ringdisk';
 const CONFIG = '/run/rig/ringdisk.json';
 // The kernel starts and ends io_uring's workers in our process as it sees fit.
@@ -16,6 +16,9 @@ const KERNEL_WORKER = 'iou-wrk';
 // Beside guests under load, Node alone has taken two minutes to start under emulation.
 const START_MS = 180_000;
 const STOP_MS = 30_000;
+// As systemd starts it. It gives its privileges up by itself too (see 60_daemon), but starts a
+// second time for that.
+const CONFINED = ['--no-new-privs', '--bounding-set=-all', 'node'];
 
 /**
  * Runs a ringdisk command against the running daemon.
@@ -79,12 +82,17 @@ export class Daemon {
    */
   static async start(config = {}) {
     const label = JSON.stringify(config);
-    const args = ['serve', '--runtime-dir', RUNTIME_DIR];
+    const args = [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR];
     if (label !== '{}') {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn(args, label).#started();
+    return Daemon.#spawn('setpriv', [...CONFINED, ...args], label).#started();
+  }
+
+  /** Starts it with all that root may do. */
+  static async startPrivileged() {
+    return Daemon.#spawn('node', [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR], '{}').#started();
   }
 
   /** Kills the running daemon with SIGKILL and starts one like it. */
@@ -99,19 +107,21 @@ export class Daemon {
   static async upgrade() {
     const before = Daemon.current;
     if (!before) throw new Error('there is no daemon to replace');
-    const after = Daemon.#spawn(['upgrade', '--runtime-dir', RUNTIME_DIR], before.label);
+    const args = [MAIN, 'upgrade', '--runtime-dir', RUNTIME_DIR];
+    const after = Daemon.#spawn('node', args, before.label);
     await waitFor('the old daemon to end', () => before.ended, { timeoutMs: STOP_MS });
     return after.#started();
   }
 
   /**
+   * @param {string} command
    * @param {string[]} args
    * @param {string} label
    */
-  static #spawn(args, label) {
+  static #spawn(command, args, label) {
     const log = openSync(LOG, 'a');
     const stdio = /** @type {const} */ (['ignore', log, log]);
-    const daemon = new Daemon(spawn('node', [MAIN, ...args], { stdio: [...stdio] }), label);
+    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio] }), label);
     Daemon.current = daemon;
     closeSync(log);
     return daemon;
@@ -154,6 +164,13 @@ export class Daemon {
       descriptors: (await readdir(`${proc}/fd`)).length,
       threads: names.filter((name) => name && !name.startsWith(KERNEL_WORKER)).length,
     };
+  }
+
+  /** @returns {Promise<string[]>} the content of /proc/<pid>/task/<thread>/status, of all */
+  async threadStatuses() {
+    const dir = `/proc/${this.pid}/task`;
+    const threads = await readdir(dir);
+    return Promise.all(threads.map((thread) => readFile(`${dir}/${thread}/status`, 'utf8')));
   }
 
   /** @returns {Promise<string[]>} paths of all files it has open */

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 
-const BUILT = ['dist/cli/main.js', 'build/Release/ringdisk.node'];
-const COPIED = ['package.json', 'dist', 'build/Release/ringdisk.node', 'src/host'];
+const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
+const COPIED = ['package.json', 'README.md', 'dist', 'build/Release/ringdisk.node', 'src/host'];
 
 /** @returns {string[]} folders of all production dependencies */
 function productionDependencies() {
