@@ -74,10 +74,19 @@ for disk in 0 1 2; do
 done
 folder=(-virtfs "local,path=$share,mount_tag=host,security_model=none,id=host")
 
-code=0
 timeout --foreground -k 5 "$limit" qemu-system-x86_64 \
   "${machine[@]}" "${boot[@]}" "${disks[@]}" "${folder[@]}" \
-  < /dev/null > "$share/logs/console.log" 2>&1 9>&- || code=$?
+  < /dev/null > "$share/logs/console.log" 2>&1 9>&- &
+emulator=$!
+# dom0 powers off when its job has ended; on a single CPU that has been seen to hang.
+until [ -f "$share/status" ] || ! kill -0 "$emulator" 2> /dev/null; do sleep 0.5; done
+for _ in $(seq 20); do
+  kill -0 "$emulator" 2> /dev/null || break
+  sleep 0.5
+done
+kill "$emulator" 2> /dev/null || true
+code=0
+wait "$emulator" || code=$?
 if [ "$code" = 124 ] || [ "$code" = 137 ]; then
   echo "rig: no end within $limit s; see $share/logs/console.log" >&2
   exit 124
