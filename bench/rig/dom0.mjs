@@ -49,7 +49,8 @@ async function measureGuest(plan, name) {
   const probe = new CpuProbe(guest.domid);
   // The first connection of each peer pays for what the kernels then keep: it is not measured.
   const rehearsal = { ...plan, workloads: [] };
-  for (const peer of plan.peers) await takeTurn(rehearsal, { guest, setup: name, probe, round: 0, peer });
+  for (const peer of plan.peers)
+    await takeTurn(rehearsal, { guest, setup: name, probe, round: 0, peer });
   for (let round = 0; round < plan.rounds; round++) {
     await measureNothing({ guest, setup: name, probe, round });
     const turn = round % plan.peers.length;
