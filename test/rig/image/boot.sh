@@ -78,6 +78,7 @@ timeout --foreground -k 5 "$limit" qemu-system-x86_64 \
   "${machine[@]}" "${boot[@]}" "${disks[@]}" "${folder[@]}" \
   < /dev/null > "$share/logs/console.log" 2>&1 9>&- &
 emulator=$!
+trap 'kill "$emulator" 2> /dev/null || true; rm -rf "$init"' EXIT
 # dom0 powers off when its job has ended; on a single CPU that has been seen to hang.
 until [ -f "$share/status" ] || ! kill -0 "$emulator" 2> /dev/null; do sleep 0.5; done
 for _ in $(seq 20); do
