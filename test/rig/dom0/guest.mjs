@@ -41,9 +41,9 @@ export function diskLine(vdev, disk) {
     script = backend === 'tap' ? BLOCK_SCRIPT : undefined,
   } = 'target' in disk ? disk : { target: disk };
   const access = readOnly ? 'ro' : 'rw';
-  const settings = [`vdev=${vdev}`, 'format=raw', `backendtype=${backend}`, `access=${access}`];
+  const settings = [`vdev=${vdev}`, 'format=raw', `backendtype=${backend}`];
   if (script) settings.push(`script=${script}`);
-  return [...settings, `target=${target.spec}`].join(',');
+  return [...settings, `access=${access}`, `target=${target.spec}`].join(',');
 }
 
 /** @param {string} vdev "xvdb" */
