@@ -101,7 +101,10 @@ constexpr CounterName kVbdCounters[] = {
     {"notificationsReceived", &QueueCounters::notifications_received},
     {"notificationsSent", &QueueCounters::notifications_sent},
     {"polls", &QueueCounters::polls},
+    {"takeBatches", &QueueCounters::take_batches},
+    {"taken", &QueueCounters::taken},
     {"batches", &QueueCounters::batches},
+    {"answered", &QueueCounters::answered},
     {"grantMaps", &QueueCounters::grant_maps},
     {"grantUnmaps", &QueueCounters::grant_unmaps},
     {"grantCopies", &QueueCounters::grant_copies},
@@ -115,6 +118,28 @@ constexpr CounterName kVbdCounters[] = {
     {"bounceBytes", &QueueCounters::bounce_bytes},
     {"brokenQueues", &QueueCounters::broken},
 };
+
+// In the order of ValidRequest::Kind.
+constexpr const char* kOperations[] = {"read", "write", "barrier", "flush", "discard"};
+static_assert(std::size(kOperations) == std::tuple_size_v<decltype(QueueCounters::latency)>);
+static_assert(static_cast<size_t>(ValidRequest::Kind::discard) == std::size(kOperations) - 1);
+
+Napi::Object from_histogram(Napi::Env env, const LatencyHistogram& histogram) {
+  Napi::Array buckets = Napi::Array::New(env);
+  for (size_t i = 0; i < LatencyHistogram::kBucketCount; i++) {
+    if (histogram.count_in(i) == 0) continue;
+    Napi::Array bucket = Napi::Array::New(env, 2);
+    bucket[0u] = static_cast<double>(LatencyHistogram::bucket_end(i)) / 1e3;
+    bucket[1u] = static_cast<double>(histogram.count_in(i));
+    buckets[buckets.Length()] = bucket;
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object["count"] = static_cast<double>(histogram.count());
+  object["sumUs"] = histogram.sum_us();
+  object["maxUs"] = histogram.max_us();
+  object["buckets"] = buckets;
+  return object;
+}
 
 const char* event_name(EngineEvent::Type type) {
   switch (type) {
@@ -230,6 +255,17 @@ Napi::Object from_vbd_counters(Napi::Env env,
     uint64_t sum = 0;
     for (const auto& queue : queues) sum += ((*queue).*entry.counter).get();
     object[entry.name] = static_cast<double>(sum);
+  }
+  return object;
+}
+
+Napi::Object from_vbd_latency(Napi::Env env,
+                              const std::vector<std::shared_ptr<QueueCounters>>& queues) {
+  Napi::Object object = Napi::Object::New(env);
+  for (size_t i = 0; i < std::size(kOperations); i++) {
+    LatencyHistogram all;
+    for (const auto& queue : queues) all.merge(queue->latency[i]);
+    object[kOperations[i]] = from_histogram(env, all);
   }
   return object;
 }

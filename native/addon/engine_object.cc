@@ -21,6 +21,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
                            InstanceMethod<&EngineObject::vbd_counters>("vbdCounters"),
+                           InstanceMethod<&EngineObject::vbd_latency>("vbdLatency"),
                            InstanceMethod<&EngineObject::counters>("counters"),
                            InstanceMethod<&EngineObject::close>("close"),
                        });
@@ -87,6 +88,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value vbd_counters(const Napi::CallbackInfo& info) {
     return guarded(info.Env(),
                    [&] { return from_vbd_counters(info.Env(), engine().counters(id(info, 0))); });
+  }
+  Napi::Value vbd_latency(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(),
+                   [&] { return from_vbd_latency(info.Env(), engine().counters(id(info, 0))); });
   }
   Napi::Value counters(const Napi::CallbackInfo& info) {
     return from_engine_counters(info.Env(), engine());

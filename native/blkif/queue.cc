@@ -63,6 +63,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
     reactor_.grants().unmap(ring_mapping_);
     throw;
   }
+  seen_prod_ = ring_->req_cons();
   counters_->mapped_pages.set(ring_mapping_.page_count);
   reactor_.add(*this, port_);
   if (options.take_over) reactor_.mark_dirty(*this);
@@ -98,6 +99,7 @@ void Queue::open_journal(const QueueOptions& options) {
   journal_ = std::make_unique<Journal>(options.journal, mode, ring_->entries(), identity,
                                        ring_->rsp_prod());
   slots_ = std::make_unique<SlotPool>(*journal_);
+  seen_ns_.resize(ring_->entries());
 }
 
 Queue::~Queue() { RD_ASSERT(gone_ || !ring_); }

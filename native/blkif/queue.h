@@ -86,6 +86,7 @@ class Queue final : public Poller, public OperationSink {
 
   // take.cc
   bool may_take() const;
+  uint32_t look();
   uint32_t take();
   void accept(std::span<Slot*> batch);
   void fetch_indirect(std::span<Slot*> batch);
@@ -127,6 +128,7 @@ class Queue final : public Poller, public OperationSink {
   void complete(Slot& slot, int32_t result);
   void answer(Slot& slot, int16_t status);
   void publish();
+  void release_answered();
   void count(const Slot& slot, int32_t result);
 
   void open_journal(const QueueOptions& options);
@@ -151,6 +153,9 @@ class Queue final : public Poller, public OperationSink {
   std::unique_ptr<TargetChannel> channel_;
   std::unique_ptr<PersistentCache> persistent_;  // strategy persistent only
   BounceShare bounce_;
+
+  std::vector<uint64_t> seen_ns_;  // by ring entry: when its request was first seen
+  uint32_t seen_prod_ = 0;         // index of the first request that was not
 
   SlotList waiting_;           // valid, in ring order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted

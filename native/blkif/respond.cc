@@ -140,17 +140,28 @@ void Queue::publish() {
   RD_KILL_POINT("publish:shown");
   journal_->set_published(ring_->rsp_prod());
   RD_KILL_POINT("publish:noted");
-  counters_->batches.add();
-  SlotList answered = answered_.take();
-  while (Slot* slot = answered.pop()) {
-    Journal::set_state(slots_->journal(*slot), JournalState::free);
-    slots_->release(*slot);
-    RD_KILL_POINT("publish:one-freed");
-  }
+  release_answered();
   RD_KILL_POINT("publish:freed");
   if (!notify) return;
   counters_->notifications_sent.add();
   reactor_.events().notify(port_);
+}
+
+void Queue::release_answered() {
+  const uint64_t now = Reactor::now_ns();
+  uint64_t count = 0;
+  SlotList answered = answered_.take();
+  while (Slot* slot = answered.pop()) {
+    if (slot->seen_ns != 0)
+      counters_->latency[static_cast<size_t>(slot->valid.kind)].record(now - slot->seen_ns);
+    slot->seen_ns = 0;
+    Journal::set_state(slots_->journal(*slot), JournalState::free);
+    slots_->release(*slot);
+    count++;
+    RD_KILL_POINT("publish:one-freed");
+  }
+  counters_->batches.add();
+  counters_->answered.add(count);
 }
 
 }  // namespace ringdisk

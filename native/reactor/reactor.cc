@@ -259,10 +259,10 @@ void Reactor::update_counters() {
   counters_.bounce_bytes.set(bounce_->used_bytes());
 }
 
-uint64_t Reactor::now_us() {
+uint64_t Reactor::now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 void Reactor::assert_on_thread() const { RD_ASSERT(::pthread_equal(::pthread_self(), thread_)); }

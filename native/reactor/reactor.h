@@ -51,7 +51,8 @@ class Reactor {
   EventChannels& events() { return *events_; }
   BouncePool& bounce() { return *bounce_; }
   Transfer& transfer() { return *transfer_; }
-  static uint64_t now_us();
+  static uint64_t now_ns();
+  static uint64_t now_us() { return now_ns() / 1000; }
 
   // Returns 0 and the local port, or -errno.
   int bind(Domid domid, Port remote_port, Port& local_port);

@@ -36,12 +36,20 @@ export function daemonHandlers(
       pid: process.pid,
     }),
     list: async () => ({ vbds: daemon.vbds().map((vbd) => wireVbd(vbd.info())) }),
-    show: async ({ vbd }) => ({ vbd: wireVbd(daemon.find(vbd).info()) }),
+    show: async ({ vbd }) => {
+      const found = daemon.find(vbd);
+      const latency = found.latency();
+      return { vbd: { ...wireVbd(found.info()), ...(latency && { latency }) } };
+    },
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
         const { name, counters, fencedSince } = vbd.info();
-        return counters ? [{ name, counters, ...(fencedSince && { fencedSince }) }] : [];
+        const latency = vbd.latency();
+        if (!counters) return [];
+        return [
+          { name, counters, ...(latency && { latency }), ...(fencedSince && { fencedSince }) },
+        ];
       }),
       engine: daemon.counters(),
     }),

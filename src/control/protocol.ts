@@ -55,7 +55,10 @@ const Counters = v.object(
     notificationsReceived: true,
     notificationsSent: true,
     polls: true,
+    takeBatches: true,
+    taken: true,
     batches: true,
+    answered: true,
     grantMaps: true,
     grantUnmaps: true,
     grantCopies: true,
@@ -70,6 +73,21 @@ const Counters = v.object(
     brokenQueues: true,
   }),
 );
+
+const Histogram = v.object({
+  count: v.number(),
+  sumUs: v.number(),
+  maxUs: v.number(),
+  buckets: v.array(v.tuple([v.number(), v.number()])),
+});
+
+const Latency = v.object({
+  read: Histogram,
+  write: Histogram,
+  barrier: Histogram,
+  flush: Histogram,
+  discard: Histogram,
+});
 
 type ReactorCounters = EngineCounters['reactors'][number];
 
@@ -140,6 +158,8 @@ const Vbd = v.object({
   target: v.optional(Target),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
+  /** Only in the answer to `show`. */
+  latency: v.optional(Latency),
   fencedSince: v.optional(v.string()),
   error: v.optional(v.string()),
 });
@@ -182,6 +202,8 @@ export const METHODS = {
         v.object({
           name: v.string(),
           counters: Counters,
+          /** While connected. */
+          latency: v.optional(Latency),
           /** Writes wait for a dead daemon's I/O since then. */
           fencedSince: v.optional(v.string()),
         }),
@@ -216,4 +238,6 @@ export type Methods = {
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
 export type WireCounters = v.InferOutput<typeof Counters>;
+export type WireLatency = v.InferOutput<typeof Latency>;
+export type WireHistogram = v.InferOutput<typeof Histogram>;
 export type Stats = Methods['stats']['result'];

@@ -107,7 +107,11 @@ export interface VbdCounters {
   notificationsReceived: number;
   notificationsSent: number;
   polls: number;
+  /** Polls that took requests, and how many; publishes of answers, and how many. */
+  takeBatches: number;
+  taken: number;
   batches: number;
+  answered: number;
   grantMaps: number;
   grantUnmaps: number;
   grantCopies: number;
@@ -123,6 +127,23 @@ export interface VbdCounters {
   bounceBytes: number;
   brokenQueues: number;
 }
+
+/** Latencies in microseconds, counted in buckets that are at most 1/32 wide. */
+export interface LatencyHistogram {
+  count: number;
+  sumUs: number;
+  maxUs: number;
+  /** Those that count anything, ascending: the largest latency that falls into it, and how many. */
+  buckets: [upToUs: number, count: number][];
+}
+
+export type LatencyOperation = 'read' | 'write' | 'barrier' | 'flush' | 'discard';
+
+/**
+ * From when a request was first seen in the ring until its answer was shown, since connect, all
+ * queues together. Rejected requests are not in it, nor those of a process that died.
+ */
+export type VbdLatency = Record<LatencyOperation, LatencyHistogram>;
 
 export interface EngineCounters {
   /** Gauges over the whole process: both are 0 when no VBD is connected. */
@@ -174,6 +195,7 @@ export interface NativeEngine {
    */
   disconnect(command: number, vbd: number): void;
   vbdCounters(vbd: number): VbdCounters;
+  vbdLatency(vbd: number): VbdLatency;
   counters(): EngineCounters;
   /** Ends the reactors. Everything must be disconnected. Safe to call twice. */
   close(): void;

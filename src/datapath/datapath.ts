@@ -11,6 +11,7 @@ import type {
   NativeTargetSpec,
   TargetCapabilities,
   VbdCounters,
+  VbdLatency,
 } from './binding.ts';
 
 /** A native failure: `code` is the errno's name ("ENOENT") or "EINVAL"-like, never empty. */
@@ -53,6 +54,8 @@ export interface ConnectionEvents {
 /** One connected VBD on the data path. */
 export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
+  /** Undefined once it is being disconnected. */
+  latency(): VbdLatency | undefined;
   /**
    * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
@@ -85,6 +88,10 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     this.#last =
       this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
     return this.#last;
+  }
+
+  latency(): VbdLatency | undefined {
+    return this.#disconnecting ? undefined : this.#datapath.vbdLatency(this.#vbd);
   }
 
   disconnect(): Promise<void> {
@@ -133,6 +140,11 @@ class NativeDatapath implements Datapath {
   vbdCounters(vbd: number): VbdCounters {
     this.#assertOpen();
     return this.#engine.vbdCounters(vbd);
+  }
+
+  vbdLatency(vbd: number): VbdLatency {
+    this.#assertOpen();
+    return this.#engine.vbdLatency(vbd);
   }
 
   counters(): EngineCounters {

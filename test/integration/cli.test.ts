@@ -122,7 +122,15 @@ describe('a daemon with a connected disk', () => {
     }
     expect((await server.cli('show', '3/xvda')).stdout).toMatch(/^indirect segments: +256$/m);
     const stats = resultOf('stats', await server.cli('stats', '--json'));
-    expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712' }] });
+    const latency = {
+      write: { count: 16, p999Us: expect.any(Number) },
+      read: { count: 16 },
+      flush: { count: 0 },
+    };
+    expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712', latency }] });
+    const row = /vbd3\/3\/51712 +write +16( +\S+ [µm]s){5}$/m;
+    expect((await server.cli('stats')).stdout).toMatch(row);
+    expect((await server.cli('show', '3/xvda')).stdout).toMatch(row);
     await frontend.disconnect();
     await frontend.close();
   });
@@ -137,6 +145,8 @@ describe('a daemon with a connected disk', () => {
     expect(lines.length).toBeGreaterThan(1);
     const rates = lines.map((line) => JSON.parse(line).result.perSecond[0].counters.reads);
     expect(Math.max(...rates)).toBeGreaterThan(1000);
+    const medians = lines.map((line) => JSON.parse(line).result.perSecond[0].latency.read.p50Us);
+    expect(Math.max(...medians)).toBeGreaterThan(0);
     await frontend.disconnect();
     await frontend.close();
   });

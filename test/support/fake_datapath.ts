@@ -77,6 +77,10 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
+  latency(): undefined {
+    return undefined;
+  }
+
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#mayLetGo().then(() => {
       if (!this.isConnected) return never();
