@@ -187,6 +187,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   ConnectRequest request;
   request.target = number(object, "target");
   request.domid = static_cast<Domid>(number(object, "domid"));
+  request.devid = number(object, "devid");
   request.abi = to_abi(object);
   request.grants = to_grants(object);
   request.geometry.indirect_segments_max =

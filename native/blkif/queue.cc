@@ -42,6 +42,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
              std::shared_ptr<QueueCounters> counters)
     : reactor_(reactor),
       shared_(std::move(shared)),
+      vbd_name_(uint64_t{shared_->domid} << 32 | shared_->devid),
       index_(options.index),
       counters_(std::move(counters)),
       io_alignment_(shared_->target->capabilities().io_alignment),

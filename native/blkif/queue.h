@@ -31,6 +31,7 @@ enum class GrantStrategy : uint8_t { persistent, copy, map };
 struct VbdShared {
   uint32_t vbd = 0;
   Domid domid = 0;
+  uint32_t devid = 0;  // for the probes: how the toolstack names the disk
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
   Geometry geometry;  // capacity_sectors: see below
@@ -141,6 +142,7 @@ class Queue final : public Poller, public OperationSink {
 
   Reactor& reactor_;
   const std::shared_ptr<VbdShared> shared_;
+  const uint64_t vbd_name_;  // in probes: domid << 32 | devid
   const uint32_t index_;
   const std::shared_ptr<QueueCounters> counters_;
   const uint32_t io_alignment_;

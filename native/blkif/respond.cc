@@ -6,6 +6,7 @@
 
 #include "base/kill_point.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
@@ -152,10 +153,13 @@ void Queue::release_answered() {
   uint64_t count = 0;
   SlotList answered = answered_.take();
   while (Slot* slot = answered.pop()) {
-    if (slot->seen_ns != 0)
-      counters_->latency[static_cast<size_t>(slot->valid.kind)].record(now - slot->seen_ns);
+    const auto kind = static_cast<uint32_t>(slot->valid.kind);
+    const uint64_t latency = slot->seen_ns != 0 ? now - slot->seen_ns : 0;
+    if (latency != 0) counters_->latency[kind].record(latency);
     slot->seen_ns = 0;
-    Journal::set_state(slots_->journal(*slot), JournalState::free);
+    JournalSlot& record = slots_->journal(*slot);
+    RD_PROBE(request_answered, vbd_name_, index_, slot->index, kind, record.status, latency);
+    Journal::set_state(record, JournalState::free);
     slots_->release(*slot);
     count++;
     RD_KILL_POINT("publish:one-freed");

@@ -6,6 +6,7 @@
 #include "base/kill_point.h"
 #include "blkif/decode.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
@@ -107,10 +108,14 @@ void Queue::check(std::span<Slot*> batch) {
       slot->segments = slots_->segments(*slot, slot->request.segment_count);
       rejection = validate(slot->request, slot->segments, geometry, slot->valid);
     }
-    if (rejection == Rejection::none)
-      waiting_.push(*slot);
-    else
+    if (rejection != Rejection::none) {
       reject(*slot, rejection);
+      continue;
+    }
+    const ValidRequest& valid = slot->valid;
+    RD_PROBE(request_taken, vbd_name_, index_, slot->index, static_cast<int>(valid.kind),
+             valid.sector, valid.sector_count);
+    waiting_.push(*slot);
   }
 }
 
@@ -126,6 +131,7 @@ void Queue::reject(Slot& slot, Rejection rejection) {
 void Queue::break_ring(const char* reason) {
   broken_ = true;
   counters_->broken.set(1);
+  RD_PROBE(ring_broken, vbd_name_, index_, reason);
   shared_->events->ring_broken(shared_->vbd, index_, reason);
 }
 

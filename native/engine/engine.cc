@@ -121,6 +121,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   VbdShared& shared = *vbd->shared;
   shared.vbd = handle;
   shared.domid = request.domid;
+  shared.devid = request.devid;
   shared.abi = request.abi;
   shared.grants = request.grants;
   shared.geometry = request.geometry;

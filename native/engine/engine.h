@@ -30,6 +30,7 @@ struct EngineOptions {
 struct ConnectRequest {
   uint32_t target = 0;
   Domid domid = 0;
+  uint32_t devid = 0;
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
   Geometry geometry{};                // capacity comes from the target
