@@ -10,13 +10,12 @@ import { vbdLogger } from './log.ts';
 import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
-import { Gate } from './vbd/gate.ts';
 import { type VbdId, vbdName } from './vbd/info.ts';
 import { Records } from './vbd/record.ts';
+import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { Vbd } from './vbd/vbd.ts';
 
-const TAKE_OVERS_AT_ONCE = 16;
-const TAKE_OVER_PATIENCE_MS = 1000;
+const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
 
 /** Resolves when every VBD that is there already has been found. */
 export async function startDaemon(
@@ -29,7 +28,7 @@ export async function startDaemon(
   try {
     await daemon.start();
   } catch (error) {
-    daemon.leave();
+    daemon.handOver();
     throw error;
   }
   return daemon;
@@ -50,7 +49,7 @@ export class Daemon {
     this.#log = log;
     const { xenstore, datapath, backendDomid } = platform;
     const records = new Records(config.runtimeDir);
-    const takeOvers = new Gate(TAKE_OVERS_AT_ONCE, TAKE_OVER_PATIENCE_MS);
+    const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const shared = { xenstore, datapath, config, backendDomid, timing };
     this.#services = { ...shared, records, takeOvers };
     this.#discovery = new Discovery(xenstore, backendDomid, {
@@ -69,7 +68,7 @@ export class Daemon {
     for (const id of recorded) this.#changed(id);
     const takenOver = this.#reportTakeOver(recorded.map(vbdName));
     // A device that hangs must not keep the others from being found.
-    await Promise.race([takenOver, sleep(TAKE_OVER_PATIENCE_MS, undefined, { ref: false })]);
+    await Promise.race([takenOver, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
     await this.#discovery.start(this.#config.backends);
   }
 
@@ -86,6 +85,7 @@ export class Daemon {
     // Its watches stay until the end: toolstacks and frontends still have a say in a close.
     await Promise.all([...this.#vbds.values()].map((vbd) => vbd.stop()));
     await this.#discovery.stop();
+    this.#services.takeOvers.handOver();
     this.#vbds.clear();
   }
 
@@ -93,8 +93,15 @@ export class Daemon {
    * Does nothing any more, so that this process can end and another daemon take over what is
    * connected. The data path goes on until then, and cannot be closed.
    */
+  handOver(): void {
+    this.#services.takeOvers.handOver();
+    this.leave();
+  }
+
+  /** As handOver(), but for whoever comes next it looks as if this process had died. */
   leave(): void {
     this.#stopped ??= Promise.resolve();
+    this.#services.takeOvers.leave();
     for (const vbd of this.#vbds.values()) vbd.leave();
   }
 

@@ -41,7 +41,14 @@ async function nativeTier({ name, sanitize }) {
 /** Thousands of deaths at every step of recovery; then bugs planted on purpose must be noticed. */
 async function simulationTier() {
   const name = 'simulation';
-  return builtTier(name, ['RINGDISK_KILL_POINTS=ON'], async (folder) => {
+  // With the addon, for test/integration/crash_loop.test.ts, where node-gyp-build finds it.
+  const addon = path.join(ROOT, 'out', name, 'build/Release');
+  const definitions = [
+    'RINGDISK_KILL_POINTS=ON',
+    'RINGDISK_ADDON=ON',
+    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${addon}`,
+  ];
+  return builtTier(name, definitions, async (folder) => {
     const sim = `${folder}/recovery_sim`;
     const runs = ['--seed', String(SIMULATION.seed), '--runs', String(SIMULATION.runs)];
     const results = [await step(`${name}: run`, sim, [...runs, '--all-points'])];

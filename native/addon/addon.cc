@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include "addon/convert.h"
+#include "addon/crash_note.h"
 #include "addon/engine_object.h"
 #include "addon/lock_file.h"
 #include "addon/loopback_guest.h"
@@ -30,6 +31,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     const bool locked = guarded(info.Env(), [&] { return lock_file(info[0].As<Napi::String>()); });
     return Napi::Boolean::New(info.Env(), locked);
   });
+  exports["noteCrashes"] =
+      Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+        guarded(info.Env(), [&] { note_crashes(info[0].As<Napi::String>()); });
+        return info.Env().Undefined();
+      });
   init_engine(env, exports);
   init_loopback_guest(env, exports);
   return exports;

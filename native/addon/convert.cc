@@ -147,6 +147,8 @@ const char* event_name(EngineEvent::Type type) {
       return "done";
     case EngineEvent::Type::failed:
       return "failed";
+    case EngineEvent::Type::recovered:
+      return "recovered";
     case EngineEvent::Type::ring_broken:
       return "ring-broken";
     case EngineEvent::Type::flush_retry:
@@ -231,6 +233,9 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
       object["command"] = event.command;
       object["code"] = errno_name(event.error);
       object["message"] = event.text;
+      break;
+    case EngineEvent::Type::recovered:
+      object["command"] = event.command;
       break;
     case EngineEvent::Type::fence_lifted:
       object["target"] = event.value;

@@ -25,6 +25,11 @@ bool planted(const char* name) {
   return wanted && std::strcmp(wanted, name) == 0;
 }
 
+void poison(uint64_t sector) {
+  constexpr uint64_t kPoisoned = uint64_t{8} * 666;
+  if (sector == kPoisoned && planted("poison")) std::abort();
+}
+
 }  // namespace ringdisk
 
 #endif

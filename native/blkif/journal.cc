@@ -95,7 +95,6 @@ void Journal::check(uint32_t slots, const JournalIdentity& identity) const {
                      ", this daemon reads " + std::to_string(kVersion));
   if (header_->slots != slots || !(header_->identity == identity))
     fail(ESTALE, "the journal " + path_ + " is that of another ring");
-  header_->generation++;
 }
 
 void Journal::discard() {

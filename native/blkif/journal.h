@@ -73,6 +73,8 @@ class Journal {
   void discard();
 
   uint32_t slots() const { return header_->slots; }
+  // One more process serves this ring.
+  void count_process() { header_->generation++; }
   uint32_t generation() const { return header_->generation; }
   uint32_t published() const { return header_->published; }
   void set_published(uint32_t index) {

@@ -22,6 +22,7 @@ bool Queue::poll() {
   counters_->polls.add();
   const uint32_t taken = take();
   const bool started = start_waiting();
+  if (recovering_) tell_when_recovered();
   return taken > 0 || started;
 }
 
@@ -44,6 +45,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       shared_(std::move(shared)),
       vbd_name_(uint64_t{shared_->domid} << 32 | shared_->devid),
       index_(options.index),
+      take_over_(options.take_over),
       counters_(std::move(counters)),
       io_alignment_(shared_->target->capabilities().io_alignment),
       bounce_(reactor.bounce()),
@@ -61,13 +63,22 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
   try {
     take_ring(options);
   } catch (...) {
+    if (journal_ && !take_over_) journal_->discard();
     reactor_.grants().unmap(ring_mapping_);
     throw;
   }
   seen_prod_ = ring_->req_cons();
   counters_->mapped_pages.set(ring_mapping_.page_count);
+  RD_KILL_POINT("connect:made");
+}
+
+void Queue::serve() {
+  RD_KILL_POINT("connect:serving");
+  serving_ = true;
+  // It may have fired since it was bound, when the reactor did not know whose it was.
+  masked_ = true;
   reactor_.add(*this, port_);
-  if (options.take_over) reactor_.mark_dirty(*this);
+  if (take_over_) recover();
   RD_KILL_POINT("connect:ready");
   // A frontend may wait for an answer whose notification was lost before we came.
   reactor_.events().notify(port_);
@@ -83,7 +94,7 @@ void Queue::take_ring(const QueueOptions& options) {
                     std::to_string(index_));
   RD_KILL_POINT("connect:bound");
   if (!options.take_over) return;
-  if (const char* wrong = recover()) {
+  if (const char* wrong = examine()) {
     reactor_.unbind(port_);
     fail(-ESTALE, "cannot take over the ring of queue " + std::to_string(index_) + ": " + wrong);
   }
@@ -136,12 +147,15 @@ void Queue::let_go_if_done() {
     RD_KILL_POINT("disconnect:unbound");
     counters_->mapped_pages.set(0);
     counters_->in_flight.set(0);
-    // What could not be answered (a flush that keeps failing) is left to whoever comes next.
-    if (slots_->all_free()) journal_->discard();
+    if (may_discard_journal()) journal_->discard();
     RD_KILL_POINT("disconnect:discarded");
     shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
   });
 }
+
+// What could not be answered (a flush that keeps failing) is left to whoever comes next, and so is
+// all of a dead process's where serving never began.
+bool Queue::may_discard_journal() const { return serving_ ? slots_->all_free() : !take_over_; }
 
 bool Queue::try_sleep() {
   if (fenced_) {

@@ -52,14 +52,19 @@ struct QueueOptions {
 
 class Queue final : public Poller, public OperationSink {
  public:
-  // On the reactor's thread. Maps the ring and binds the port; throws std::system_error saying
-  // which of them the guest spoiled, with nothing left behind.
+  // On the reactor's thread. Maps the ring, binds the port and locks and checks the journal; throws
+  // std::system_error saying which of them is spoiled, with nothing left behind. Neither the ring
+  // nor a journal to take over has been changed when this returns.
   Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOptions& options,
         std::shared_ptr<QueueCounters> counters);
   ~Queue() override;
 
+  // From now on requests are taken; a dead process's answers are shown and its requests replayed.
+  // Once, and only when every queue of the VBD could be made: they are taken over all or none.
+  void serve();
   // Takes no more requests; when all taken ones are answered, everything is let go and
-  // events->queue_closed() is called, after which the owner deletes this queue.
+  // events->queue_closed() is called, after which the owner deletes this queue. A queue that never
+  // served leaves a journal it was to take over as it found it.
   void close();
 
   bool poll() override;
@@ -81,18 +86,20 @@ class Queue final : public Poller, public OperationSink {
     std::vector<Slot*> undelivered;       // answered, not shown
     std::vector<JournalSlot*> delivered;  // shown, not freed
   };
-  const char* recover();
+  const char* examine();
   const char* sort_records(Remains& remains);
   const char* check_order(const Remains& remains) const;
+  void recover();
+  void tell_when_recovered();
 
   // take.cc
   bool may_take() const;
   uint32_t look();
   uint32_t take();
-  void accept(std::span<Slot*> batch);
-  void fetch_indirect(std::span<Slot*> batch);
+  void accept(std::span<Slot* const> batch);
+  void fetch_indirect(std::span<Slot* const> batch);
   void fetch_indirect_page(Slot& slot);
-  void check(std::span<Slot*> batch);
+  void check(std::span<Slot* const> batch);
   void reject(Slot& slot, Rejection rejection);
   void break_ring(const char* reason);
 
@@ -139,11 +146,13 @@ class Queue final : public Poller, public OperationSink {
   void unmask();
   uint32_t mapped_pages() const;
   bool idle() const;
+  bool may_discard_journal() const;
 
   Reactor& reactor_;
   const std::shared_ptr<VbdShared> shared_;
   const uint64_t vbd_name_;  // in probes: domid << 32 | devid
   const uint32_t index_;
+  const bool take_over_;
   const std::shared_ptr<QueueCounters> counters_;
   const uint32_t io_alignment_;
 
@@ -158,6 +167,8 @@ class Queue final : public Poller, public OperationSink {
 
   std::vector<uint64_t> seen_ns_;  // by ring entry: when its request was first seen
   uint32_t seen_prod_ = 0;         // index of the first request that was not
+  Remains remains_;                // found by examine(), until serve()
+  uint32_t resumed_at_ = 0;        // index of the first request that no dead process has taken
 
   SlotList waiting_;           // valid, in ring order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted
@@ -173,6 +184,8 @@ class Queue final : public Poller, public OperationSink {
   bool fenced_;           // as far as we know: a dead process may still be writing
   bool blocked_ = false;  // what waits can't start before something completes
   bool broken_ = false;
+  bool serving_ = false;
+  bool recovering_ = false;  // not all that a dead process left is answered
   bool closing_ = false;
   bool gone_ = false;    // close() has run to its end
   bool masked_ = false;  // the event channel, since it fired

@@ -8,11 +8,14 @@ namespace ringdisk {
 class Queue;
 
 // What a queue reports to the control plane. Called on reactor threads; each is rare by
-// construction: a ring breaks once, a flush retry is reported once until flushes work again.
+// construction: a ring breaks once and is recovered once, a flush retry is reported once until
+// flushes work again.
 class QueueEvents {
  public:
   virtual ~QueueEvents() = default;
   virtual void ring_broken(uint32_t vbd, uint32_t queue, const char* reason) = 0;
+  // All that a dead process left in this queue is answered, and the ring has been looked at.
+  virtual void queue_recovered(uint32_t vbd, uint32_t queue) = 0;
   virtual void flush_failing(uint32_t vbd, uint32_t queue, int error) = 0;
   // Everything is let go: the reactor forgot the queue, and it may be deleted. `drained`: every
   // request taken was answered, so another connect can go on where this one stopped.

@@ -4,13 +4,13 @@
 // ring or in the journal. What the journal's states mean:
 //
 //   FREE       answered, and the answer was shown; or never taken
-//   INFLIGHT   taken, not answered: carried out again from our private copy (the same data once
-//   more) DONE       answered at response_index; shown if that lies before rsp_prod, else shown now
-//   as it was
+//   INFLIGHT   taken, not answered: carried out again from our private copy
+//   DONE       answered at response_index; shown if that lies before rsp_prod, else shown now
 //
 // Every response shown stands for one request taken, so the requests taken are those shown plus
 // those alive: no counter of taken requests is needed on the hot path.
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/kill_point.h"
@@ -20,17 +20,26 @@
 
 namespace ringdisk {
 
-// Returns why the ring cannot be taken over, with nothing shown to the frontend; else nullptr.
-const char* Queue::recover() {
-  Remains remains;
-  if (const char* wrong = sort_records(remains)) return wrong;
+// Returns why the ring cannot be taken over, else nullptr. Only looks: the ring and the journal are
+// as they were, and stay so unless serve() is called.
+const char* Queue::examine() {
+  if (const char* wrong = sort_records(remains_)) return wrong;
   const uint32_t shown = ring_->rsp_prod();
-  const size_t alive = remains.unfinished.size() + remains.undelivered.size();
-  ring_->resume(shown, shown + static_cast<uint32_t>(alive));
-  if (const char* wrong = check_order(remains)) return wrong;
+  const size_t alive = remains_.unfinished.size() + remains_.undelivered.size();
+  resumed_at_ = shown + static_cast<uint32_t>(alive);
+  ring_->resume(shown, resumed_at_);
+  if (const char* wrong = check_order(remains_)) return wrong;
   RD_KILL_POINT("recover:sorted");
+  return nullptr;
+}
+
+// Does what examine() found to be done.
+void Queue::recover() {
+  const Remains remains = std::exchange(remains_, {});
+  recovering_ = true;
+  journal_->count_process();
   // In the order of publish(): whoever takes over from us if we die here finds the same.
-  journal_->set_published(shown);
+  journal_->set_published(ring_->rsp_prod());
   RD_KILL_POINT("recover:noted");
   for (JournalSlot* record : remains.delivered) {
     Journal::set_state(*record, JournalState::free);
@@ -48,13 +57,25 @@ const char* Queue::recover() {
   RD_PROBE(ring_recovered, vbd_name_, index_, remains.unfinished.size(),
            remains.undelivered.size());
   // In batches as when they were taken.
-  for (std::span<Slot*> rest = remains.unfinished; !rest.empty();) {
+  for (std::span<Slot* const> rest = remains.unfinished; !rest.empty();) {
     const size_t count = std::min<size_t>(rest.size(), kTakeBatch);
     accept(rest.first(count));
     rest = rest.subspan(count);
     RD_KILL_POINT("recover:batch-accepted");
   }
-  return nullptr;
+  reactor_.mark_dirty(*this);
+}
+
+// Once: when all that was taken before us is answered, and the ring has been looked at. A request
+// that crashes the process has done so by then.
+void Queue::tell_when_recovered() {
+  for (uint32_t i = 0; i < journal_->slots(); i++) {
+    JournalSlot& record = (*journal_)[i];
+    const bool ours = static_cast<int32_t>(record.request_index - resumed_at_) >= 0;
+    if (!ours && Journal::state(record) != JournalState::free) return;
+  }
+  recovering_ = false;
+  shared_->events->queue_recovered(shared_->vbd, index_);
 }
 
 // Finds what the predecessor left, in ring order. Returns what is wrong, if anything.

@@ -61,7 +61,7 @@ uint32_t Queue::take() {
 }
 
 // Requests whose bytes are in the journal, new ones or a dead process's, are decoded and checked.
-void Queue::accept(std::span<Slot*> batch) {
+void Queue::accept(std::span<Slot* const> batch) {
   for (Slot* slot : batch) {
     slot->request = decode(shared_->abi, slots_->journal(*slot).bytes);
     slot->fault = false;
@@ -71,7 +71,7 @@ void Queue::accept(std::span<Slot*> batch) {
 }
 
 // One grant copy call for the segments of all indirect requests of this batch.
-void Queue::fetch_indirect(std::span<Slot*> batch) {
+void Queue::fetch_indirect(std::span<Slot* const> batch) {
   bool any = false;
   for (Slot* slot : batch) {
     if (slot->request.operation != wire::kIndirect) continue;
@@ -98,10 +98,11 @@ void Queue::fetch_indirect_page(Slot& slot) {
                                 reinterpret_cast<std::byte*>(segments.data()), false, slot.fault);
 }
 
-void Queue::check(std::span<Slot*> batch) {
+void Queue::check(std::span<Slot* const> batch) {
   Geometry geometry = shared_->geometry;
   geometry.capacity_sectors = shared_->capacity_sectors.load(std::memory_order_relaxed);
   for (Slot* slot : batch) {
+    RD_POISON(slot->request.sector);
     Rejection rejection = check_segment_count(slot->request, geometry);
     if (rejection == Rejection::none && slot->fault) rejection = Rejection::indirect_page;
     if (rejection == Rejection::none) {

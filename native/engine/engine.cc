@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/assert.h"
+#include "base/kill_point.h"
 
 namespace ringdisk {
 namespace {
@@ -131,22 +132,24 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   shared.target = found->second;
   shared.budget = &budget_;
   shared.events = this;
-  vbd->command = command;
+  vbd->command = vbd->connect_command = command;
   vbd->queues.resize(request.queues.size());
   vbd->pending = static_cast<uint32_t>(request.queues.size());
   for (size_t i = 0; i < request.queues.size(); i++) {
+    if (request.queues[i].take_over) vbd->recovering++;
+    vbd->take_over |= request.queues[i].take_over;
     vbd->counters.push_back(std::make_shared<QueueCounters>());
     vbd->reactors.push_back(reactors_[next_reactor_++ % reactors_.size()].get());
   }
   Vbd& kept = *vbds_.emplace(handle, std::move(vbd)).first->second;
-  for (const QueueOptions& queue : request.queues) start_queue(kept, queue);
+  for (const QueueOptions& queue : request.queues) make_queue(kept, queue);
 }
 
-void Engine::start_queue(Vbd& vbd, const QueueOptions& options) {
+void Engine::make_queue(Vbd& vbd, const QueueOptions& options) {
   Reactor& reactor = *vbd.reactors[options.index];
   auto make = [&vbd, &reactor, options, bus = bus_] {
     BusMessage message{
-        .type = BusMessage::Type::queue_up, .handle = vbd.shared->vbd, .queue = options.index};
+        .type = BusMessage::Type::queue_made, .handle = vbd.shared->vbd, .queue = options.index};
     try {
       vbd.queues[options.index] =
           std::make_unique<Queue>(reactor, vbd.shared, options, vbd.counters[options.index]);
@@ -169,16 +172,30 @@ void Engine::start_queue(Vbd& vbd, const QueueOptions& options) {
                 .text = "the reactor has too many commands waiting"});
 }
 
+// All queues could be made: from here on each shows answers and takes requests.
+void Engine::start(Vbd& vbd) {
+  vbd.phase = Vbd::Phase::starting;
+  RD_KILL_POINT("connect:all-made");
+  for (uint32_t i = 0; i < vbd.queues.size(); i++) {
+    vbd.pending++;
+    vbd.reactors[i]->post_always(
+        [queue = vbd.queues[i].get(), handle = vbd.shared->vbd, i, bus = bus_] {
+          queue->serve();
+          bus->send({.type = BusMessage::Type::queue_serving, .handle = handle, .queue = i});
+        });
+  }
+}
+
 void Engine::disconnect(uint32_t command, uint32_t handle) {
   const auto found = vbds_.find(handle);
-  if (found == vbds_.end() || found->second->connecting || found->second->disconnecting)
+  if (found == vbds_.end() || found->second->phase != Vbd::Phase::connected)
     return refuse(command, EBADF, "no such connected VBD");
   found->second->command = command;
-  found->second->disconnecting = true;
   take_down(*found->second);
 }
 
 void Engine::take_down(Vbd& vbd) {
+  vbd.phase = Vbd::Phase::closing;
   for (size_t i = 0; i < vbd.queues.size(); i++) {
     if (!vbd.queues[i]) continue;
     vbd.pending++;
@@ -189,6 +206,10 @@ void Engine::take_down(Vbd& vbd) {
 void Engine::ring_broken(uint32_t vbd, uint32_t queue, const char* reason) {
   bus_->send(
       {.type = BusMessage::Type::ring_broken, .handle = vbd, .queue = queue, .text = reason});
+}
+
+void Engine::queue_recovered(uint32_t vbd, uint32_t queue) {
+  bus_->send({.type = BusMessage::Type::queue_recovered, .handle = vbd, .queue = queue});
 }
 
 void Engine::flush_failing(uint32_t vbd, uint32_t queue, int error) {
@@ -214,10 +235,14 @@ void Engine::handle(BusMessage& message) {
       return on_target(message);
     case BusMessage::Type::fence_lifted:
       return on_fence_lifted(message);
-    case BusMessage::Type::queue_up:
+    case BusMessage::Type::queue_made:
+    case BusMessage::Type::queue_serving:
     case BusMessage::Type::queue_failed:
     case BusMessage::Type::queue_down:
       return on_queue(message);
+    case BusMessage::Type::queue_recovered:
+      vbds_.at(message.handle)->recovering--;
+      return tell_if_recovered(*vbds_.at(message.handle));
     case BusMessage::Type::ring_broken:
       events_.push_back({.type = EngineEvent::Type::ring_broken,
                          .text = message.text,
@@ -288,21 +313,38 @@ void Engine::on_queue(BusMessage& message) {
   if (--vbd.pending == 0) settle(message.handle, vbd);
 }
 
-// All queues have reported: the command under way is done, or connecting failed and is undone.
+// All queues have reported on the phase: on to the next.
 void Engine::settle(uint32_t handle, Vbd& vbd) {
-  if (vbd.connecting && vbd.error == 0) {
-    vbd.connecting = false;
-    events_.push_back({.type = EngineEvent::Type::done, .command = vbd.command, .value = handle});
-    return;
+  switch (vbd.phase) {
+    case Vbd::Phase::making:
+      if (vbd.error == 0) return start(vbd);
+      take_down(vbd);
+      if (vbd.pending > 0) return;  // comes back here when the good queues are down
+      return end(handle, vbd);
+    case Vbd::Phase::starting:
+      vbd.phase = Vbd::Phase::connected;
+      events_.push_back({.type = EngineEvent::Type::done, .command = vbd.command, .value = handle});
+      return tell_if_recovered(vbd);
+    case Vbd::Phase::connected:
+      RD_ASSERT(false);  // nothing is outstanding
+      return;
+    case Vbd::Phase::closing:
+      return end(handle, vbd);
   }
-  if (vbd.connecting) {
-    take_down(vbd);
-    if (vbd.pending > 0) return;  // comes back here when the good queues are down
+}
+
+// Never before its connect is done, though a queue may be as fast.
+void Engine::tell_if_recovered(const Vbd& vbd) {
+  if (!vbd.take_over || vbd.recovering > 0 || vbd.phase != Vbd::Phase::connected) return;
+  events_.push_back({.type = EngineEvent::Type::recovered, .command = vbd.connect_command});
+}
+
+void Engine::end(uint32_t handle, Vbd& vbd) {
+  if (vbd.error != 0)
     fail(vbd.command, vbd.error, std::move(vbd.text));
-  } else {
+  else
     events_.push_back(
         {.type = EngineEvent::Type::done, .command = vbd.command, .value = vbd.drained});
-  }
   vbds_.erase(handle);
 }
 

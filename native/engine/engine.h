@@ -39,9 +39,9 @@ struct ConnectRequest {
 };
 
 struct EngineEvent {
-  enum class Type : uint8_t { done, failed, ring_broken, flush_retry, fence_lifted };
+  enum class Type : uint8_t { done, failed, recovered, ring_broken, flush_retry, fence_lifted };
   Type type;
-  uint32_t command = 0;
+  uint32_t command = 0;  // recovered: that of the connect
   uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
   std::optional<Capabilities> capabilities{};
   bool fenced = false;  // a target just opened: writes wait until fence_lifted (value: the target)
@@ -61,6 +61,9 @@ class Engine final : private QueueEvents {
   void open_target(uint32_t command, const TargetSpec& spec);
   void refresh_target(uint32_t command, uint32_t target);
   void close_target(uint32_t command, uint32_t target);
+  // All queues are made and checked before any of them serves: if one cannot be, none has shown an
+  // answer or changed a journal it was to take over. Where queues are taken over, `recovered` comes
+  // after `done`, when all that the dead process left is answered.
   // Throws std::invalid_argument when the request is out of bounds (a mistake of the caller's).
   void connect(uint32_t command, const ConnectRequest& request);
   void disconnect(uint32_t command, uint32_t vbd);
@@ -77,28 +80,35 @@ class Engine final : private QueueEvents {
     std::vector<Reactor*> reactors;                        // by queue
     std::vector<std::unique_ptr<Queue>> queues;            // written by the queue's reactor
     std::vector<std::shared_ptr<QueueCounters>> counters;  // by queue
-    uint32_t pending = 0;  // queues whose up, failed or down is outstanding
+    enum class Phase : uint8_t { making, starting, connected, closing };
+    Phase phase = Phase::making;
+    uint32_t pending = 0;     // queues whose report on the phase is outstanding
+    uint32_t recovering = 0;  // queues that have not answered all that a dead process left
+    bool take_over = false;
+    uint32_t connect_command = 0;
     uint32_t command = 0;  // the connect or disconnect under way
-    bool connecting = true;
-    bool disconnecting = false;
     bool drained = true;
     int error = 0;  // first failure while connecting
     std::string text;
   };
 
   void ring_broken(uint32_t vbd, uint32_t queue, const char* reason) override;
+  void queue_recovered(uint32_t vbd, uint32_t queue) override;
   void flush_failing(uint32_t vbd, uint32_t queue, int error) override;
   void queue_closed(uint32_t vbd, uint32_t queue, bool drained) override;
 
   static void check(const ConnectRequest& request, const Target& target);
-  void start_queue(Vbd& vbd, const QueueOptions& options);
+  void make_queue(Vbd& vbd, const QueueOptions& options);
+  void start(Vbd& vbd);
   void take_down(Vbd& vbd);
   void handle(BusMessage& message);
   void on_target(BusMessage& message);
   void wait_for_fence(uint32_t handle, const std::shared_ptr<Target>& target);
   void on_fence_lifted(const BusMessage& message);
   void on_queue(BusMessage& message);
+  void tell_if_recovered(const Vbd& vbd);
   void settle(uint32_t handle, Vbd& vbd);
+  void end(uint32_t handle, Vbd& vbd);
   void grow(const std::shared_ptr<Target>& target);
   void refuse(uint32_t command, int error, const char* text);
   void fail(uint32_t command, int error, std::string text);

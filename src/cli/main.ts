@@ -22,4 +22,5 @@ async function main(): Promise<void> {
   }
 }
 
-await main();
+// No await: this is bundled as CommonJS, which has none at the top.
+void main();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's process: starts everything in order, waits for the end, then closes or leaves the
 // disks.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type Config, loadConfig } from '../config.ts';
 import { daemonHandlers } from '../control/handlers.ts';
@@ -14,6 +14,7 @@ import { createLogger, type Logger } from '../log.ts';
 import { findLoopbackPlatform } from '../platform/loopback.ts';
 import type { Platform } from '../platform/platform.ts';
 import { openXenPlatform } from '../platform/xen.ts';
+import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
 import { Undo } from './undo.ts';
@@ -72,6 +73,7 @@ async function startService(
   try {
     mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
     await lockRuntimeDir(config.runtimeDir);
+    noteCrashes(crashNotePath(config.runtimeDir));
     if (options.platform === 'xen') await lockKinds(HOST_LOCKS, config.backends);
     const platform = await openPlatform(options.platform, config);
     undo.add(() => platform.close());
@@ -82,7 +84,7 @@ async function startService(
     const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
     undo.add(() => control.close());
     const leave = async () => {
-      daemon.leave();
+      daemon.handOver();
       await control.close();
     };
     return { guestsOutliveUs: platform.outlivesUs, close: () => undo.run(), leave };
@@ -135,6 +137,12 @@ class Handover {
     // The answer goes out first.
     setImmediate(() => this.#ending.begin('handover'));
   }
+}
+
+/** For the next daemon: see take_overs.ts. */
+function noteCrashes(file: string): void {
+  native.noteCrashes(file);
+  process.on('uncaughtExceptionMonitor', () => writeFileSync(file, ''));
 }
 
 /** False where systemd did not start us. */

@@ -3,7 +3,7 @@
 // asynchronous by command id: a call posts work and returns; the result arrives in the events
 // callback. datapath.ts turns that into promises; nothing else imports this file's `native`.
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { packageRoot } from '../package_root.ts';
 
 export type PlatformKind = 'xen' | 'loopback';
 export type Abi = 'native' | 'x86_32' | 'x86_64';
@@ -168,6 +168,8 @@ export type NativeEvent =
       fenced?: boolean;
     }
   | { type: 'failed'; command: number; code: string; message: string }
+  /** All that a dead process left in the rings of this connect is answered. */
+  | { type: 'recovered'; command: number }
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
   | { type: 'flush-retry'; vbd: number; queue: number; error: string }
   | { type: 'fence-lifted'; target: number };
@@ -184,8 +186,9 @@ export interface NativeEngine {
   /** All its VBDs must be disconnected. */
   closeTarget(command: number, target: number): void;
   /**
-   * done.value: the VBD's handle. On failure nothing stays mapped or bound; a queue that came up
-   * although another did not is closed, and its journal is gone if all it took was answered.
+   * done.value: the VBD's handle. All queues or none: on failure nothing stays mapped or bound, no
+   * answer was shown, and journals that were to be taken over are as they were. Where queues are
+   * taken over, `recovered` comes after `done`.
    */
   connect(command: number, request: ConnectRequest): void;
   /**
@@ -272,12 +275,12 @@ export interface NativeBinding {
    * another process has it, or this one.
    */
   lockFile(path: string): boolean;
+  /** From now on, a crash (not a SIGKILL) leaves an empty file there. */
+  noteCrashes(path: string): void;
 }
 
 type NodeGypBuild = (dir: string) => NativeBinding;
 
-// src/ and dist/ both lie one level below the package root, and this file one level below them.
-const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 const load = createRequire(import.meta.url)('node-gyp-build') as NodeGypBuild;
 
 export const native: NativeBinding = load(packageRoot);

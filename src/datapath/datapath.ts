@@ -25,9 +25,10 @@ export class DatapathError extends Error {
 }
 
 type Done = Extract<NativeEvent, { type: 'done' }>;
-interface Fence {
-  readonly lifted: Promise<void>;
-  lift(): void;
+/** Something that will be over. */
+interface Pending {
+  readonly over: Promise<void>;
+  end(): void;
 }
 interface Waiter {
   resolve(event: Done): void;
@@ -53,6 +54,11 @@ export interface ConnectionEvents {
 
 /** One connected VBD on the data path. */
 export interface Connection extends EventEmitter<ConnectionEvents> {
+  /**
+   * Resolves when all that a dead process left in the rings is answered and they have been looked
+   * at, or it is disconnected. Where nothing was taken over, at once.
+   */
+  readonly recovered: Promise<void>;
   counters(): VbdCounters;
   /** Undefined once it is being disconnected. */
   latency(): VbdLatency | undefined;
@@ -75,13 +81,19 @@ export interface Datapath {
 class NativeConnection extends EventEmitter<ConnectionEvents> implements Connection {
   readonly #datapath: NativeDatapath;
   readonly #vbd: number;
+  readonly #recovery: Pending;
   #last: VbdCounters | undefined;
   #disconnecting: Promise<void> | undefined;
 
-  constructor(datapath: NativeDatapath, vbd: number) {
+  constructor(datapath: NativeDatapath, vbd: number, recovery: Pending) {
     super();
     this.#datapath = datapath;
     this.#vbd = vbd;
+    this.#recovery = recovery;
+  }
+
+  get recovered(): Promise<void> {
+    return this.#recovery.over;
   }
 
   counters(): VbdCounters {
@@ -95,7 +107,7 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
   }
 
   disconnect(): Promise<void> {
-    this.#disconnecting ??= this.#datapath.disconnect(this.#vbd);
+    this.#disconnecting ??= this.#datapath.disconnect(this.#vbd).then(() => this.#recovery.end());
     return this.#disconnecting;
   }
 }
@@ -109,7 +121,10 @@ class NativeDatapath implements Datapath {
   readonly #engine: NativeEngine;
   readonly #waiters = new Map<number, Waiter>();
   readonly #connections = new Map<number, NativeConnection>();
-  readonly #fences = new Map<number, Fence>();
+  /** By target. */
+  readonly #fences = new Map<number, Pending>();
+  /** By the command of the connect. */
+  readonly #recoveries = new Map<number, Pending>();
   #nextCommand = 1;
   #closed = false;
 
@@ -126,8 +141,17 @@ class NativeDatapath implements Datapath {
 
   async connect(target: OpenTarget, options: ConnectOptions): Promise<Connection> {
     const request: ConnectRequest = { ...options, target: target.handle };
-    const done = await this.#command((id) => this.#engine.connect(id, request));
-    const connection = new NativeConnection(this, done.value);
+    const recovery = makePending();
+    const isTakeOver = options.queues.some(({ takeOver }) => takeOver);
+    if (!isTakeOver) recovery.end();
+    const done = await this.#command((id) => {
+      this.#engine.connect(id, request);
+      if (!isTakeOver) return;
+      // It may come right behind `done`, before anybody could listen.
+      this.#recoveries.set(id, recovery);
+      void recovery.over.then(() => this.#recoveries.delete(id));
+    });
+    const connection = new NativeConnection(this, done.value, recovery);
     this.#connections.set(done.value, connection);
     return connection;
   }
@@ -170,7 +194,7 @@ class NativeDatapath implements Datapath {
         return capabilities;
       },
       get fence() {
-        return fences.get(handle)?.lifted;
+        return fences.get(handle)?.over;
       },
       refresh: async () => {
         const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
@@ -179,7 +203,7 @@ class NativeDatapath implements Datapath {
       },
       close: async () => {
         await this.#command((id) => this.#engine.closeTarget(id, handle));
-        fences.get(handle)?.lift();
+        fences.get(handle)?.end();
         fences.delete(handle);
       },
     };
@@ -204,15 +228,19 @@ class NativeDatapath implements Datapath {
       case 'done':
         // Now, not when the waiter runs: the next event may be that it is lifted.
         if (event.fenced && !this.#fences.has(event.value)) {
-          this.#fences.set(event.value, makeFence());
+          this.#fences.set(event.value, makePending());
         }
         this.#settle(event.command)?.resolve(event);
         return;
       case 'failed':
+        this.#recoveries.get(event.command)?.end();
         this.#settle(event.command)?.reject(new DatapathError(event.code, event.message));
         return;
+      case 'recovered':
+        this.#recoveries.get(event.command)?.end();
+        return;
       case 'fence-lifted':
-        this.#fences.get(event.target)?.lift();
+        this.#fences.get(event.target)?.end();
         this.#fences.delete(event.target);
         return;
       case 'ring-broken':
@@ -235,12 +263,12 @@ class NativeDatapath implements Datapath {
   }
 }
 
-function makeFence(): Fence {
-  let lift = () => {};
-  const lifted = new Promise<void>((resolve) => {
-    lift = resolve;
+function makePending(): Pending {
+  let end = () => {};
+  const over = new Promise<void>((resolve) => {
+    end = resolve;
   });
-  return { lifted, lift };
+  return { over, end };
 }
 
 function required(capabilities: TargetCapabilities | undefined): TargetCapabilities {

@@ -19,7 +19,7 @@ const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--build]
   --test   also what npm test needs
   --lint   also what npm run check needs`;
 
-const NODE_MIN = [20, 17];
+const NODE_MIN = [20, 19];
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 async function main() {
@@ -102,6 +102,7 @@ async function build() {
   const cmakeJs = path.join(path.dirname(local.resolve('cmake-js/package.json')), 'bin/cmake-js');
   await must('native addon', execPath, [cmakeJs, 'compile', '-B', 'Release']);
   await must('TypeScript', execPath, [local.resolve('typescript/bin/tsc'), '-p', 'tsconfig.json']);
+  await must('one file of it', execPath, ['src/setup/bundle.mjs']);
 }
 
 function npmPackagesAreOld() {

@@ -42,7 +42,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const nodes = await readTransport(device, view, device.offer);
   const media = await currentMedia(device, view, medium);
   const agreement = agree(services.config, device.offer, media, nodes);
-  await link(device, medium, agreement, () => false);
+  await link(device, medium, agreement, false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
   // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
@@ -52,20 +52,17 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   return true;
 }
 
-/**
- * The data path's part of a connect, as `device.link`. `takeOver` is asked for each queue by the
- * path of its journal.
- */
+/** The data path's part of a connect or take-over, as `device.link`. */
 export async function link(
   device: Device,
   medium: Medium,
   agreement: Agreement,
-  takeOver: (journal: string) => boolean,
+  takeOver: boolean,
 ): Promise<Link> {
   const { datapath, config, records } = device.services;
   const queues = agreement.queues.map(({ ringRefs, eventChannel }, index) => {
     const journal = records.journal(device.id, index);
-    return { ringRefs: [...ringRefs], eventChannel, journal, takeOver: takeOver(journal) };
+    return { ringRefs: [...ringRefs], eventChannel, journal, takeOver };
   });
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,

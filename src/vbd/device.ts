@@ -10,11 +10,11 @@ import type { Connection, Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
-import type { Gate } from './gate.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
 import type { Offer } from './negotiate.ts';
 import type { LimitedLog } from './rate_limit.ts';
 import type { Records } from './record.ts';
+import type { TakeOvers } from './take_overs.ts';
 
 /** How long a VBD is patient, milliseconds. */
 export interface Timing {
@@ -43,8 +43,7 @@ export interface VbdServices {
   readonly backendDomid: number;
   readonly timing: Timing;
   readonly records: Records;
-  /** Bounds the VBDs that are taken over at the same time. */
-  readonly takeOvers: Gate;
+  readonly takeOvers: TakeOvers;
 }
 
 /** The target as opened for one VBD. */

@@ -3,7 +3,6 @@
 // one and the same path. The frontend has noticed nothing. The record (record.ts) says what was
 // agreed; xenstore, that the rings are still the same ones; the journals, what was taken from them
 // and not answered yet.
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
@@ -17,7 +16,7 @@ import type { Agreement } from './info.ts';
 import { makeOffer } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { announceSize, remember } from './run.ts';
-import { readTransport, transportDigest } from './transport.ts';
+import { readTransport, transportKey } from './transport.ts';
 
 // What was negotiated once is within these, whatever is offered today.
 const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
@@ -59,41 +58,55 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   const started = performance.now();
   const { agreement, target } = record;
   const nodes = await readTransport(device, view, LIMITS);
-  if (transportDigest(nodes) !== transportDigest(agreement)) {
+  if (transportKey(nodes) !== transportKey(agreement)) {
     throw new Error('its rings are not the ones that were served');
   }
-  const { params, readOnly, ...spec } = target;
-  const { datapath, config } = device.services;
-  const opened = await datapath.openTarget({ ...spec, readOnly, takeOver: true });
-  const medium: Medium = { params, spec, readOnly, target: opened };
-  device.medium = medium;
-  watchFence(device, medium);
-  const linked = await linkWhenFree(device, medium, agreement);
+  const linked = await onTrial(device, record);
   const ms = Math.round(performance.now() - started);
-  device.offer = makeOffer(config, opened.capabilities);
+  const { config } = device.services;
+  device.offer = makeOffer(config, device.medium?.target.capabilities);
   device.state = 'Connected';
   // That the target shrank is nothing a guest could be told.
   linked.sectors = Math.max(record.sectors, linked.sectors);
   remember(device);
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
-  device.log.info({ ms, ...from, agreement: summary(agreement), target: params }, 'taken over');
+  device.log.info(
+    { ms, ...from, agreement: summary(agreement), target: target.params },
+    'taken over',
+  );
+}
+
+/** What runs native code on what a dead daemon left; see take_overs.ts. */
+async function onTrial(device: Device, { target, agreement }: VbdRecord): Promise<Link> {
+  const { datapath, takeOvers } = device.services;
+  const { params, readOnly, ...spec } = target;
+  const trial = takeOvers.begin(device.id);
+  try {
+    const opened = await datapath.openTarget({ ...spec, readOnly, takeOver: true });
+    const medium: Medium = { params, spec, readOnly, target: opened };
+    device.medium = medium;
+    watchFence(device, medium);
+    const linked = await linkWhenFree(device, medium, agreement);
+    trial.endWith(linked.connection.recovered);
+    return linked;
+  } catch (error) {
+    trial.end();
+    throw error;
+  }
 }
 
 /** The process before us may not be quite gone: what it held is busy until it is. */
 async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
   const deadline = performance.now() + device.services.timing.takeOverMs;
-  // A queue that came up when another did not was closed again: no journal, nothing unanswered.
-  let hasLeftovers: (journal: string) => boolean = () => true;
   for (;;) {
     try {
-      return await link(device, medium, agreement, hasLeftovers);
+      return await link(device, medium, agreement, true);
     } catch (error) {
       const isBusy =
         error instanceof DatapathError && (error.code === 'EBUSY' || error.code === 'EINVAL');
       if (!isBusy || performance.now() > deadline) throw error;
     }
-    hasLeftovers = existsSync;
     await sleep(RETRY_MS);
   }
 }

@@ -64,16 +64,23 @@ export interface VbdRecord {
 
 const RECORD_NAME = /^([A-Za-z0-9_-]{1,32})-([0-9]{1,5})-([0-9]{1,10})\.json$/;
 const RECORD_SUFFIX = '.json';
-const JOURNAL_NAME = /^(.*)\.queue-[0-9]+$/;
+/** How many daemons crashed while they took the VBD over, and that one is at it. */
+const DEATHS_SUFFIX = '.deaths';
+const TRIAL_SUFFIX = '.trial';
+const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+|deaths|trial)$/;
+const CRASH_NOTE = 'crashed';
 const TEMPORARY_SUFFIX = '.new';
 
 /** The records and journals of one runtime directory, which one daemon owns at a time. */
 export class Records {
   readonly #folder: string;
+  /** Left by a daemon that crashed, but not by one that was killed. */
+  readonly crashNote: string;
 
   /** Makes the folder if it is not there. */
   constructor(runtimeDir: string) {
     this.#folder = path.join(runtimeDir, 'vbds');
+    this.crashNote = crashNotePath(runtimeDir);
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
   }
 
@@ -88,10 +95,11 @@ export class Records {
   tidy(): void {
     const names = new Set(readdirSync(this.#folder));
     for (const name of names) {
-      const [, journalOf] = JOURNAL_NAME.exec(name) ?? [];
-      const isOrphan = journalOf !== undefined && !names.has(journalOf + RECORD_SUFFIX);
+      const [, companionOf] = COMPANION_NAME.exec(name) ?? [];
+      const isOrphan = companionOf !== undefined && !names.has(companionOf + RECORD_SUFFIX);
       if (isOrphan || name.endsWith(TEMPORARY_SUFFIX)) rmSync(path.join(this.#folder, name));
     }
+    this.#countDeaths();
   }
 
   has(id: VbdId): boolean {
@@ -118,9 +126,59 @@ export class Records {
     renameSync(file + TEMPORARY_SUFFIX, file);
   }
 
+  /** The take-overs under way when the daemon before crashed: one of them may be to blame. */
+  #countDeaths(): void {
+    const hasCrashed = existsSync(this.crashNote);
+    for (const id of this.list()) {
+      if (!existsSync(this.#companion(id, TRIAL_SUFFIX))) continue;
+      if (hasCrashed) this.setDeaths(id, this.deaths(id) + 1);
+      this.endTrial(id);
+    }
+    rmSync(this.crashNote, { force: true });
+  }
+
+  /** Whoever crashes from here on may have done so because of this VBD. */
+  beginTrial(id: VbdId): void {
+    try {
+      writeFileSync(this.#companion(id, TRIAL_SUFFIX), '', { mode: 0o600 });
+    } catch {
+      // Where there is no room for it, nothing is known of the deaths.
+    }
+  }
+
+  endTrial(id: VbdId): void {
+    rmSync(this.#companion(id, TRIAL_SUFFIX), { force: true });
+  }
+
+  /** How many daemons in a row crashed while they took it over; see take_overs.ts. */
+  deaths(id: VbdId): number {
+    try {
+      return Number.parseInt(readFileSync(this.#companion(id, DEATHS_SUFFIX), 'utf8'), 10) || 0;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** As write(). Where there is no room for it, nothing is known of the deaths. */
+  setDeaths(id: VbdId, deaths: number): void {
+    const file = this.#companion(id, DEATHS_SUFFIX);
+    if (deaths === 0) {
+      rmSync(file, { force: true });
+      return;
+    }
+    try {
+      writeFileSync(file + TEMPORARY_SUFFIX, String(deaths), { mode: 0o600 });
+      renameSync(file + TEMPORARY_SUFFIX, file);
+    } catch {
+      rmSync(file + TEMPORARY_SUFFIX, { force: true });
+    }
+  }
+
   /** The record first: journals without one are nobody's. */
   remove(id: VbdId): void {
     rmSync(this.#file(id), { force: true });
+    rmSync(this.#companion(id, DEATHS_SUFFIX), { force: true });
+    rmSync(this.#companion(id, TRIAL_SUFFIX), { force: true });
     const prefix = `${fileName(id)}.queue-`;
     for (const name of readdirSync(this.#folder)) {
       if (name.startsWith(prefix)) rmSync(path.join(this.#folder, name), { force: true });
@@ -132,9 +190,18 @@ export class Records {
     return path.join(this.#folder, `${fileName(id)}.queue-${queue}`);
   }
 
+  #companion(id: VbdId, suffix: string): string {
+    return path.join(this.#folder, fileName(id) + suffix);
+  }
+
   #file(id: VbdId): string {
     return path.join(this.#folder, fileName(id) + RECORD_SUFFIX);
   }
+}
+
+/** The file by which a daemon that crashes says so. */
+export function crashNotePath(runtimeDir: string): string {
+  return path.join(runtimeDir, CRASH_NOTE);
 }
 
 function parseRecord(text: string): VbdRecord {

@@ -7,7 +7,7 @@ import { letGo } from './close.ts';
 import { type Device, type Link, messageOf, type View } from './device.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
-import { readTransport, transportDigest } from './transport.ts';
+import { readTransport, transportKey } from './transport.ts';
 
 /** What the frontend needs to know and our state, in one transaction. */
 export async function publishConnected(device: Device, view: View): Promise<void> {
@@ -77,7 +77,7 @@ async function isSameTransport(device: Device, view: View): Promise<boolean> {
   if (!link || !offer) return true;
   try {
     const nodes = await readTransport(device, view, offer);
-    return transportDigest(nodes) === transportDigest(link.agreement);
+    return transportKey(nodes) === transportKey(link.agreement);
   } catch (error) {
     if (!(error instanceof NegotiationError)) throw error;
     // A connected frontend may tidy up its nodes; one that is about to connect needs them.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which rings a frontend has: read, and told apart.
-import { createHash } from 'node:crypto';
 import {
   type FrontendLimits,
   type FrontendNodes,
@@ -19,10 +18,8 @@ export async function readTransport(
   );
 }
 
-/** Hexadecimal; equal for equal rings. */
-export function transportDigest(transport: Pick<FrontendNodes, 'abi' | 'queues'>): string {
+/** Equal for equal rings. */
+export function transportKey(transport: Pick<FrontendNodes, 'abi' | 'queues'>): string {
   const queues = transport.queues.map(({ ringRefs, eventChannel }) => [ringRefs, eventChannel]);
-  return createHash('sha256')
-    .update(JSON.stringify([transport.abi, queues]))
-    .digest('hex');
+  return JSON.stringify([transport.abi, queues]);
 }

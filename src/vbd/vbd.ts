@@ -177,7 +177,7 @@ export class Vbd {
     }
     const { recorded, services } = this.#device;
     if (!recorded) return this.#lookFirst();
-    const view = await services.takeOvers.run(() => this.#lookFirst());
+    const view = await services.takeOvers.run(this.id, () => this.#lookFirst());
     // All else can wait until other guests are served again.
     await services.takeOvers.idle();
     return view;

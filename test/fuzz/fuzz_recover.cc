@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "guest.h"
 
@@ -96,6 +98,11 @@ void spoil_file(const std::string& path, uint32_t count, Input& input) {
   }
 }
 
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 std::vector<Answer> expected_answers(Guest& guest, const Scene& scene) {
   std::vector<Answer> expected;
   const size_t entry_bytes = wire::layout(scene.setting.abi).entry_bytes;
@@ -121,10 +128,12 @@ void check(Guest& guest, const Scene& scene, bool lawful, bool spoilt) {
   std::vector<Answer> expected;
   if (possible && !spoilt) expected = expected_answers(guest, scene);
   const auto answers = static_cast<uint32_t>(expected.size());
+  const std::string journal = read_file(scene.journal);
   const Guest::Outcome outcome = guest.serve(scene.setting, scene.journal, true, answers);
   guest.check_untouched();
   if (!outcome.refused.empty()) {
     FUZZ_CHECK(std::memcmp(before.data(), guest.ring(), before.size()) == 0);
+    FUZZ_CHECK(read_file(scene.journal) == journal);
     FUZZ_CHECK(!lawful || spoilt);
     return;
   }

@@ -165,6 +165,7 @@ struct Guest::Events final : QueueEvents {
     FUZZ_CHECK(reason != nullptr);
     broken++;
   }
+  void queue_recovered(uint32_t, uint32_t) override {}
   void flush_failing(uint32_t, uint32_t, int) override { FUZZ_CHECK(!"a flush failed"); }
   void queue_closed(uint32_t, uint32_t, bool) override { closed.set_value(); }
 
@@ -198,6 +199,7 @@ Guest::Outcome Guest::serve(const Setting& setting, const std::string& journal, 
       outcome.refused = error.what();
       return events.closed.set_value();
     }
+    queue->serve();
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
     do {
       queue->poll();

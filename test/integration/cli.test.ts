@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line against a daemon in a process of its own; guests are in this one.
+import { execFileSync } from 'node:child_process';
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -10,7 +11,7 @@ import { createVbd, detachVbd, type VbdPaths } from '../../src/platform/loopback
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { openXenstore } from '../../src/xenstore/connection.ts';
 import { expectWriteAndVerify, MIB, sparseFile, timed } from '../support/loopback_machine.ts';
-import { type Ended, ringdisk, ServeProcess, start } from '../support/serve_process.ts';
+import { type Ended, MAIN, ringdisk, ServeProcess, start } from '../support/serve_process.ts';
 
 let server: ServeProcess;
 let xenstore: XenstoreClient;
@@ -48,6 +49,14 @@ function resultOf(command: string, { stdout, status }: Ended): Record<string, un
   expect(envelope).toMatchObject({ command, version: 1 });
   return envelope['result'] as Record<string, unknown>;
 }
+
+describe('the command', () => {
+  it('runs where V8 does not take the code that was compiled when it was built', () => {
+    // Another version of Node would have other flags, too.
+    const version = execFileSync(process.execPath, ['--no-opt', MAIN, '--version']);
+    expect(String(version)).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
 
 describe('a daemon without disks', () => {
   it('lists none', async () => {

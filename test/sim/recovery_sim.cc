@@ -118,6 +118,7 @@ void add(RunResult& total, const RunResult& one) {
   total.tally.refused += one.tally.refused;
   total.tally.sectors_checked += one.tally.sectors_checked;
   total.kills += one.kills;
+  total.refusals += one.refusals;
   for (const auto& [name, count] : one.kills_by_point) total.kills_by_point[name] += count;
 }
 
@@ -149,7 +150,7 @@ int main_loop(const Options& options, const std::string& backend) {
   std::cout << total.kills << " kills in " << took.count() << " s, " << total.tally.answered
             << " requests answered exactly once (" << total.tally.refused
             << " refused as they had to be), " << total.tally.sectors_checked
-            << " sectors checked\n";
+            << " sectors checked, " << total.refusals << " spoilt journals refused\n";
   if (all || !options.all_points) return 0;
   std::cout << "FAILED: a kill point never killed\n";
   return 1;

@@ -55,8 +55,10 @@ Run::Run(const RunOptions& options)
 }
 
 RunResult Run::go() {
-  for (uint32_t i = 0; i < options_.cycles; i++)
+  for (uint32_t i = 0; i < options_.cycles; i++) {
+    try_spoilt_journal(i);
     cycle(plan_kill(options_.seed, i, options_.kill_point));
+  }
   settle();
   return result_;
 }

@@ -38,6 +38,7 @@ struct RunOptions {
 struct RunResult {
   Tally tally;
   uint64_t kills = 0;
+  uint64_t refusals = 0;  // take-overs that had to be refused, and were
   std::map<std::string, uint64_t> kills_by_point;
 };
 
@@ -49,6 +50,9 @@ class Run {
 
  private:
   void cycle(const KillPlan& plan);
+  // spoilt_journal.cc
+  void try_spoilt_journal(uint64_t cycle);
+  void await_refusal(const std::string& queue);
   // The last life: everything is answered, read back and let go.
   void settle();
   void start(const KillPlan& plan);

@@ -61,6 +61,7 @@ export class FakeTarget implements OpenTarget {
 export class FakeConnection extends EventEmitter<ConnectionEvents> implements Connection {
   readonly target: FakeTarget;
   readonly options: ConnectOptions;
+  recovered: Promise<void> = Promise.resolve();
   brokenQueues = 0;
   isConnected = true;
   readonly #mayLetGo: () => Promise<void>;
@@ -102,6 +103,8 @@ export class FakeDatapath implements Datapath {
   busyConnects = 0;
   /** What writes to a target that is taken over wait for. */
   fence: Promise<void> | undefined;
+  /** Whether what is left in this VBD's rings is never answered. */
+  crashes: (options: ConnectOptions) => boolean = () => false;
   /** What a disconnect waits for. */
   mayLetGo: () => Promise<void> = () => Promise.resolve();
   #process = 0;
@@ -146,6 +149,7 @@ export class FakeDatapath implements Datapath {
       if (this.journals) writeFileSync(journal, 'a journal');
     }
     const connection = new FakeConnection(opened, options, () => this.mayLetGo());
+    if (this.crashes(options)) connection.recovered = never();
     this.connections.push(connection);
     return connection;
   }

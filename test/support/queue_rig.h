@@ -64,6 +64,7 @@ class ConnectedQueue final : private QueueEvents {
       try {
         queue_ =
             std::make_unique<Queue>(reactor_, shared, QueueOptions{0, ring_refs, port}, counters_);
+        queue_->serve();
       } catch (...) {
         failure = std::current_exception();
       }
@@ -96,6 +97,7 @@ class ConnectedQueue final : private QueueEvents {
 
  private:
   void ring_broken(uint32_t, uint32_t, const char*) override { broken++; }
+  void queue_recovered(uint32_t, uint32_t) override {}
   void flush_failing(uint32_t, uint32_t, int) override { flush_failing_count++; }
   void queue_closed(uint32_t, uint32_t, bool drained) override {
     drained_ = drained;

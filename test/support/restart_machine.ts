@@ -61,6 +61,25 @@ export class RestartMachine {
     this.#forgetBackend();
   }
 
+  /** Waits until the daemon has died by itself. */
+  async died(): Promise<Ended> {
+    const ended = await this.daemon.started.ended;
+    this.#forgetBackend();
+    return ended;
+  }
+
+  /** Starts daemons, as systemd does, until one lives for `ms`; says how many did not. */
+  async startUntilOneLives(ms: number, deathsMax: number): Promise<number> {
+    for (let deaths = 0; deaths <= deathsMax; deaths++) {
+      const started = startServe(this.runtimeDir);
+      this.#daemon = new ServeProcess(this.runtimeDir, started);
+      const lives = sleep(ms, true);
+      if (await Promise.race([lives, started.ended.then(() => false)])) return deaths;
+      this.#forgetBackend();
+    }
+    throw new Error(`more than ${deathsMax} daemons died`);
+  }
+
   /** Ends the daemon in its own way or with SIGKILL; the guests stay. */
   async stopDaemon(signal: NodeJS.Signals): Promise<Ended> {
     const ended = await this.daemon.stop(signal);

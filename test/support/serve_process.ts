@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ringdisk serve --platform loopback` as a process of its own, and the CLI against it. Runs what
-// tsc compiled, so `npm run build` comes first.
+// the build made, so `npm run build` comes first.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from './temporary_folder.ts';
 
 const SERVE = ['serve', '--platform', 'loopback'];
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../dist/ringdisk.cjs', import.meta.url));
 
 export interface Ended {
   status: number | null;

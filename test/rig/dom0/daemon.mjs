@@ -8,7 +8,7 @@ import { run, waitFor } from './shell.mjs';
 
 export const PROJECT = '/host/ringdisk';
 export const LOG = '/host/logs/daemon.log';
-const MAIN = `${PROJECT}/dist/cli/main.js`;
+const MAIN = `${PROJECT}/dist/ringdisk.cjs`;
 const RUNTIME_DIR = '/run/ringdisk';
 const CONFIG = '/run/rig/ringdisk.json';
 // The kernel starts and ends io_uring's workers in our process as it sees fit.

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
-const BUILT = ['dist/cli/main.js', 'build/Release/ringdisk.node'];
+const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
 const COPIED = ['package.json', 'dist', 'build/Release/ringdisk.node', 'src/host'];
 
 /**

@@ -38,7 +38,8 @@ static void any_state(struct frontend* self) {
 static void many_nodes(struct frontend* self) {
   char node[32];
   for (const uint64_t end = now_ms() + FLOOD_MS; now_ms() < end; self->okay++) {
-    snprintf(node, sizeof node, "state/junk-%u", self->okay);
+    // Folders: the names in one are bounded, too.
+    snprintf(node, sizeof node, "state/%u/%u", self->okay / 100, self->okay % 100);
     if (!frontend_write(self, node, "junk")) break;
   }
   const unsigned nodes = self->okay;
