@@ -65,7 +65,7 @@ function targetFields({ target }: WireVbd): Fields {
   ];
 }
 
-function agreedFields({ agreement }: WireVbd): Fields {
+function agreedFields({ agreement, reactors = [] }: WireVbd): Fields {
   if (!agreement) return [];
   return [
     ['queues', String(agreement.queues.length)],
@@ -73,6 +73,7 @@ function agreedFields({ agreement }: WireVbd): Fields {
     ['indirect segments', String(agreement.indirectSegmentsMax)],
     ['grants', agreement.grants],
     ['request format', agreement.abi],
+    ['reactors', reactors.join(' ')],
   ];
 }
 

@@ -39,7 +39,8 @@ export function daemonHandlers(
     show: async ({ vbd }) => {
       const found = daemon.find(vbd);
       const latency = found.latency();
-      return { vbd: { ...wireVbd(found.info()), ...(latency && { latency }) } };
+      const more = { reactors: found.reactors(), ...(latency && { latency }) };
+      return { vbd: { ...wireVbd(found.info()), ...more } };
     },
     stats: async () => ({
       monotonicMs: performance.now(),

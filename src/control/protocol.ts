@@ -158,7 +158,8 @@ const Vbd = v.object({
   target: v.optional(Target),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
-  /** Only in the answer to `show`. */
+  /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
+  reactors: v.optional(v.array(v.number())),
   latency: v.optional(Latency),
   fencedSince: v.optional(v.string()),
   error: v.optional(v.string()),

@@ -199,6 +199,8 @@ export interface NativeEngine {
   disconnect(command: number, vbd: number): void;
   vbdCounters(vbd: number): VbdCounters;
   vbdLatency(vbd: number): VbdLatency;
+  /** The number of the reactor that serves each of its queues. */
+  vbdReactors(vbd: number): number[];
   counters(): EngineCounters;
   /** Ends the reactors. Everything must be disconnected. Safe to call twice. */
   close(): void;

@@ -62,6 +62,8 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
   counters(): VbdCounters;
   /** Undefined once it is being disconnected. */
   latency(): VbdLatency | undefined;
+  /** The number of the reactor that serves each of its queues; none once it is disconnecting. */
+  reactors(): number[];
   /**
    * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
@@ -100,6 +102,10 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     this.#last =
       this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
     return this.#last;
+  }
+
+  reactors(): number[] {
+    return this.#disconnecting ? [] : this.#datapath.vbdReactors(this.#vbd);
   }
 
   latency(): VbdLatency | undefined {
@@ -169,6 +175,11 @@ class NativeDatapath implements Datapath {
   vbdLatency(vbd: number): VbdLatency {
     this.#assertOpen();
     return this.#engine.vbdLatency(vbd);
+  }
+
+  vbdReactors(vbd: number): number[] {
+    this.#assertOpen();
+    return this.#engine.vbdReactors(vbd);
   }
 
   counters(): EngineCounters {

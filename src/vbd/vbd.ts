@@ -85,6 +85,11 @@ export class Vbd {
     return describeVbd(this.#device, this.#view);
   }
 
+  /** The number of the reactor that serves each queue; none while not connected. */
+  reactors(): number[] {
+    return this.#device.link?.connection.reactors() ?? [];
+  }
+
   /** While connected. */
   latency(): VbdLatency | undefined {
     return this.#device.link?.connection.latency();

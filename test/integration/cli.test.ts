@@ -203,6 +203,8 @@ describe('usage', () => {
     [['frobnicate'], 2, 'unknown command'],
     [['show'], 2, 'missing required argument'],
     [['stats', '--watch', '0'], 2, '--watch takes seconds'],
+    [['flamegraph', '--seconds', '0'], 2, '--seconds takes'],
+    [['flamegraph', '--output', 'picture.png'], 2, '--output takes'],
     [['serve', '--platform', 'hyperv'], 2, 'Allowed choices'],
     [['serve', '--config', '/nowhere.json'], 1, '/nowhere.json cannot be read'],
     [['serve', '--backend', 'a b'], 1, 'a backend kind'],
@@ -223,7 +225,17 @@ describe('usage', () => {
   });
 
   it('is told by every command, with an example', async () => {
-    const commands = ['serve', 'list', 'show', 'stats', 'resize', 'disconnect', 'doctor', 'demo'];
+    const commands = [
+      'serve',
+      'list',
+      'show',
+      'stats',
+      'flamegraph',
+      'resize',
+      'disconnect',
+      'doctor',
+      'demo',
+    ];
     const helps = await Promise.all(
       [[], ...commands.map((one) => [one])].map((args) => ringdisk(...args, '--help')),
     );

@@ -78,6 +78,10 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
+  reactors(): number[] {
+    return this.options.queues.map(() => 0);
+  }
+
   latency(): undefined {
     return undefined;
   }

@@ -16,6 +16,7 @@ const KERNEL_WORKER = 'iou-wrk';
 // Beside guests under load, Node alone has taken two minutes to start under emulation.
 const START_MS = 180_000;
 const STOP_MS = 30_000;
+const COMMAND_MS = 180_000;
 
 /**
  * Runs a ringdisk command against the running daemon.
@@ -23,7 +24,7 @@ const STOP_MS = 30_000;
  * @returns {Promise<string>} its standard output
  */
 export function ringdisk(...args) {
-  return run('node', [MAIN, ...args, '--runtime-dir', RUNTIME_DIR], { timeoutMs: 60_000 });
+  return run('node', [MAIN, ...args, '--runtime-dir', RUNTIME_DIR], { timeoutMs: COMMAND_MS });
 }
 
 /**
