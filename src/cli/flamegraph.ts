@@ -20,9 +20,10 @@ interface FlamegraphOptions extends DaemonOptions {
 
 const SECONDS_MAX = 600;
 const HELP = `
-Each column is a stack, as wide as the share of time the daemon's threads spent in it; what they do in
-the kernel is part of it. Needs perf, and root. Ctrl-C ends the recording sooner. Frames without a name
-are red, and their share is printed: those of libc go away with its debug symbols (libc6-dbg).
+Each column is a stack, as wide as the share of time the daemon's threads spent in it; what they
+do in the kernel is part of it. Needs perf, and root. Ctrl-C ends the recording sooner. Frames
+without a name are red, and their share is printed: those of libc go away with its debug symbols
+(libc6-dbg).
 --vbd records the reactors that serve this disk; other disks of theirs are in it too.
 A page (.html) can be searched and zoomed into.
 
@@ -92,7 +93,8 @@ function reactorThreads(pid: number, reactors: number[]): number[] {
 
 function summaryOf(profile: Profile, seconds: number): string {
   const samples = `${formatCount(profile.samples)} samples in ${seconds} s at ${FREQUENCY_HZ} Hz`;
-  return `${samples}; unknown frames: ${percent(unknownShare(profile))} of ${formatCount(profile.frames)}`;
+  const unknown = `${percent(unknownShare(profile))} of ${formatCount(profile.frames)}`;
+  return `${samples}; unknown frames: ${unknown}`;
 }
 
 function report(profile: Profile, seconds: number, output: string): string {

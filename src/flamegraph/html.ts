@@ -20,11 +20,17 @@ export function renderHtml(root: Frame, title: string, subtitle: string): string
 <style>
   body { font: 13px monospace; margin: 10px }
   .d3-flame-graph rect { stroke: #fff }
-  .d3-flame-graph-label { font: 11px monospace; margin-left: 4px; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; pointer-events: none }
+  .d3-flame-graph-label {
+    font: 11px monospace; margin-left: 4px; pointer-events: none;
+    overflow: hidden; white-space: nowrap; text-overflow: ellipsis;
+  }
 </style>
 <h3>${escaped(title)}</h3>
 <p>${escaped(subtitle)}</p>
-<p><input id="search" placeholder="search"> <button id="reset">all</button> <span id="details"></span></p>
+<p>
+  <input id="search" placeholder="search"> <button id="reset">all</button>
+  <span id="details"></span>
+</p>
 <div id="chart"></div>
 <script>${script}</script>
 <script>drawFlamegraph(${data})</script>

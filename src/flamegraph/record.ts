@@ -73,10 +73,8 @@ function runPerf(args: string[], onLine: (line: string) => void): Promise<void> 
 function cannotRun(error: Error): RingdiskError {
   const why =
     (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is not installed' : error.message;
-  return new RingdiskError(
-    'PERF_FAILED',
-    `perf ${why}. Install it (Debian: apt install linux-perf; others: the package of your kernel's tools).`,
-  );
+  const remedy = "Debian: apt install linux-perf; others: the package of your kernel's tools";
+  return new RingdiskError('PERF_FAILED', `perf ${why}. Install it (${remedy}).`);
 }
 
 function failed(what: string, said: string): RingdiskError {

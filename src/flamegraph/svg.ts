@@ -25,8 +25,9 @@ export function renderSvg(root: Frame, title: string, subtitle: string): string 
   const nodes = layOut(root);
   const depth = Math.max(...nodes.map((node) => node.depth)) + 1;
   const height = HEADER + depth * ROW + MARGIN;
+  const size = `width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="monospace" font-size="11">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="monospace" font-size="11">`,
     `<rect width="100%" height="100%" fill="#fff"/>`,
     `<text x="${MARGIN}" y="20" font-size="15" font-weight="bold">${escaped(title)}</text>`,
     `<text x="${MARGIN}" y="37">${escaped(subtitle)}</text>`,
@@ -68,7 +69,8 @@ function rectangle(
 function legend(): string {
   const entries = Object.values(COLOURS).map(([fill, what], index) => {
     const x = MARGIN + index * 95;
-    return `<rect x="${x}" y="45" width="11" height="11" fill="${fill}"/><text x="${x + 15}" y="54">${what}</text>`;
+    const box = `<rect x="${x}" y="45" width="11" height="11" fill="${fill}"/>`;
+    return `${box}<text x="${x + 15}" y="54">${what}</text>`;
   });
   return entries.join('\n');
 }
