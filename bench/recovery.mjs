@@ -24,6 +24,8 @@ import { MemorySession, MemoryStore } from '../dist/xenstore/memory_store.js';
 import { serveXenstore } from '../dist/xenstore/server.js';
 
 const MAIN = fileURLToPath(new URL('../dist/ringdisk.cjs', import.meta.url));
+// As systemd starts it: with privileges it would start itself a second time, without them.
+const CONFINED = ['--no-new-privs', ...(process.getuid?.() === 0 ? ['--bounding-set=-all'] : [])];
 const ROUNDS = 7;
 const DISK_BYTES = 16 * 1024 * 1024;
 const ONE_READ = { operation: 'read', blockBytes: 4096, depth: 1, offset: 0, length: 4096 };
@@ -87,7 +89,8 @@ async function measure(disks) {
 function startDaemon(runtimeDir, isFirst = false) {
   const started = Date.now();
   const args = [MAIN, 'serve', '--platform', 'loopback', '--runtime-dir', runtimeDir];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const command = [...CONFINED, process.execPath, ...args];
+  const child = spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
   const serving = new Promise((resolve, reject) => {
     let found = Number.NaN;
     createInterface({ input: child.stderr }).on('line', (line) => {

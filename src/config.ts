@@ -30,10 +30,12 @@ const absolutePath = v.custom<string>(
 );
 const cpuNumber = integer(0, CPU_MAX);
 
+export const RUNTIME_DIR = '/run/ringdisk';
+
 /** The value of a key that is not given; `reactors` depends on the machine. */
 const defaults = {
   backends: ['vbd3'],
-  runtimeDir: '/run/ringdisk',
+  runtimeDir: RUNTIME_DIR,
   cpus: [] as number[],
   pollBudgetUs: 50,
   bouncePoolBytes: 32 * MIB,

@@ -35,8 +35,8 @@ export class ConfigError extends RingdiskError {
 }
 
 export class TargetSpecError extends RingdiskError {
-  constructor(message: string) {
-    super('TARGET_INVALID', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('TARGET_INVALID', message, options);
   }
 }
 

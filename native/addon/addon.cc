@@ -7,11 +7,33 @@
 #include "addon/engine_object.h"
 #include "addon/lock_file.h"
 #include "addon/loopback_guest.h"
+#include "addon/peer_credentials.h"
 #include "addon/sd_notify.h"
+#include "addon/unprivileged.h"
 #include "blkif/journal.h"
 
 namespace ringdisk {
 namespace {
+
+Napi::Value call_peer_credentials(const Napi::CallbackInfo& info) {
+  const PeerCredentials peer = guarded(
+      info.Env(), [&] { return peer_credentials(info[0].As<Napi::Number>().Int32Value()); });
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["pid"] = Napi::Number::New(info.Env(), peer.pid);
+  result["uid"] = Napi::Number::New(info.Env(), peer.uid);
+  return result;
+}
+
+Napi::Value call_restart_unprivileged(const Napi::CallbackInfo& info) {
+  const auto given = info[1].As<Napi::Array>();
+  std::vector<std::string> arguments;
+  arguments.reserve(given.Length());
+  for (uint32_t index = 0; index < given.Length(); index++) {
+    arguments.push_back(given.Get(index).As<Napi::String>());
+  }
+  guarded(info.Env(), [&] { restart_unprivileged(info[0].As<Napi::String>(), arguments); });
+  return info.Env().Undefined();
+}
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["version"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
@@ -31,6 +53,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     const bool locked = guarded(info.Env(), [&] { return lock_file(info[0].As<Napi::String>()); });
     return Napi::Boolean::New(info.Env(), locked);
   });
+  exports["peerCredentials"] = Napi::Function::New(env, call_peer_credentials);
+  exports["restartUnprivileged"] = Napi::Function::New(env, call_restart_unprivileged);
   exports["noteCrashes"] =
       Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
         guarded(info.Env(), [&] { note_crashes(info[0].As<Napi::String>()); });

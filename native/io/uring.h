@@ -51,6 +51,7 @@ class Uring {
   io_uring_sqe* reserve_for(Operation& operation) {
     io_uring_sqe* sqe = reserve();
     io_uring_sqe_set_data(sqe, &operation);
+    operations_in_flight_++;
     return sqe;
   }
   // Keeps reporting `wakeup` when `fd` becomes readable. Edge-triggered: whoever is told reads the
@@ -80,6 +81,8 @@ class Uring {
     uint64_t sleeps = 0;
   };
   const Counters& counters() const { return counters_; }
+  // Reserved for and not collected yet.
+  uint32_t operations_in_flight() const { return operations_in_flight_; }
 
  private:
   static constexpr size_t kWakeupKinds = 3;  // indexed by Wakeup, 0 is unused
@@ -96,6 +99,7 @@ class Uring {
   std::array<bool, kWakeupKinds> disarmed_{};
   Reaped reaped_;  // collected, not yet handed out
   Operation** reaped_tail_ = &reaped_.operations;
+  uint32_t operations_in_flight_ = 0;
   Counters counters_;
 };
 

@@ -33,7 +33,8 @@ Reactor::Reactor(Platform& platform, const UringFeatures& features, const Reacto
     : platform_(platform),
       features_(features),
       options_(options),
-      budget_us_(options.poll_budget_us) {
+      target_budget_(options.poll_budget_us),
+      guest_budget_(options.poll_budget_us) {
   if (const int error = ::pthread_create(&thread_, nullptr, &Reactor::entry, this); error != 0)
     throw std::system_error(error, std::generic_category(), "cannot start a reactor");
   started_.wait(0);
@@ -130,11 +131,13 @@ bool Reactor::round() {
 
 // Whether to go round again instead of sleeping. Starts the clock at the first empty round.
 bool Reactor::spin_on(uint64_t now) {
-  if (active_.empty() || budget_us_ == 0) return false;
+  if (active_.empty()) return false;
   if (idle_since_us_ == 0) idle_since_us_ = now;
-  if (now - idle_since_us_ < budget_us_) return true;
-  budget_us_ /= 2;  // looked long enough, in vain
-  return false;
+  return budget().allows(now - idle_since_us_);
+}
+
+PollBudget& Reactor::budget() {
+  return uring_->operations_in_flight() > 0 ? target_budget_ : guest_budget_;
 }
 
 void Reactor::doze() {
@@ -144,12 +147,11 @@ void Reactor::doze() {
   const uint64_t deadline = next_deadline();
   update_counters();
   if (deadline > now) {
+    PollBudget& waited_on = budget();
     counters_.sleeps.add();
     uring_->sleep(deadline == kNever ? kNever : deadline - now);
     counters_.wakeups.add();
-    // Work came soon after we gave up looking for it: look a little longer next time.
-    if (now_us() - now < options_.poll_budget_us)
-      budget_us_ = std::min(std::max(budget_us_ * 2, 4u), options_.poll_budget_us);
+    waited_on.slept(now_us() - now);
   }
   idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();

@@ -19,6 +19,7 @@
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/mailbox.h"
+#include "reactor/poll_budget.h"
 #include "reactor/poller.h"
 
 namespace ringdisk {
@@ -87,6 +88,7 @@ class Reactor {
   void run_deadlines();
   uint64_t next_deadline() const;
   bool spin_on(uint64_t now);
+  PollBudget& budget();
   void update_counters();
   void assert_on_thread() const;
 
@@ -115,8 +117,8 @@ class Reactor {
   uint32_t rounds_ = 0;
   bool events_pending_ = false;
   bool mailbox_pending_ = true;
-  // Adaptive polling: how long to look for work before sleeping; 0 when looking did not pay.
-  uint32_t budget_us_;
+  PollBudget target_budget_;    // while operations are with a target
+  PollBudget guest_budget_;     // while there is nothing but to wait for guests
   uint64_t idle_since_us_ = 0;  // 0: there was work in the last round
 };
 

@@ -6,6 +6,7 @@ import { EXIT_CODE } from './exit_code.ts';
 import { readHostFacts } from './host_facts.ts';
 import { judgeHost, type Verdict } from './host_verdicts.ts';
 import { printResult } from './output.ts';
+import { giveUpPrivileges } from './privileges.ts';
 import { formatTable, printable } from './table.ts';
 import { addDaemonOptions, type DaemonOptions } from './with_daemon.ts';
 
@@ -29,6 +30,8 @@ export function platformOption(): Option {
 }
 
 async function doctor(options: DoctorOptions): Promise<void> {
+  // What is found is what the daemon will find. An addon that does not load is one of the facts.
+  await giveUpPrivileges().catch(() => {});
   const facts = await readHostFacts(options.runtimeDir, reachXenstore);
   const verdicts = judgeHost(facts, options.platform);
   printResult('doctor', options, { platform: options.platform, verdicts }, () => report(verdicts));

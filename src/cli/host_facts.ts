@@ -6,6 +6,7 @@ import path from 'node:path';
 import { ControlClient } from '../control/client.ts';
 import { controlSocketPath } from '../control/protocol.ts';
 import type { UringFeatures } from '../datapath/binding.ts';
+import { type Privileges, readPrivileges } from './privileges.ts';
 
 /** /dev/xen/NAME. */
 export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
@@ -26,12 +27,12 @@ export interface HostFacts {
   /** Soft limits; Infinity for none. */
   memlockBytes: number;
   nofile: number;
-  /** CAP_IPC_LOCK: the memory lock limit does not apply. */
-  mayLockMemory: boolean;
   maxMapCount: number;
   blkbackLoaded: boolean;
   tapbackPids: number[];
   runtimeDirError?: string;
+  /** Of this very process, which has given up what the daemon gives up. */
+  privileges: Privileges;
   daemonVersion?: string;
 }
 
@@ -51,11 +52,11 @@ export async function readHostFacts(
     ...optional('xenstoreError', await errorOf(reachXenstore)),
     memlockBytes: softLimit(limits, 'Max locked memory'),
     nofile: softLimit(limits, 'Max open files'),
-    mayLockMemory: hasCapability(14),
     maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
     blkbackLoaded: existsSync('/sys/module/xen_blkback'),
     tapbackPids: pidsOf('tapback'),
     ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
+    privileges: readPrivileges(),
     ...optional('daemonVersion', await daemonVersion(runtimeDir)),
   };
 }
@@ -114,12 +115,6 @@ function softLimit(limits: string, name: string): number {
   const line = limits.split('\n').find((candidate) => candidate.startsWith(name)) ?? '';
   const soft = line.slice(name.length).trim().split(/\s+/)[0] ?? '0';
   return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
-}
-
-function hasCapability(bit: number): boolean {
-  const effective =
-    /^CapEff:\s*([0-9a-f]+)$/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0';
-  return ((BigInt(`0x${effective}`) >> BigInt(bit)) & 1n) === 1n;
 }
 
 function pidsOf(name: string): number[] {

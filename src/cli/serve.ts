@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import { platformOption } from './doctor.ts';
+import { giveUpPrivileges } from './privileges.ts';
 import type { ServeOptions } from './serve_process.ts';
 
 export function addServe(program: Command): void {
@@ -26,6 +27,7 @@ export function addServe(program: Command): void {
         'Example:\n  ringdisk serve --backend vbd3 --backend qdisk',
     )
     .action(async (options: ServeOptions) => {
+      await giveUpPrivileges();
       // Loaded when it is run: no other command needs the daemon, or an addon that works.
       const { serve } = await import('./serve_process.ts');
       await serve(options);

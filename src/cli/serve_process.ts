@@ -3,7 +3,7 @@
 // disks.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, loadConfig } from '../config.ts';
+import { type Config, loadConfig, RUNTIME_DIR } from '../config.ts';
 import { daemonHandlers } from '../control/handlers.ts';
 import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
 import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
@@ -17,10 +17,11 @@ import { openXenPlatform } from '../platform/xen.ts';
 import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
+import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
 
-/** Only root can write there. */
-const HOST_LOCKS = '/run';
+/** The same for all daemons of a host, wherever their own directories are. Root's alone. */
+const HOST_LOCKS = RUNTIME_DIR;
 
 export interface ServeOptions {
   config?: string | undefined;
@@ -42,7 +43,9 @@ export async function serve(options: ServeOptions): Promise<void> {
   ending.managed = notifySystemd('READY=1');
   const { backends, runtimeDir } = config;
   const version = packageVersion();
-  log.info({ version, platform: options.platform, backends, runtimeDir }, 'serving');
+  const capabilities = describeCapabilities(readPrivileges());
+  const { platform } = options;
+  log.info({ version, platform, backends, runtimeDir, capabilities }, 'serving');
   const reason = await ending.begun;
   const leaves = service.guestsOutliveUs && (reason === 'handover' || !config.closeOnStop);
   log.info({ reason }, leaves ? 'leaving the disks as they are' : 'closing the disks');
@@ -74,7 +77,10 @@ async function startService(
     mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
     await lockRuntimeDir(config.runtimeDir);
     noteCrashes(crashNotePath(config.runtimeDir));
-    if (options.platform === 'xen') await lockKinds(HOST_LOCKS, config.backends);
+    if (options.platform === 'xen') {
+      mkdirSync(HOST_LOCKS, { recursive: true, mode: 0o700 });
+      await lockKinds(HOST_LOCKS, config.backends);
+    }
     const platform = await openPlatform(options.platform, config);
     undo.add(() => platform.close());
     const daemon = await startDaemon(config, platform, log);

@@ -5,6 +5,7 @@ import { ControlClient } from '../control/client.ts';
 import { ControlError, DaemonUnreachableError } from '../control/errors.ts';
 import { controlSocketPath, type Methods } from '../control/protocol.ts';
 import { printResult } from './output.ts';
+import { giveUpPrivileges } from './privileges.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
 
 type Version = Methods['version']['result'];
@@ -29,6 +30,8 @@ export function addUpgrade(program: Command): void {
 }
 
 async function upgrade(options: DaemonOptions): Promise<void> {
+  // Before the running daemon is told to end, since this one may become the next.
+  await giveUpPrivileges();
   const { before, managed, serve } = await withDaemon(options, async (client) => {
     const version = await client.call('version', {});
     await refuseUnlessUnderstood(version);

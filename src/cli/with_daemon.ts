@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part that all commands which ask the daemon share.
 import type { Command } from 'commander';
+import { RUNTIME_DIR } from '../config.ts';
 import { ControlClient } from '../control/client.ts';
 import { controlSocketPath } from '../control/protocol.ts';
-
-export const RUNTIME_DIR = '/run/ringdisk';
 
 export interface DaemonOptions {
   runtimeDir: string;

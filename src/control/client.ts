@@ -22,6 +22,8 @@ export class ControlClient {
   readonly #lines = new LineSplitter(RESPONSE_BYTES_MAX);
   readonly #waiters = new Map<number, Waiter>();
   #nextId = 1;
+  /** Why there are no more answers. */
+  #ended: Error | undefined;
 
   /** Throws DaemonUnreachableError where nobody listens on `path`. */
   static connect(path: string): Promise<ControlClient> {
@@ -38,8 +40,8 @@ export class ControlClient {
   private constructor(socket: Socket) {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
-    socket.on('error', (error) => this.#failAll(error.message));
-    socket.on('close', () => this.#failAll('it closed the connection'));
+    socket.on('error', (error) => this.#end(goneAway(error.message)));
+    socket.on('close', () => this.#end(goneAway('it closed the connection')));
   }
 
   /** Throws ControlError with the daemon's code, or DaemonUnreachableError when it went away. */
@@ -47,7 +49,7 @@ export class ControlClient {
     method: M,
     params: Methods[M]['params'],
   ): Promise<Methods[M]['result']> {
-    if (this.#socket.destroyed) throw goneAway('the connection is closed');
+    if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
     let timer: NodeJS.Timeout | undefined;
     const answer = new Promise<unknown>((resolve, reject) => {
@@ -66,6 +68,7 @@ export class ControlClient {
   }
 
   close(): void {
+    this.#ended ??= goneAway('the connection is closed');
     this.#socket.destroy();
   }
 
@@ -73,7 +76,7 @@ export class ControlClient {
     try {
       for (const line of this.#lines.push(chunk)) this.#onResponse(JSON.parse(line));
     } catch (error) {
-      this.#failAll((error as Error).message);
+      this.#end(goneAway((error as Error).message));
       this.#socket.destroy();
     }
   }
@@ -81,13 +84,17 @@ export class ControlClient {
   #onResponse(value: unknown): void {
     const response = v.parse(ResponseSchema, value);
     const { id, error } = response;
+    const failure = error && new ControlError(error.code, error.message);
     const waiter = id === null ? undefined : this.#waiters.get(id);
-    if (error) waiter?.reject(new ControlError(error.code, error.message));
+    // Not about one request: the daemon does not let us in, or cannot read what we say.
+    if (failure && id === null) this.#end(failure);
+    else if (failure) waiter?.reject(failure);
     else waiter?.resolve(response.result);
   }
 
-  #failAll(reason: string): void {
-    for (const waiter of this.#waiters.values()) waiter.reject(goneAway(reason));
+  #end(reason: Error): void {
+    this.#ended ??= reason;
+    for (const waiter of this.#waiters.values()) waiter.reject(reason);
     this.#waiters.clear();
   }
 }

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's end of the control socket. Only root can open it (0600), yet it bounds everything: a
-// confused script must not be able to hurt the guests' disks.
+// The daemon's end of the control socket. Only root is let in (peer.ts), yet it bounds everything:
+// a confused script must not be able to hurt the guests' disks.
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import * as v from 'valibot';
 import type { Logger } from '../log.ts';
+import { LimitedLog } from '../vbd/rate_limit.ts';
 import { ControlError } from './errors.ts';
 import { LineSplitter } from './framing.ts';
+import { isWelcome, type Peer, peerOf } from './peer.ts';
 import { METHODS, type Method, type Methods, PROTOCOL, RequestSchema } from './protocol.ts';
 
 export const CONNECTIONS_MAX = 32;
 export const REQUEST_BYTES_MAX = 64 * 1024;
+/** Connections of users who may not speak to us, while they are told so. */
+const STRANGERS_MAX = 8;
+const STRANGER_MS_MAX = 1000;
 /** Requests of one connection that wait for their turn; one runs at a time. */
 export const QUEUED_REQUESTS_MAX = 32;
 /** sun_path's size on Linux, without its final zero. */
@@ -40,10 +45,14 @@ export async function serveControl(
   }
   rmSync(path, { force: true });
   const sockets = new Set<Socket>();
+  const strangers = new Strangers(log);
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    new ControlConnection(socket, handlers, log);
+    socket.on('error', () => socket.destroy());
+    const refusal = whyNot(socket);
+    if (refusal) strangers.turnAway(socket, refusal);
+    else new ControlConnection(socket, handlers, log);
   });
   server.maxConnections = CONNECTIONS_MAX;
   await listen(server, path);
@@ -76,6 +85,48 @@ async function listen(server: Server, path: string): Promise<void> {
   await listening;
 }
 
+interface Refusal {
+  message: string;
+  peer?: Peer;
+}
+
+/** Undefined for those who may come in. */
+function whyNot(socket: Socket): Refusal | undefined {
+  try {
+    const peer = peerOf(socket);
+    if (isWelcome(peer)) return undefined;
+    const message = `user ${peer.uid} may not control the daemon: root may, and its own user`;
+    return { message, peer };
+  } catch (error) {
+    return { message: (error as Error).message };
+  }
+}
+
+/** They are told why; but they may come in crowds, and root must find a place. */
+class Strangers {
+  readonly #log: LimitedLog;
+  #present = 0;
+
+  constructor(log: Logger) {
+    this.#log = new LimitedLog(log);
+  }
+
+  turnAway(socket: Socket, { message, peer }: Refusal): void {
+    this.#log.warn({ ...peer, reason: message }, 'control connection refused');
+    if (this.#present >= STRANGERS_MAX) {
+      socket.destroy();
+      return;
+    }
+    this.#present++;
+    socket.on('close', () => this.#present--);
+    const error = { code: 'EACCES', message };
+    socket.end(`${JSON.stringify({ protocol: PROTOCOL, id: null, error })}\n`);
+    // Closed before it has sent its request, it would learn of that instead of the reason.
+    socket.resume();
+    setTimeout(() => socket.destroy(), STRANGER_MS_MAX).unref();
+  }
+}
+
 /** One client: its requests are answered in their order, one at a time. */
 class ControlConnection {
   readonly #socket: Socket;
@@ -89,7 +140,6 @@ class ControlConnection {
     this.#socket = socket;
     this.#handlers = handlers;
     this.#log = log;
-    socket.on('error', () => socket.destroy());
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
   }
 

@@ -277,6 +277,13 @@ export interface NativeBinding {
    * another process has it, or this one.
    */
   lockFile(path: string): boolean;
+  /** Who connected to this UNIX socket, by the kernel's word. Throws. */
+  peerCredentials(fd: number): { pid: number; uid: number };
+  /**
+   * Starts this very process anew as `program` (`args` with its name first), without capabilities
+   * and for good (execve, no_new_privs). Returns only where there is nothing to give up. Throws.
+   */
+  restartUnprivileged(program: string, args: string[]): void;
   /** From now on, a crash (not a SIGKILL) leaves an empty file there. */
   noteCrashes(path: string): void;
 }

@@ -116,7 +116,9 @@ export async function resolveTarget(
     type = await fileType(path);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new TargetSpecError(`The target ${showValue(path)} cannot be looked at: ${code}.`);
+    throw new TargetSpecError(`The target ${showValue(path)} cannot be looked at: ${code}.`, {
+      cause: error,
+    });
   }
   if (type.isFile()) return { kind: 'file', path };
   if (type.isBlockDevice()) return { kind: 'block', path };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target behind a VBD: opened, kept over reconnects, exchanged while nothing is connected.
 import { FRONTEND_NODES } from '../blkif/features.ts';
+import { confinementHint } from '../target/confinement.ts';
 import { parseTarget, resolveTarget } from '../target/target_spec.ts';
 import { letGoOfMedium } from './close.ts';
 import { type Device, type Medium, nodeReader, type View } from './device.ts';
@@ -27,10 +28,20 @@ export async function openMedium(device: Device, view: View): Promise<void> {
 }
 
 async function openTarget(device: Device, params: string, readOnly: boolean): Promise<Medium> {
-  const spec = await resolveTarget(parseTarget(params));
+  const parsed = parseTarget(params);
   const { datapath } = device.services;
-  const target = await datapath.openTarget({ ...spec, readOnly, takeOver: false });
-  return { params, spec, readOnly, target };
+  try {
+    const spec = await resolveTarget(parsed);
+    const target = await datapath.openTarget({ ...spec, readOnly, takeOver: false });
+    return { params, spec, readOnly, target };
+  } catch (error) {
+    throw withHint(error as Error, confinementHint(error, parsed.path));
+  }
+}
+
+function withHint(error: Error, hint: string | undefined): Error {
+  if (hint !== undefined) error.message = `${error.message.replace(/\.$/, '')}. ${hint}`;
+  return error;
 }
 
 /** xl writes the device type into both directories, XAPI only into the frontend's. */

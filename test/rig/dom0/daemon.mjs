@@ -17,6 +17,9 @@ const KERNEL_WORKER = 'iou-wrk';
 const START_MS = 180_000;
 const STOP_MS = 30_000;
 const COMMAND_MS = 180_000;
+// As systemd starts it. It gives its privileges up by itself too (see 60_daemon), but starts a
+// second time for that.
+const CONFINED = ['--no-new-privs', '--bounding-set=-all', 'node'];
 
 /**
  * Runs a ringdisk command against the running daemon.
@@ -80,12 +83,17 @@ export class Daemon {
    */
   static async start(config = {}) {
     const label = JSON.stringify(config);
-    const args = ['serve', '--runtime-dir', RUNTIME_DIR];
+    const args = [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR];
     if (label !== '{}') {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn(args, label).#started();
+    return Daemon.#spawn('setpriv', [...CONFINED, ...args], label).#started();
+  }
+
+  /** Starts it with all that root may do. */
+  static async startPrivileged() {
+    return Daemon.#spawn('node', [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR], '{}').#started();
   }
 
   /** Kills the running daemon with SIGKILL and starts one like it. */
@@ -100,19 +108,21 @@ export class Daemon {
   static async upgrade() {
     const before = Daemon.current;
     if (!before) throw new Error('there is no daemon to replace');
-    const after = Daemon.#spawn(['upgrade', '--runtime-dir', RUNTIME_DIR], before.label);
+    const args = [MAIN, 'upgrade', '--runtime-dir', RUNTIME_DIR];
+    const after = Daemon.#spawn('node', args, before.label);
     await waitFor('the old daemon to end', () => before.ended, { timeoutMs: STOP_MS });
     return after.#started();
   }
 
   /**
+   * @param {string} command
    * @param {string[]} args
    * @param {string} label
    */
-  static #spawn(args, label) {
+  static #spawn(command, args, label) {
     const log = openSync(LOG, 'a');
     const stdio = /** @type {const} */ (['ignore', log, log]);
-    const daemon = new Daemon(spawn('node', [MAIN, ...args], { stdio: [...stdio] }), label);
+    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio] }), label);
     Daemon.current = daemon;
     closeSync(log);
     return daemon;
@@ -155,6 +165,13 @@ export class Daemon {
       descriptors: (await readdir(`${proc}/fd`)).length,
       threads: names.filter((name) => name && !name.startsWith(KERNEL_WORKER)).length,
     };
+  }
+
+  /** @returns {Promise<string[]>} the content of /proc/<pid>/task/<thread>/status, of all */
+  async threadStatuses() {
+    const dir = `/proc/${this.pid}/task`;
+    const threads = await readdir(dir);
+    return Promise.all(threads.map((thread) => readFile(`${dir}/${thread}/status`, 'utf8')));
   }
 
   /** @returns {Promise<string[]>} paths of all files it has open */

@@ -2,8 +2,8 @@
 // Guests, through stock xl. A guest runs shell text that dom0 hands it in xenstore
 // (see image/guest_init) and says on its console what that prints.
 import { readFile, writeFile } from 'node:fs/promises';
-import { PROJECT } from './daemon.mjs';
-import { run } from './shell.mjs';
+import { PROJECT, ringdiskJson } from './daemon.mjs';
+import { run, waitFor } from './shell.mjs';
 import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 
 const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
@@ -11,6 +11,7 @@ const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
 const CREATE_MS = 180_000;
 const UP_MS = 240_000;
 const JOB_MS = 120_000;
+const LOAD_MS = 120_000;
 
 /**
  * @typedef {object} GuestOptions
@@ -31,7 +32,7 @@ const JOB_MS = 120_000;
  * @param {DiskSpec | import('./targets.mjs').Target} disk
  * @returns {string} xl's disk specification; target= must come last: it takes the rest of the line
  */
-function diskLine(vdev, disk) {
+export function diskLine(vdev, disk) {
   const {
     target,
     readOnly = false,
@@ -168,6 +169,20 @@ export class Guest {
   /** @param {string} vdev @returns {string} the disk's name in ringdisk's commands */
   vbd(vdev) {
     return `${this.domid}/${devid(vdev)}`;
+  }
+
+  /** @param {string[]} vdevs whose load must be on its way before something is done to them */
+  async waitForLoad(vdevs) {
+    const isBusy = async () => {
+      const { vbds } = await ringdiskJson('stats');
+      return vdevs.every((vdev) =>
+        vbds.some(
+          (/** @type {any} */ { name, counters }) =>
+            name.endsWith(this.vbd(vdev)) && counters.writes > 100,
+        ),
+      );
+    };
+    await waitFor('the load', isBusy, { timeoutMs: LOAD_MS, everyMs: 500 });
   }
 
   /** @param {string} vdev @returns {Promise<string | undefined>} XenbusState, as its digit */

@@ -3,7 +3,7 @@
 // numbering is not stable, and sparse files on dom0's ext4 (which has O_DIRECT and punches holes).
 import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 
-const FILES_DIR = '/var/lib/rig';
+export const FILES_DIR = '/var/lib/rig';
 
 /**
  * @typedef {object} Target
@@ -47,11 +47,12 @@ export async function nvmeTarget(index) {
 /**
  * @param {string} name
  * @param {number} bytes
+ * @param {string} [dir]
  * @returns {Promise<Target>} a new sparse file
  */
-export async function fileTarget(name, bytes) {
-  const path = `${FILES_DIR}/${name}.img`;
-  await mkdir(FILES_DIR, { recursive: true });
+export async function fileTarget(name, bytes, dir = FILES_DIR) {
+  const path = `${dir}/${name}.img`;
+  await mkdir(dir, { recursive: true });
   await rm(path, { force: true });
   await (await open(path, 'w')).close();
   await truncate(path, bytes);

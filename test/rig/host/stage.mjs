@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
 const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
-const COPIED = ['package.json', 'dist', 'build/Release/ringdisk.node', 'src/host'];
+const COPIED = ['package.json', 'README.md', 'dist', 'build/Release/ringdisk.node', 'src/host'];
 
 /**
  * @param {string} root the project's folder

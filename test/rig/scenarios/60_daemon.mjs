@@ -53,6 +53,23 @@ async function leavesDisks() {
   await guest.destroy();
 }
 
+/** Every thread of it: one that kept a capability would be the way to all of them. */
+async function givesUpPrivileges() {
+  await stopRunning();
+  const daemon = await Daemon.startPrivileged();
+  const statuses = await daemon.threadStatuses();
+  for (const status of statuses) {
+    const held = status.match(/^Cap(Inh|Prm|Eff|Bnd|Amb):\s*0*[1-9a-f]\w*$/m);
+    if (held || !/^NoNewPrivs:\s*1$/m.test(status)) throw new Error(status);
+  }
+  const guest = await Guest.create('unprivileged', {
+    disks: { xvda: await blockTarget(0), xvdb: await nvmeTarget(1) },
+  });
+  await guest.run(randomMix('xvda'));
+  await guest.run(randomMix('xvdb'));
+  await guest.destroy();
+}
+
 async function doctorIsContent() {
   await running();
   const { verdicts } = await ringdiskJson('doctor');
@@ -81,6 +98,7 @@ export const scenarios = [
       'starts after the disk': startsLate,
       'closes its disks when it stops, if asked to': stopsCleanly,
       'leaves disks to the next one under load': leavesDisks,
+      'gives up its privileges by itself': givesUpPrivileges,
       'doctor finds nothing wrong': doctorIsContent,
     },
   },

@@ -5,6 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Daemon, daemonLog, ringdisk, ringdiskJson } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
+import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
@@ -21,30 +22,6 @@ const KILLS = 6;
 /** The killed daemon has served for a random time up to this. */
 const SERVED_MS_MAX = 3000;
 const LOAD_MS = 240_000;
-
-/** Marks the guest's kernel log; afterwards `assertQuiet` finds what it got since. */
-const MARK = 'dmesg | wc -l > /tmp/dmesg.mark';
-/** What the emulation and the test's own work make a guest's kernel say. */
-const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
-
-/** @param {Guest} guest that has run MARK */
-async function assertQuiet(guest) {
-  const all = await guest.run('dmesg | tail -n +$(($(cat /tmp/dmesg.mark) + 1))');
-  const lines = all.filter((line) => !NOISE.test(line));
-  if (lines.length > 0) throw new Error(`in the guest's kernel log: ${lines.join(' | ')}`);
-}
-
-/** @param {Guest} guest @param {string[]} vdevs whose load must be on its way before a kill */
-async function waitForLoad(guest, vdevs) {
-  const names = vdevs.map((vdev) => guest.vbd(vdev));
-  const isBusy = async () => {
-    const { vbds } = await ringdiskJson('stats');
-    return names.every((name) =>
-      vbds.some((/** @type {any} */ vbd) => vbd.name.endsWith(name) && vbd.counters.writes > 100),
-    );
-  };
-  await waitFor('the load', isBusy, { timeoutMs: 120_000, everyMs: 500 });
-}
 
 /** @param {number} count */
 async function killAgainAndAgain(count) {
@@ -92,7 +69,7 @@ async function killedUnderLoad(guest) {
     busy.push(await guest.start(mixedLoad(vdev), { timeoutMs: LOAD_MS }));
   }
   const pulsing = await guest.start(pulse('xvda'), { timeoutMs: LOAD_MS });
-  await waitForLoad(guest, vdevs);
+  await guest.waitForLoad(vdevs);
   await killAgainAndAgain(KILLS);
   await guest.run(`touch /tmp/stop-pulse; ${vdevs.map(stopLoad).join('; ')}`);
   const rounds = await Promise.all(busy.map(({ ended }) => ended));
@@ -121,7 +98,7 @@ async function fileSystemUnderKills(guest) {
 async function upgradedUnderLoad(guest) {
   await guest.run(MARK);
   const busy = await guest.start(mixedLoad('xvdb'), { timeoutMs: LOAD_MS });
-  await waitForLoad(guest, ['xvdb']);
+  await guest.waitForLoad(['xvdb']);
   await Daemon.upgrade();
   await guest.run('sleep 2');
   await Daemon.upgrade();

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a guest noticed anything: its kernel's log must have got no line.
+
+/** Marks the guest's kernel log; afterwards `assertQuiet` finds what it got since. */
+export const MARK = 'dmesg | wc -l > /tmp/dmesg.mark';
+/** What the emulation and the test's own work make a guest's kernel say. */
+const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
+
+/** @param {import('./guest.mjs').Guest} guest that has run MARK */
+export async function assertQuiet(guest) {
+  const all = await guest.run('dmesg | tail -n +$(($(cat /tmp/dmesg.mark) + 1))');
+  const lines = all.filter((line) => !NOISE.test(line));
+  if (lines.length > 0) throw new Error(`in the guest's kernel log: ${lines.join(' | ')}`);
+}
