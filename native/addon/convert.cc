@@ -291,6 +291,8 @@ Napi::Object from_engine_counters(Napi::Env env, const Engine& engine) {
     reactor["uringEnters"] = static_cast<double>(counters.uring_enters.get());
     reactor["submissions"] = static_cast<double>(counters.submissions.get());
     reactor["grantCalls"] = static_cast<double>(counters.grant_calls.get());
+    reactor["eventReads"] = static_cast<double>(counters.event_reads.get());
+    reactor["eventUnmasks"] = static_cast<double>(counters.event_unmasks.get());
     reactor["bounceBytes"] = static_cast<double>(counters.bounce_bytes.get());
     reactors[i] = reactor;
   }

@@ -194,7 +194,7 @@ void Queue::unmask() {
   }
   unmask_at_us_ = kNever;
   masked_ = false;
-  reactor_.events().unmask(port_);
+  reactor_.unmask(port_);
 }
 
 uint32_t Queue::mapped_pages() const {

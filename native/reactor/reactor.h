@@ -58,6 +58,7 @@ class Reactor {
   // Returns 0 and the local port, or -errno.
   int bind(Domid domid, Port remote_port, Port& local_port);
   void unbind(Port local_port);
+  void unmask(Port local_port);
   void add(Poller& poller, Port local_port);
   void remove(Poller& poller, Port local_port);
   // Runs `command` when this round is over and no poller is running: the place to delete one.

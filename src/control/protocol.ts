@@ -102,6 +102,8 @@ const Engine = v.object({
         uringEnters: true,
         submissions: true,
         grantCalls: true,
+        eventReads: true,
+        eventUnmasks: true,
         bounceBytes: true,
       }),
     ),

@@ -149,12 +149,18 @@ export interface EngineCounters {
   /** Gauges over the whole process: both are 0 when no VBD is connected. */
   mappedPages: number;
   boundPorts: number;
+  /**
+   * System calls of the data path: uringEnters, grantCalls (map, unmap, copy), eventReads and
+   * eventUnmasks here, and notificationsSent of VBDs.
+   */
   reactors: {
     sleeps: number;
     wakeups: number;
     uringEnters: number;
     submissions: number;
     grantCalls: number;
+    eventReads: number;
+    eventUnmasks: number;
     bounceBytes: number;
   }[];
 }
