@@ -149,7 +149,7 @@ void Queue::publish() {
 }
 
 void Queue::release_answered() {
-  const uint64_t now = Reactor::now_ns();
+  const uint64_t now = reactor_.read_clock();
   uint64_t count = 0;
   SlotList answered = answered_.take();
   while (Slot* slot = answered.pop()) {

@@ -12,7 +12,8 @@ namespace ringdisk {
 
 bool Queue::may_take() const { return !barrier_ && waiting_.empty() && resume_at_us_ == 0; }
 
-// Returns ring_->waiting(); those that are new get the time of this look, all of them the same.
+// Returns ring_->waiting(); those that are new get the time of this look, all of them the same. The
+// clock is not read for it: what it told about a round ago makes latencies longer by as much.
 uint32_t Queue::look() {
   const uint32_t waiting = ring_->waiting();
   if (waiting == 0 || waiting == Ring::kImpossible) return waiting;
@@ -20,7 +21,7 @@ uint32_t Queue::look() {
   // A producer that went backwards is not new.
   const auto fresh = static_cast<int32_t>(end - seen_prod_);
   if (fresh <= 0) return waiting;
-  const uint64_t now = Reactor::now_ns();
+  const uint64_t now = reactor_.recent_ns();
   const uint32_t mask = ring_->entries() - 1;
   for (uint32_t index = end - std::min<uint32_t>(fresh, waiting); index != end; index++)
     seen_ns_[index & mask] = now;

@@ -96,7 +96,7 @@ void Reactor::run() {
       idle_since_us_ = 0;
       continue;
     }
-    if (!spin_on(now_us())) doze();
+    if (!spin_on(read_clock() / 1000)) doze();
   }
   RD_ASSERT(all_.empty());
   tear_down();
@@ -151,7 +151,7 @@ void Reactor::doze() {
     counters_.sleeps.add();
     uring_->sleep(deadline == kNever ? kNever : deadline - now);
     counters_.wakeups.add();
-    waited_on.slept(now_us() - now);
+    waited_on.slept(read_clock() / 1000 - now);
   }
   idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();

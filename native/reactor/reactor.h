@@ -54,6 +54,10 @@ class Reactor {
   Transfer& transfer() { return *transfer_; }
   static uint64_t now_ns();
   static uint64_t now_us() { return now_ns() / 1000; }
+  // The clock as last read by read_clock(): about a round ago, or when it woke. In a PV dom0 each
+  // reading is a system call, so who can do without an own one does.
+  uint64_t recent_ns() const { return recent_ns_; }
+  uint64_t read_clock() { return recent_ns_ = now_ns(); }
 
   // Returns 0 and the local port, or -errno.
   int bind(Domid domid, Port remote_port, Port& local_port);
@@ -115,6 +119,7 @@ class Reactor {
   std::vector<Poller*> all_, active_, dirty_, blocked_;
   std::vector<Poller*> finishing_;  // empty but while run_finishes() is at work; keeps its memory
   std::vector<Mailbox::Command> later_;
+  uint64_t recent_ns_ = now_ns();
   uint32_t rounds_ = 0;
   bool events_pending_ = false;
   bool mailbox_pending_ = true;
