@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
 import type { EngineOptions } from './datapath/binding.ts';
 import { ConfigError } from './errors.ts';
+import { ON_ERROR } from './target/target_spec.ts';
 
 const MIB = 1024 * 1024;
 const REACTORS_MAX = 64;
@@ -40,6 +41,7 @@ const defaults = {
   pollBudgetUs: 50,
   bouncePoolBytes: 32 * MIB,
   grants: 'auto',
+  onError: 'report',
   // Four rings' worth: what Linux keeps per ring, times the queues blkfront opens by default.
   persistentPagesPerVbd: 4 * 1056,
   persistentPagesMax: 65536,
@@ -74,6 +76,8 @@ const schema = v.strictObject(
       v.check((bytes) => bytes % MIB === 0, 'a multiple of 1048576'),
     ),
     grants: oneOf(['auto', 'persistent', 'copy', 'map']),
+    /** Of disks whose target does not say: tell the guest, or let it wait and try again. */
+    onError: oneOf(ON_ERROR),
     persistentPagesPerVbd: integer(0, 1 << 20),
     /** Host-wide bound; Xen's default allows 262144 mappings for all guests together. */
     persistentPagesMax: integer(0, 1 << 20),

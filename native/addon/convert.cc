@@ -19,6 +19,14 @@ uint32_t number(const Napi::Object& object, const char* key) {
   return static_cast<uint32_t>(number);
 }
 
+uint64_t whole_number(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsNumber()) reject(object.Env(), std::string(key) + " must be a number");
+  const int64_t number = value.As<Napi::Number>().Int64Value();
+  if (number < 0) reject(object.Env(), std::string(key) + " is out of range");
+  return static_cast<uint64_t>(number);
+}
+
 bool boolean(const Napi::Object& object, const char* key) {
   const Napi::Value value = object.Get(key);
   if (!value.IsBoolean()) reject(object.Env(), std::string(key) + " must be a boolean");
@@ -66,6 +74,13 @@ GrantStrategy to_grants(const Napi::Object& object) {
   reject(object.Env(), "unknown grants strategy " + grants);
 }
 
+OnError to_on_error(const Napi::Object& object) {
+  const std::string on_error = string(object, "onError");
+  if (on_error == "report") return OnError::report;
+  if (on_error == "stop") return OnError::stop;
+  reject(object.Env(), "unknown onError " + on_error);
+}
+
 Napi::Object from_capabilities(Napi::Env env, const Capabilities& capabilities) {
   Napi::Object object = Napi::Object::New(env);
   object["capacity"] = static_cast<double>(capabilities.capacity);
@@ -110,7 +125,7 @@ constexpr CounterName kVbdCounters[] = {
     {"grantCopies", &QueueCounters::grant_copies},
     {"copiedBytes", &QueueCounters::copied_bytes},
     {"readModifyWrites", &QueueCounters::read_modify_writes},
-    {"flushRetries", &QueueCounters::flush_retries},
+    {"retries", &QueueCounters::retries},
     {"replayed", &QueueCounters::replayed},
     {"redelivered", &QueueCounters::redelivered},
     {"inFlight", &QueueCounters::in_flight},
@@ -151,8 +166,10 @@ const char* event_name(EngineEvent::Type type) {
       return "recovered";
     case EngineEvent::Type::ring_broken:
       return "ring-broken";
-    case EngineEvent::Type::flush_retry:
-      return "flush-retry";
+    case EngineEvent::Type::io_failing:
+      return "io-failing";
+    case EngineEvent::Type::io_recovered:
+      return "io-recovered";
     case EngineEvent::Type::fence_lifted:
       return "fence-lifted";
   }
@@ -192,8 +209,10 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   request.devid = number(object, "devid");
   request.abi = to_abi(object);
   request.grants = to_grants(object);
+  request.on_error = to_on_error(object);
   request.geometry.indirect_segments_max =
       static_cast<uint16_t>(std::min(number(object, "indirectSegmentsMax"), 0xffffu));
+  request.capacity_sectors_min = whole_number(object, "sectors");
   request.geometry.read_only = boolean(object, "readOnly");
   request.geometry.discard = boolean(object, "discard");
   request.geometry.secure_discard = boolean(object, "secureDiscard");
@@ -245,10 +264,14 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
       object["queue"] = event.queue;
       object["reason"] = event.text;
       break;
-    case EngineEvent::Type::flush_retry:
+    case EngineEvent::Type::io_failing:
       object["vbd"] = event.vbd;
       object["queue"] = event.queue;
       object["error"] = errno_name(event.error);
+      break;
+    case EngineEvent::Type::io_recovered:
+      object["vbd"] = event.vbd;
+      object["queue"] = event.queue;
       break;
   }
   return object;

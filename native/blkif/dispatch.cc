@@ -105,6 +105,7 @@ void Queue::leave_in_flight(Slot& slot) {
   in_flight_count_--;
   if (is_exclusive(slot)) exclusive_count_--;
   if (barrier_ == &slot) barrier_ = nullptr;
+  if (slot.failing) recovered(slot);
   detach(slot);
 }
 

@@ -34,10 +34,9 @@ inline constexpr uint64_t kStormDelayMinUs = 1000;
 inline constexpr uint64_t kStormDelayMaxUs = 64000;
 // How often unused persistent grants are looked for: they go after one to two of these.
 inline constexpr uint64_t kGrantAgeUs = 30'000'000;
-// A flush that failed is tried again: an empty flush is never answered with an error, since Linux
-// takes that as "no flush needed" for the rest of the connection.
-inline constexpr uint64_t kFlushRetryMinUs = 100'000;
-inline constexpr uint64_t kFlushRetryMaxUs = 5'000'000;
+// What failed and is tried again waits this long before, doubling between these two.
+inline constexpr uint64_t kRetryMinUs = 100'000;
+inline constexpr uint64_t kRetryMaxUs = 5'000'000;
 
 // All segments of an indirect request fit one indirect page, so one grant copy fetches them.
 static_assert(kIndirectSegmentsMax <= kSegmentsPerIndirectPage);

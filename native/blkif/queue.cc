@@ -126,11 +126,11 @@ void Queue::close() {
   RD_KILL_POINT("disconnect:asked");
   for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
     slot->operation.cancelled = slot->valid.kind == ValidRequest::Kind::discard;
-  // Flushes that keep failing would keep the guest's memory for ever.
+  // What keeps failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
-  while (Slot* slot = hopeless.pop()) leave_in_flight(*slot);
+  while (Slot* slot = hopeless.pop()) give_up(*slot);
+  reactor_.mark_dirty(*this);
   reactor_.activate(*this);  // what was taken and still waits is carried out
-  let_go_if_done();
 }
 
 // Lets go of everything the guest gave us, once the kernel has.

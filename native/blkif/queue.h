@@ -27,6 +27,10 @@ namespace ringdisk {
 
 enum class GrantStrategy : uint8_t { persistent, copy, map };
 
+// What becomes of a request whose I/O fails: the guest is told, or it waits while it is tried
+// again.
+enum class OnError : uint8_t { report, stop };
+
 // What all queues of a VBD share: made at connect; only the capacity changes afterwards (it grows).
 struct VbdShared {
   uint32_t vbd = 0;
@@ -34,6 +38,7 @@ struct VbdShared {
   uint32_t devid = 0;  // for the probes: how the toolstack names the disk
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
+  OnError on_error = OnError::report;
   Geometry geometry;  // capacity_sectors: see below
   std::atomic<uint64_t> capacity_sectors{0};
   uint32_t persistent_pages_max = 0;  // per queue
@@ -131,7 +136,10 @@ class Queue final : public Poller, public OperationSink {
   void data_done(Slot& slot);
   void old_data_done(Slot& slot);
   void flush_done(Slot& slot);
-  void retry_flush(Slot& slot);
+  bool is_tried_again(const Slot& slot) const;
+  void retry(Slot& slot);
+  void give_up(Slot& slot);
+  void recovered(Slot& slot);
   void land();
   void complete(Slot& slot, int32_t result);
   void answer(Slot& slot, int16_t status);
@@ -175,10 +183,11 @@ class Queue final : public Poller, public OperationSink {
   SlotList completed_;         // operation finished, not yet looked at
   SlotList landing_;           // reads whose data is on its way to the guest
   SlotList answered_;          // response written, not yet published
-  SlotList retrying_;          // flushes that failed
+  SlotList retrying_;          // operation failed, to be tried again
   Slot* in_flight_ = nullptr;  // started, doubly linked
   uint32_t in_flight_count_ = 0;
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
+  uint32_t failing_count_ = 0;    // of those: failed, and not answered since
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
 
   bool fenced_;           // as far as we know: a dead process may still be writing
@@ -195,7 +204,7 @@ class Queue final : public Poller, public OperationSink {
   uint64_t resume_at_us_ = 0;    // penalty for rejected requests; 0: none
   uint64_t age_at_us_ = kNever;  // look for unused persistent grants
   uint64_t retry_at_us_ = kNever;
-  uint64_t retry_delay_us_ = kFlushRetryMinUs;
+  uint64_t retry_delay_us_ = kRetryMinUs;
 };
 
 }  // namespace ringdisk

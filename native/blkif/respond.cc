@@ -15,6 +15,7 @@ using Stage = Slot::Stage;
 
 void Queue::advance(Slot& slot) {
   RD_KILL_POINT("advance:completed");
+  if (slot.operation.result < 0 && is_tried_again(slot)) return retry(slot);
   switch (slot.stage) {
     case Stage::flush:
     case Stage::barrier_before:
@@ -51,24 +52,54 @@ void Queue::old_data_done(Slot& slot) {
 }
 
 void Queue::flush_done(Slot& slot) {
-  if (slot.operation.result < 0) return retry_flush(slot);
-  retry_delay_us_ = kFlushRetryMinUs;
   if (slot.stage != Stage::barrier_before || slot.valid.segment_count == 0)
     return complete(slot, 0);
   if (!needs_old_data(slot)) return start_io(slot, Stage::barrier_write, Operation::Kind::write);
   start_write(slot);
 }
 
-void Queue::retry_flush(Slot& slot) {
-  if (closing_) return leave_in_flight(slot);  // unanswered: the frontend is going, or gone
-  counters_->flush_retries.add();
-  if (retry_delay_us_ == kFlushRetryMinUs)
-    shared_->events->flush_failing(shared_->vbd, index_, -slot.operation.result);
-  slot.operation.done = 0;
+// Flushes always, since Linux takes an empty one's error as "no flush needed" for the rest of the
+// connection. The others where the guest shall wait for its device; what that can't do at all, or
+// nobody wants any more, has not failed.
+bool Queue::is_tried_again(const Slot& slot) const {
+  const Operation& operation = slot.operation;
+  if (operation.kind == Operation::Kind::flush) return true;
+  if (shared_->on_error == OnError::report) return false;
+  return operation.kind != Operation::Kind::discard ||
+         (operation.result != -EOPNOTSUPP && operation.result != -ECANCELED);
+}
+
+// It stays in flight, with its memory and its place in the order, and all that failed so far is
+// tried again together.
+void Queue::retry(Slot& slot) {
+  if (closing_) return give_up(slot);
+  counters_->retries.add();
+  if (!slot.failing) {
+    slot.failing = true;
+    if (failing_count_++ == 0)
+      shared_->events->io_failing(shared_->vbd, index_, -slot.operation.result);
+  }
   retrying_.push(slot);
+  RD_KILL_POINT("retry:waiting");
+  if (retry_at_us_ != kNever) return;
   retry_at_us_ = Reactor::now_us() + retry_delay_us_;
-  retry_delay_us_ = std::min(retry_delay_us_ * 2, kFlushRetryMaxUs);
+  retry_delay_us_ = std::min(retry_delay_us_ * 2, kRetryMaxUs);
   schedule(retry_at_us_);
+}
+
+// The frontend is going, or gone. One that is still there can't let go of its disk before it has
+// its answers, but would take a flush's error for a success.
+void Queue::give_up(Slot& slot) {
+  if (slot.operation.kind == Operation::Kind::flush) return leave_in_flight(slot);
+  complete(slot, slot.operation.result);
+}
+
+// In whichever way it is over with this one.
+void Queue::recovered(Slot& slot) {
+  slot.failing = false;
+  if (--failing_count_ > 0) return;
+  retry_delay_us_ = kRetryMinUs;
+  if (!closing_) shared_->events->io_recovered(shared_->vbd, index_);
 }
 
 // Data of all reads of this round reaches the guest in one grant copy call.

@@ -126,8 +126,10 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   shared.devid = request.devid;
   shared.abi = request.abi;
   shared.grants = request.grants;
+  shared.on_error = request.on_error;
   shared.geometry = request.geometry;
-  shared.capacity_sectors = found->second->capabilities().capacity / kSectorBytes;
+  shared.capacity_sectors =
+      std::max(found->second->capabilities().capacity / kSectorBytes, request.capacity_sectors_min);
   shared.persistent_pages_max =
       request.persistent_pages_max / static_cast<uint32_t>(request.queues.size());
   shared.target = found->second;
@@ -213,9 +215,12 @@ void Engine::queue_recovered(uint32_t vbd, uint32_t queue) {
   bus_->send({.type = BusMessage::Type::queue_recovered, .handle = vbd, .queue = queue});
 }
 
-void Engine::flush_failing(uint32_t vbd, uint32_t queue, int error) {
-  bus_->send(
-      {.type = BusMessage::Type::flush_failing, .handle = vbd, .queue = queue, .error = error});
+void Engine::io_failing(uint32_t vbd, uint32_t queue, int error) {
+  bus_->send({.type = BusMessage::Type::io_failing, .handle = vbd, .queue = queue, .error = error});
+}
+
+void Engine::io_recovered(uint32_t vbd, uint32_t queue) {
+  bus_->send({.type = BusMessage::Type::io_recovered, .handle = vbd, .queue = queue});
 }
 
 void Engine::queue_closed(uint32_t vbd, uint32_t queue, bool drained) {
@@ -250,11 +255,15 @@ void Engine::handle(BusMessage& message) {
                          .vbd = message.handle,
                          .queue = message.queue});
       return;
-    case BusMessage::Type::flush_failing:
-      events_.push_back({.type = EngineEvent::Type::flush_retry,
+    case BusMessage::Type::io_failing:
+      events_.push_back({.type = EngineEvent::Type::io_failing,
                          .error = message.error,
                          .vbd = message.handle,
                          .queue = message.queue});
+      return;
+    case BusMessage::Type::io_recovered:
+      events_.push_back(
+          {.type = EngineEvent::Type::io_recovered, .vbd = message.handle, .queue = message.queue});
       return;
   }
 }

@@ -33,13 +33,24 @@ struct ConnectRequest {
   uint32_t devid = 0;
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
-  Geometry geometry{};                // capacity comes from the target
+  OnError on_error = OnError::report;
+  Geometry geometry{};  // capacity_sectors: see below
+  // The guest has been told so much. The target may be smaller by now, which is for it to say.
+  uint64_t capacity_sectors_min = 0;
   uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
   std::vector<QueueOptions> queues{};
 };
 
 struct EngineEvent {
-  enum class Type : uint8_t { done, failed, recovered, ring_broken, flush_retry, fence_lifted };
+  enum class Type : uint8_t {
+    done,
+    failed,
+    recovered,
+    ring_broken,
+    io_failing,
+    io_recovered,
+    fence_lifted,
+  };
   Type type;
   uint32_t command = 0;  // recovered: that of the connect
   uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
@@ -96,7 +107,8 @@ class Engine final : private QueueEvents {
 
   void ring_broken(uint32_t vbd, uint32_t queue, const char* reason) override;
   void queue_recovered(uint32_t vbd, uint32_t queue) override;
-  void flush_failing(uint32_t vbd, uint32_t queue, int error) override;
+  void io_failing(uint32_t vbd, uint32_t queue, int error) override;
+  void io_recovered(uint32_t vbd, uint32_t queue) override;
   void queue_closed(uint32_t vbd, uint32_t queue, bool drained) override;
 
   static void check(const ConnectRequest& request, const Target& target);

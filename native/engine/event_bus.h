@@ -26,7 +26,8 @@ struct BusMessage {
     queue_failed,
     queue_down,
     ring_broken,
-    flush_failing,
+    io_failing,
+    io_recovered,
   };
   Type type;
   uint32_t command = 0;  // target_*, command_failed

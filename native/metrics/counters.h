@@ -30,7 +30,7 @@ struct alignas(64) QueueCounters {
   Counter notifications_received, notifications_sent, polls;
   Counter take_batches, taken, batches, answered;  // the batches of polls and of publishes
   Counter grant_maps, grant_unmaps, grant_copies, copied_bytes;
-  Counter read_modify_writes, flush_retries;
+  Counter read_modify_writes, retries;
   Counter replayed, redelivered;                          // taken over from a process that died
   Counter in_flight, mapped_pages, bounce_bytes, broken;  // gauges
   // By ValidRequest::Kind, from when a request was first seen in the ring until its answer is

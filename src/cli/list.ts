@@ -4,12 +4,13 @@ import type { WireVbd } from '../control/protocol.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
 import { formatBytes } from './units.ts';
+import { waitLines, waitNames } from './waits.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
 
 const COLUMNS: Column<WireVbd>[] = [
   { title: 'VBD', value: (vbd) => vbd.name },
   { title: 'VDEV', value: (vbd) => vbd.vdev ?? '-' },
-  { title: 'STATE', value: (vbd) => (vbd.fencedSince ? `${vbd.state} (fenced)` : vbd.state) },
+  { title: 'STATE', value: stateOf },
   { title: 'FRONTEND', value: (vbd) => vbd.frontendState },
   { title: 'MODE', value: (vbd) => (vbd.readOnly ? 'r' : 'w') },
   { title: 'SIZE', right: true, value: sizeOf },
@@ -33,7 +34,12 @@ async function list(options: DaemonOptions): Promise<void> {
 function formatList(vbds: WireVbd[]): string {
   if (vbds.length === 0) return 'No disks. A toolstack puts them there: see README.md, "A guest".';
   const errors = vbds.filter((vbd) => vbd.error).map((vbd) => `${vbd.name}: ${vbd.error}`);
-  return [formatTable(COLUMNS, vbds), ...errors].join('\n');
+  return [formatTable(COLUMNS, vbds), ...waitLines(vbds), ...errors].join('\n');
+}
+
+function stateOf(vbd: WireVbd): string {
+  const waits = waitNames(vbd);
+  return waits.length > 0 ? `${vbd.state} (${waits.join(', ')})` : vbd.state;
 }
 
 function sizeOf(vbd: WireVbd): string {

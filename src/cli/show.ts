@@ -5,6 +5,7 @@ import { formatLatencyRows, latencyRows, mapLatency, withPercentiles } from './l
 import { printResult } from './output.ts';
 import { formatFields } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
+import { waitFields } from './waits.ts';
 import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
 
 type Fields = [name: string, value: string][];
@@ -41,14 +42,10 @@ function generalFields(vbd: WireVbd): Fields {
     ['state', vbd.state],
     ['frontend', vbd.frontendState],
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
-    ...fencedFields(vbd),
+    ...(vbd.onError ? ([['on error', vbd.onError]] satisfies Fields) : []),
+    ...waitFields(vbd),
     ...(vbd.error ? ([['error', vbd.error]] satisfies Fields) : []),
   ];
-}
-
-function fencedFields({ fencedSince }: WireVbd): Fields {
-  if (!fencedSince) return [];
-  return [['fenced', `since ${fencedSince}: writes wait for the I/O of the daemon that died`]];
 }
 
 function targetFields({ target }: WireVbd): Fields {

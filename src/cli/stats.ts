@@ -8,6 +8,7 @@ import { formatLatencyRows, growth, latencyRows, mapLatency, withPercentiles } f
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
+import { waitLines } from './waits.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
 
 interface StatsOptions extends DaemonOptions {
@@ -129,13 +130,8 @@ export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
 }
 
 function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
-  const fenced = vbds.flatMap(({ name, fencedSince }) =>
-    fencedSince
-      ? [`${name}: writes wait for the I/O of the daemon that died, since ${fencedSince}`]
-      : [],
-  );
   const mapped = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
-  const host = [...fenced, mapped].join('\n');
+  const host = [...waitLines(vbds), mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
   const latencies = formatLatencyRows(
     rows.flatMap(({ name, latency, seconds }) =>

@@ -45,12 +45,11 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince } = vbd.info();
-        const latency = vbd.latency();
+        const { name, counters, fencedSince, failing } = vbd.info();
         if (!counters) return [];
-        return [
-          { name, counters, ...(latency && { latency }), ...(fencedSince && { fencedSince }) },
-        ];
+        const latency = vbd.latency();
+        const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
+        return [{ name, counters, ...(latency && { latency }), ...waits }];
       }),
       engine: daemon.counters(),
     }),

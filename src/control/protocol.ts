@@ -64,7 +64,7 @@ const Counters = v.object(
     grantCopies: true,
     copiedBytes: true,
     readModifyWrites: true,
-    flushRetries: true,
+    retries: true,
     replayed: true,
     redelivered: true,
     inFlight: true,
@@ -147,6 +147,8 @@ const Negotiated = v.object({
   secureDiscard: v.boolean(),
 });
 
+const Failing = v.object({ since: v.string(), error: v.string() });
+
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
 const Vbd = v.object({
   name: v.string(),
@@ -160,10 +162,12 @@ const Vbd = v.object({
   target: v.optional(Target),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
+  onError: v.optional(v.string()),
   /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
   reactors: v.optional(v.array(v.number())),
   latency: v.optional(Latency),
   fencedSince: v.optional(v.string()),
+  failing: v.optional(Failing),
   error: v.optional(v.string()),
 });
 
@@ -209,6 +213,8 @@ export const METHODS = {
           latency: v.optional(Latency),
           /** Writes wait for a dead daemon's I/O since then. */
           fencedSince: v.optional(v.string()),
+          /** Requests that failed wait since then and are tried again; the errno of the first. */
+          failing: v.optional(Failing),
         }),
       ),
       engine: Engine,

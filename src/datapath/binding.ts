@@ -8,6 +8,8 @@ import { packageRoot } from '../package_root.ts';
 export type PlatformKind = 'xen' | 'loopback';
 export type Abi = 'native' | 'x86_32' | 'x86_64';
 export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
+/** What becomes of a request whose I/O fails: an error for the guest, or another try, later. */
+export type OnError = 'report' | 'stop';
 export type TargetKind = 'file' | 'block' | 'nvme' | 'null';
 
 export interface UringFeatures {
@@ -79,10 +81,16 @@ export interface ConnectRequest {
   queues: QueueRequest[];
   /** What both ends agreed on; `auto` has been resolved by negotiation. */
   grants: Exclude<GrantStrategy, 'auto'>;
+  onError: OnError;
   readOnly: boolean;
   discard: boolean;
   secureDiscard: boolean;
   indirectSegmentsMax: number;
+  /**
+   * The capacity that the guest is told, in units of 512 bytes. What it asks for within that is not
+   * its fault, even if the target has shrunk meanwhile.
+   */
+  sectors: number;
   /** Bound on this VBD's persistently mapped pages. */
   persistentPagesMax: number;
 }
@@ -117,7 +125,8 @@ export interface VbdCounters {
   grantCopies: number;
   copiedBytes: number;
   readModifyWrites: number;
-  flushRetries: number;
+  /** Tries after a failure: of flushes, and with onError stop of everything. */
+  retries: number;
   /** Of a process that died: requests carried out again, and answers shown that it could not. */
   replayed: number;
   redelivered: number;
@@ -177,7 +186,8 @@ export type NativeEvent =
   /** All that a dead process left in the rings of this connect is answered. */
   | { type: 'recovered'; command: number }
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
-  | { type: 'flush-retry'; vbd: number; queue: number; error: string }
+  | { type: 'io-failing'; vbd: number; queue: number; error: string }
+  | { type: 'io-recovered'; vbd: number; queue: number }
   | { type: 'fence-lifted'; target: number };
 
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */

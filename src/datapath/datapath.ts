@@ -25,6 +25,7 @@ export class DatapathError extends Error {
 }
 
 type Done = Extract<NativeEvent, { type: 'done' }>;
+type ConnectionEvent = Extract<NativeEvent, { vbd: number }>;
 /** Something that will be over. */
 interface Pending {
   readonly over: Promise<void>;
@@ -49,7 +50,9 @@ export interface OpenTarget {
 /** What a connected VBD may report by itself. */
 export interface ConnectionEvents {
   'ring-broken': [queue: number, reason: string];
-  'flush-retry': [queue: number, error: string];
+  /** Requests failed, wait and are tried again; told once, until `io-recovered`. */
+  'io-failing': [queue: number, error: string];
+  'io-recovered': [queue: number];
 }
 
 /** One connected VBD on the data path. */
@@ -254,11 +257,23 @@ class NativeDatapath implements Datapath {
         this.#fences.get(event.target)?.end();
         this.#fences.delete(event.target);
         return;
+      default:
+        // Whoever waits for the connect before it has not yet seen the connection.
+        setImmediate(() => this.#tellConnection(event));
+    }
+  }
+
+  #tellConnection(event: ConnectionEvent): void {
+    const connection = this.#connections.get(event.vbd);
+    switch (event.type) {
       case 'ring-broken':
-        this.#connections.get(event.vbd)?.emit('ring-broken', event.queue, event.reason);
+        connection?.emit('ring-broken', event.queue, event.reason);
         return;
-      case 'flush-retry':
-        this.#connections.get(event.vbd)?.emit('flush-retry', event.queue, event.error);
+      case 'io-failing':
+        connection?.emit('io-failing', event.queue, event.error);
+        return;
+      case 'io-recovered':
+        connection?.emit('io-recovered', event.queue);
         return;
     }
   }

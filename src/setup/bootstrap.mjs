@@ -12,12 +12,14 @@ import { installCommands, missingNeeds } from './packages.mjs';
 import { step } from './steps.mjs';
 
 const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--build] [--test] [--lint]
+       [--bench]
   installs what the build needs and this machine lacks
   --check  install nothing: report, with the command that would install it; status 1 if any
   --quiet  say nothing when everything is there
   --build  then npm ci, compile the addon and the TypeScript
   --test   also what npm test needs
-  --lint   also what npm run check needs`;
+  --lint   also what npm run check needs
+  --bench  also what npm run bench needs`;
 
 const NODE_MIN = [20, 19];
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -26,14 +28,14 @@ async function main() {
   const options = parseOptions();
   process.chdir(ROOT);
   requireNode();
-  const groups = ['build', ...['test', 'lint'].filter((group) => options[group])];
+  const groups = ['build', ...['test', 'lint', 'bench'].filter((group) => options[group])];
   if (options.check) return reportMissing(groups);
   await installMissing(groups, options.quiet);
   if (options.build) await build();
 }
 
 function parseOptions() {
-  const flags = ['check', 'quiet', 'build', 'test', 'lint', 'help'];
+  const flags = ['check', 'quiet', 'build', 'test', 'lint', 'bench', 'help'];
   try {
     const definitions = Object.fromEntries(flags.map((flag) => [flag, { type: 'boolean' }]));
     const { values } = parseArgs({ options: definitions });

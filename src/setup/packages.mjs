@@ -8,7 +8,7 @@ const runs = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' })
 const cxxFinds = (header) =>
   spawnSync('g++', ['-E', '-x', 'c++', '-'], { input: `#include <${header}>\n` }).status === 0;
 
-/** `group` says who needs it: build (all), test (npm test), lint (npm run check). */
+/** `group`: build (all), test (npm test), lint (npm run check), bench (npm run bench). */
 const NEEDS = [
   { group: 'build', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
   { group: 'build', why: 'make', packages: ['make'], ok: () => runs('make', '--version') },
@@ -44,6 +44,7 @@ const NEEDS = [
     packages: ['doctest-dev'],
     ok: () => cxxFinds('doctest/doctest.h'),
   },
+  { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {
     group: 'lint',
     why: 'clang-format 19',

@@ -2,7 +2,7 @@
 // What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or
 // a target URI. Parsing touches nothing; only resolveTarget() looks at the path.
 import { stat } from 'node:fs/promises';
-import type { TargetKind } from '../datapath/binding.ts';
+import type { OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
 
 export interface TargetSpec {
@@ -15,6 +15,8 @@ export interface TargetSpec {
 export interface ParsedTarget {
   readonly kind?: TargetKind;
   readonly path: string;
+  /** Missing: as the configuration says. */
+  readonly onError?: OnError;
 }
 
 /** What resolveTarget() asks of a file's status; node's Stats fits. */
@@ -34,6 +36,9 @@ const TARGET_KINDS: readonly string[] = ['file', 'block', 'nvme', 'null'] satisf
 const RAW_FORMATS: readonly string[] = ['aio', 'raw', 'phy'];
 const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk', 'vdi', 'vhdx'];
 
+export const ON_ERROR = ['report', 'stop'] as const satisfies OnError[];
+const ON_ERROR_OPTION = 'on-error=';
+
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
   K: 1024,
@@ -49,34 +54,56 @@ export function parseTarget(params: string): ParsedTarget {
     throw new TargetSpecError(`The target is longer than ${SPEC_BYTES_MAX} bytes.`);
   }
   if (params.includes('\0')) throw new TargetSpecError('The target contains a NUL byte.');
-  const { kind, rest } = stripPrefixes(params);
-  if (kind === 'null') return { kind, path: parseSize(rest) };
-  const path = checkedPath(params, rest);
-  return kind === undefined ? { path } : { kind, path };
+  const { rest, ...prefixes } = stripPrefixes(params);
+  const path = prefixes.kind === 'null' ? parseSize(rest) : checkedPath(params, rest);
+  return { ...prefixes, path };
 }
 
-/** Formats may precede a kind ("aio:nvme:/dev/ng0n1"); a kind ends the prefixes. */
-function stripPrefixes(params: string): { kind: TargetKind | undefined; rest: string } {
+interface Prefixes {
+  kind?: TargetKind;
+  onError?: OnError;
+}
+
+/**
+ * Formats and options may precede a kind ("aio:on-error=stop:nvme:/dev/ng0n1"); a kind ends the
+ * prefixes.
+ */
+function stripPrefixes(params: string): Prefixes & { rest: string } {
+  const prefixes: Prefixes = {};
   let rest = params;
   for (let count = 0; count < PREFIXES_MAX; count++) {
     const colon = rest.startsWith('/') ? -1 : rest.indexOf(':');
-    if (colon < 0) return { kind: undefined, rest };
+    if (colon < 0) return { ...prefixes, rest };
     const word = rest.slice(0, colon).toLowerCase();
     rest = rest.slice(colon + 1);
-    if (TARGET_KINDS.includes(word)) return { kind: word as TargetKind, rest };
-    if (IMAGE_FORMATS.includes(word)) {
-      throw new TargetSpecError(
-        `The target ${showValue(params)} is a ${word} image; only raw targets are served.`,
-      );
-    }
-    if (!RAW_FORMATS.includes(word)) {
-      throw new TargetSpecError(
-        `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-          `${[...RAW_FORMATS, ...TARGET_KINDS].join(', ')}.`,
-      );
-    }
+    if (TARGET_KINDS.includes(word)) return { ...prefixes, kind: word as TargetKind, rest };
+    if (word.startsWith(ON_ERROR_OPTION)) prefixes.onError = parseOnError(params, word);
+    else checkFormat(params, word);
   }
   throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
+}
+
+function parseOnError(params: string, option: string): OnError {
+  const given = option.slice(ON_ERROR_OPTION.length);
+  const known = ON_ERROR.find((word) => word === given);
+  if (known) return known;
+  throw new TargetSpecError(
+    `The target ${showValue(params)} asks for ${showValue(option)}; ` +
+      `on-error is one of ${ON_ERROR.join(', ')}.`,
+  );
+}
+
+function checkFormat(params: string, word: string): void {
+  if (RAW_FORMATS.includes(word)) return;
+  if (IMAGE_FORMATS.includes(word)) {
+    throw new TargetSpecError(
+      `The target ${showValue(params)} is a ${word} image; only raw targets are served.`,
+    );
+  }
+  throw new TargetSpecError(
+    `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
+      `${[...RAW_FORMATS, ...TARGET_KINDS].join(', ')}.`,
+  );
 }
 
 function checkedPath(params: string, rest: string): string {

@@ -49,6 +49,7 @@ export function letGo(device: Device): void {
   const { link, services } = device;
   if (link) {
     device.link = undefined;
+    device.failing = undefined;
     device.counters = link.connection.counters();
     letGoBeside(device, 'disconnect', () => link.connection.disconnect());
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh directory to Connected: open the target, offer, agree, connect, publish.
 import { publish } from '../blkif/backend_nodes.ts';
+import { parseTarget } from '../target/target_spec.ts';
 import { letGo } from './close.ts';
 import type { Device, Link, Medium, View } from './device.ts';
 import type { Agreement } from './info.ts';
@@ -42,7 +43,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const nodes = await readTransport(device, view, device.offer);
   const media = await currentMedia(device, view, medium);
   const agreement = agree(services.config, device.offer, media, nodes);
-  await link(device, medium, agreement, false);
+  await link(device, medium, agreement, sectorsOf(medium.target.capabilities), false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
   // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
@@ -52,11 +53,15 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   return true;
 }
 
-/** The data path's part of a connect or take-over, as `device.link`. */
+/**
+ * The data path's part of a connect or take-over, as `device.link`. `sectors`: the capacity that
+ * the guest is told.
+ */
 export async function link(
   device: Device,
   medium: Medium,
   agreement: Agreement,
+  sectors: number,
   takeOver: boolean,
 ): Promise<Link> {
   const { datapath, config, records } = device.services;
@@ -64,19 +69,22 @@ export async function link(
     const journal = records.journal(device.id, index);
     return { ringRefs: [...ringRefs], eventChannel, journal, takeOver };
   });
+  const onError = parseTarget(medium.params).onError ?? config.onError;
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,
     devid: device.id.devid,
     abi: agreement.abi,
     queues,
     grants: agreement.grants,
+    onError,
     readOnly: agreement.readOnly,
     discard: agreement.discard,
     secureDiscard: agreement.secureDiscard,
     indirectSegmentsMax: agreement.indirectSegmentsMax,
+    sectors,
     persistentPagesMax: config.persistentPagesPerVbd,
   });
-  device.link = { connection, agreement, sectors: sectorsOf(medium.target.capabilities) };
+  device.link = { connection, agreement, onError, sectors };
   listen(device, connection);
   return device.link;
 }

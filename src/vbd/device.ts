@@ -5,7 +5,7 @@ import { type BackendDirectory, readBackendDirectory } from '../blkif/backend_no
 import { type ReadNode, readFrontendState } from '../blkif/frontend_nodes.ts';
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { Config } from '../config.ts';
-import type { VbdCounters } from '../datapath/binding.ts';
+import type { OnError, VbdCounters } from '../datapath/binding.ts';
 import type { Connection, Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
@@ -59,8 +59,18 @@ export interface Medium {
 export interface Link {
   readonly connection: Connection;
   readonly agreement: Agreement;
+  readonly onError: OnError;
   /** The capacity that the guest has been told, in units of 512 bytes; it only ever grows. */
   sectors: number;
+}
+
+/** Requests failed, wait and are tried again. */
+export interface Failing {
+  readonly since: Date;
+  /** The errno's name, of the first. */
+  readonly error: string;
+  /** Queues with such requests. */
+  readonly queues: Set<number>;
 }
 
 export interface Device {
@@ -78,6 +88,7 @@ export interface Device {
   recorded: boolean;
   /** Writes have been waiting since then for the I/O of a process that died. */
   fencedSince: Date | undefined;
+  failing: Failing | undefined;
   /** Pending while an old data path or target is being let go of; nothing is connected before. */
   lettingGo: Promise<void> | undefined;
   /** As of the last connection. */

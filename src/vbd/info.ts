@@ -4,6 +4,7 @@
 import type {
   Abi,
   GrantStrategy,
+  OnError,
   TargetCapabilities,
   TargetKind,
   VbdCounters,
@@ -70,13 +71,17 @@ export interface VbdInfo {
    * served.
    */
   readonly fencedSince?: string;
+  /** While connected: what becomes of requests whose I/O fails. */
+  readonly onError?: OnError;
+  /** Since then (ISO 8601) requests that failed with this errno wait and are tried again. */
+  readonly failing?: { readonly since: string; readonly error: string };
   /** The last failure, until something succeeds. */
   readonly error?: string;
 }
 
 /** A snapshot; nothing in it changes later. */
 export function describeVbd(device: Device, view: View | undefined): VbdInfo {
-  const { id, state, medium, link, error, fencedSince } = device;
+  const { id, state, medium, link, error, fencedSince, failing } = device;
   const { toolstack } = view?.backend ?? {};
   const counters = link ? link.connection.counters() : device.counters;
   return {
@@ -89,9 +94,10 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     readOnly: link?.agreement.readOnly ?? medium?.readOnly ?? toolstack?.mode === 'r',
     ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
     ...(medium && { target: describeTarget(medium) }),
-    ...(link && { agreement: link.agreement }),
+    ...(link && { agreement: link.agreement, onError: link.onError }),
     ...(counters && { counters: { ...counters } }),
     ...(fencedSince && { fencedSince: fencedSince.toISOString() }),
+    ...(failing && { failing: { since: failing.since.toISOString(), error: failing.error } }),
     ...(error !== undefined && { error }),
   };
 }

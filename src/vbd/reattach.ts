@@ -13,7 +13,7 @@ import { link, summary } from './connect.ts';
 import { type Device, type Link, type Medium, messageOf, type View } from './device.ts';
 import { watchFence } from './fence.ts';
 import type { Agreement } from './info.ts';
-import { makeOffer } from './negotiate.ts';
+import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { announceSize, remember } from './run.ts';
 import { readTransport, transportKey } from './transport.ts';
@@ -66,8 +66,6 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
   const { config } = device.services;
   device.offer = makeOffer(config, device.medium?.target.capabilities);
   device.state = 'Connected';
-  // That the target shrank is nothing a guest could be told.
-  linked.sectors = Math.max(record.sectors, linked.sectors);
   remember(device);
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
@@ -78,7 +76,8 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
 }
 
 /** What runs native code on what a dead daemon left; see take_overs.ts. */
-async function onTrial(device: Device, { target, agreement }: VbdRecord): Promise<Link> {
+async function onTrial(device: Device, record: VbdRecord): Promise<Link> {
+  const { target, agreement } = record;
   const { datapath, takeOvers } = device.services;
   const { params, readOnly, ...spec } = target;
   const trial = takeOvers.begin(device.id);
@@ -87,7 +86,9 @@ async function onTrial(device: Device, { target, agreement }: VbdRecord): Promis
     const medium: Medium = { params, spec, readOnly, target: opened };
     device.medium = medium;
     watchFence(device, medium);
-    const linked = await linkWhenFree(device, medium, agreement);
+    // That the target shrank is nothing a guest could be told.
+    const sectors = Math.max(record.sectors, sectorsOf(opened.capabilities));
+    const linked = await linkWhenFree(device, medium, agreement, sectors);
     trial.endWith(linked.connection.recovered);
     return linked;
   } catch (error) {
@@ -97,11 +98,16 @@ async function onTrial(device: Device, { target, agreement }: VbdRecord): Promis
 }
 
 /** The process before us may not be quite gone: what it held is busy until it is. */
-async function linkWhenFree(device: Device, medium: Medium, agreement: Agreement): Promise<Link> {
+async function linkWhenFree(
+  device: Device,
+  medium: Medium,
+  agreement: Agreement,
+  sectors: number,
+): Promise<Link> {
   const deadline = performance.now() + device.services.timing.takeOverMs;
   for (;;) {
     try {
-      return await link(device, medium, agreement, true);
+      return await link(device, medium, agreement, sectors, true);
     } catch (error) {
       const isBusy =
         error instanceof DatapathError && (error.code === 'EBUSY' || error.code === 'EINVAL');

@@ -5,6 +5,7 @@ import type { Connection } from '../datapath/datapath.ts';
 import { NegotiationError, RingdiskError } from '../errors.ts';
 import { letGo } from './close.ts';
 import { type Device, type Link, messageOf, type View } from './device.ts';
+import { watchFailures } from './failing.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
 import { readTransport, transportKey } from './transport.ts';
@@ -49,9 +50,7 @@ export function listen(device: Device, connection: Connection): void {
       device.log.warn({ error: messageOf(error) }, 'could not write the error node');
     });
   });
-  connection.on('flush-retry', (queue, error) => {
-    device.log.warn({ queue, error }, 'a flush failed and is tried again');
-  });
+  watchFailures(device, connection);
 }
 
 /**

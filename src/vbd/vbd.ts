@@ -58,6 +58,7 @@ export class Vbd {
       link: undefined,
       recorded: services.records.has(id),
       fencedSince: undefined,
+      failing: undefined,
       lettingGo: undefined,
       counters: undefined,
       error: undefined,

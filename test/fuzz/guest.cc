@@ -166,7 +166,8 @@ struct Guest::Events final : QueueEvents {
     broken++;
   }
   void queue_recovered(uint32_t, uint32_t) override {}
-  void flush_failing(uint32_t, uint32_t, int) override { FUZZ_CHECK(!"a flush failed"); }
+  void io_failing(uint32_t, uint32_t, int) override { FUZZ_CHECK(!"I/O failed"); }
+  void io_recovered(uint32_t, uint32_t) override { FUZZ_CHECK(!"I/O had failed"); }
   void queue_closed(uint32_t, uint32_t, bool) override { closed.set_value(); }
 
   std::promise<void> closed;

@@ -1,18 +1,15 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // Tests ringdisk on real Xen: boots the rig once, runs the scenarios in it and says what passed.
-import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { choose, loadScenarios } from './dom0/catalogue.mjs';
 import { Follower } from './host/follow.mjs';
-import { stage } from './host/stage.mjs';
+import { boot, buildImage, obstacle } from './host/machine.mjs';
+import { stage, stageContracts } from './host/stage.mjs';
 
-const HERE = fileURLToPath(new URL('.', import.meta.url));
-const ROOT = resolve(HERE, '../..');
 const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR]
                              [--limit S]
 
@@ -25,27 +22,6 @@ const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [-
 Environment: RINGDISK_RIG_DIR (image cache, default ~/.cache/ringdisk-rig), RIG_MIRROR.
 See test/rig/README.md.`;
 
-/** @returns {string | undefined} why this machine can't run the rig */
-function obstacle() {
-  if (process.platform !== 'linux' || process.arch !== 'x64') {
-    return `it needs Linux on x86-64, this is ${process.platform} on ${process.arch}`;
-  }
-  if (spawnSync('apt-get', ['--version']).error) {
-    return 'it needs a Debian host: there is no apt-get';
-  }
-  return undefined;
-}
-
-/** @returns {string} the image's folder */
-function buildImage() {
-  const built = spawnSync(join(HERE, 'image/build.sh'), {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  if (built.status !== 0) throw new Error('its image could not be built (see above)');
-  return built.stdout.trim();
-}
-
 /**
  * @param {string} image
  * @param {string} share
@@ -55,13 +31,9 @@ function buildImage() {
 async function bootAndFollow(image, share, limit) {
   const results = join(share, 'results.jsonl');
   rmSync(results, { force: true });
-  writeFileSync(join(share, 'dom0_job'), 'exec node /host/rig/dom0/main.mjs\n');
+  writeFileSync(join(share, 'dom0_job'), 'exec node /host/test/rig/dom0/main.mjs\n');
   const follower = new Follower(results);
-  const boot = spawn(join(HERE, 'image/boot.sh'), [image, share, limit], { stdio: 'inherit' });
-  const timer = setInterval(() => follower.poll(), 500);
-  const code = await new Promise((done) => boot.on('close', done));
-  clearInterval(timer);
-  follower.poll();
+  const code = await boot(image, share, { limit, whileRunning: () => follower.poll() });
   if (code !== 0 || !follower.tally.ended) {
     follower.tally.failed += 1;
     console.log(`FAIL the rig ends well: exit ${code}; see ${share}/logs/console.log`);
@@ -99,7 +71,8 @@ async function main() {
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
   mkdirSync(share, { recursive: true });
   rmSync(join(share, 'logs'), { recursive: true, force: true });
-  stage(ROOT, share);
+  stage(share, ['test/rig/scenarios']);
+  stageContracts(share);
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
   const started = Date.now();
   const { passed, failed } = await bootAndFollow(image, share, values.limit);

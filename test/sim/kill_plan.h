@@ -21,6 +21,7 @@ struct KillPlan {
   uint32_t count = 1;
   uint32_t requests = 0;    // how many to submit in this cycle
   bool disconnect = false;  // then disconnect; else kill it if it still lives
+  bool faulty = false;      // writes to half of its disk fail for a while
 };
 
 // `only`: this kill point in every cycle; empty: any.

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -27,6 +28,17 @@ namespace {
 // Small, because each of thousands of processes pays for it: registering pins it.
 constexpr size_t kBounceBytes = 4u << 20;
 enum Command : uint32_t { kOpen = 1, kConnect, kDisconnect };
+
+// What a faulty disk takes, bytes; more than any journal has. And for how long.
+constexpr rlim_t kFaultyBytes = 512u << 10;
+constexpr int kFaultyMs = 20;
+
+// Writes beyond it fail, or are cut short: of the disk only, since no other file is that large.
+void limit_file_size(rlim_t bytes) {
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{bytes, RLIM_INFINITY};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+}
 
 void say(const std::string& text) {
   [[maybe_unused]] const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
@@ -57,12 +69,16 @@ class Backend {
           [[maybe_unused]] const ssize_t written = ::write(fd, &one, sizeof one);
         }) {}
 
-  int serve(const TargetSpec& target, const ConnectRequest& connect) {
+  int serve(const TargetSpec& target, const ConnectRequest& connect, bool faulty) {
     connect_ = connect;
+    if (faulty) limit_file_size(kFaultyBytes);
     engine_.open_target(kOpen, target);
     pollfd waited[] = {{wake_.get(), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
     while (!ended_) {
-      ::poll(waited, 2, -1);
+      if (::poll(waited, 2, faulty ? kFaultyMs : -1) == 0) {
+        limit_file_size(RLIM_INFINITY);
+        faulty = false;
+      }
       if (waited[1].revents != 0) on_input(waited[1]);
       if ((waited[0].revents & POLLIN) == 0) continue;
       uint64_t count;
@@ -110,17 +126,18 @@ int run(const std::vector<std::string>& arguments) {
   connect.grants = arguments[5] == "persistent" ? GrantStrategy::persistent
                    : arguments[5] == "map"      ? GrantStrategy::map
                                                 : GrantStrategy::copy;
+  connect.on_error = OnError::stop;
   connect.geometry.indirect_segments_max = kIndirectSegmentsMax;
   connect.geometry.discard = true;
   connect.persistent_pages_max = 1024;
-  for (size_t i = 6; i < arguments.size(); i++)
-    connect.queues.push_back(parse_queue(arguments[i], static_cast<uint32_t>(i - 6)));
+  for (size_t i = 7; i < arguments.size(); i++)
+    connect.queues.push_back(parse_queue(arguments[i], static_cast<uint32_t>(i - 7)));
   EngineOptions options;
   options.reactors = connect.queues.size() > 1 ? 2 : 1;
   options.bounce_pool_bytes = kBounceBytes;
   TargetSpec target{.kind = "file", .path = arguments[2]};
   for (const QueueOptions& queue : connect.queues) target.take_over |= queue.take_over;
-  return Backend(arguments[1], options).serve(target, connect);
+  return Backend(arguments[1], options).serve(target, connect, arguments[6] == "faulty");
 }
 
 }  // namespace
@@ -129,8 +146,9 @@ int run(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const std::vector<std::string> arguments(argv, argv + argc);
-  if (arguments.size() < 7) {
-    std::fputs("usage: recovery_backend MACHINE TARGET DOMID ABI GRANTS QUEUE...\n", stderr);
+  if (arguments.size() < 8) {
+    std::fputs("usage: recovery_backend MACHINE TARGET DOMID ABI GRANTS faulty|sound QUEUE...\n",
+               stderr);
     return 2;
   }
   return ringdisk::run(arguments);

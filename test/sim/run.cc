@@ -91,7 +91,8 @@ void Run::start(const KillPlan& plan) {
                                       target_,
                                       std::to_string(kDomid),
                                       layout.abi == Abi::x86_32 ? "x86_32" : "x86_64",
-                                      layout.grants};
+                                      layout.grants,
+                                      plan.faulty ? "faulty" : "sound"};
   for (size_t i = 0; i < queues_.size(); i++) {
     std::string queue =
         std::to_string(queues_[i]->port()) + (has_journal(i) ? ":1:" : ":0:") + journal(i) + ":";

@@ -28,7 +28,7 @@ export function someCounters(given: Partial<VbdCounters> = {}): VbdCounters {
     grantCopies: 0,
     copiedBytes: 0,
     readModifyWrites: 0,
-    flushRetries: 0,
+    retries: 0,
     replayed: 0,
     redelivered: 0,
     inFlight: 0,

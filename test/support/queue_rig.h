@@ -38,6 +38,7 @@ struct QueueSettings {
   GrantStrategy grants = GrantStrategy::copy;
   uint32_t persistent_pages_max = 1056;
   Abi abi = Abi::x86_64;
+  OnError on_error = OnError::report;
 };
 
 // A connected queue. Closed, and checked to have let go of everything, at the end.
@@ -52,6 +53,7 @@ class ConnectedQueue final : private QueueEvents {
     shared->domid = domid;
     shared->abi = settings.abi;
     shared->grants = settings.grants;
+    shared->on_error = settings.on_error;
     shared->geometry = settings.geometry;
     shared->capacity_sectors = target->capabilities().capacity / kSectorBytes;
     shared->persistent_pages_max = settings.persistent_pages_max;
@@ -93,12 +95,14 @@ class ConnectedQueue final : private QueueEvents {
   }
 
   std::atomic<int> broken{0};
-  std::atomic<int> flush_failing_count{0};
+  std::atomic<int> failing_count{0};
+  std::atomic<int> recovered_count{0};
 
  private:
   void ring_broken(uint32_t, uint32_t, const char*) override { broken++; }
   void queue_recovered(uint32_t, uint32_t) override {}
-  void flush_failing(uint32_t, uint32_t, int) override { flush_failing_count++; }
+  void io_failing(uint32_t, uint32_t, int) override { failing_count++; }
+  void io_recovered(uint32_t, uint32_t) override { recovered_count++; }
   void queue_closed(uint32_t, uint32_t, bool drained) override {
     drained_ = drained;
     closed_ = true;

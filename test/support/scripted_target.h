@@ -47,11 +47,12 @@ class ScriptedTarget final : public Target {
     const std::lock_guard lock(mutex_);
     holding_ = held;
   }
-  // The next so many flushes that are not held fail with `error` (an errno).
-  void fail_flushes(int count, int error) {
+  // The next so many operations of this kind that are not held fail with `error` (an errno).
+  void fail(Operation::Kind kind, int count, int error) {
     const std::lock_guard lock(mutex_);
-    failing_flushes_ = count;
-    flush_error_ = error;
+    failing_kind_ = kind;
+    failing_ = count;
+    error_ = error;
   }
   // Waits (bounded) until `count` operations are held; returns all of them, oldest first.
   std::vector<Held> await_held(size_t count);
@@ -77,8 +78,9 @@ class ScriptedTarget final : public Target {
   std::condition_variable changed_;
   std::deque<Held> held_;
   bool holding_ = false;
-  int failing_flushes_ = 0;
-  int flush_error_ = 0;
+  Operation::Kind failing_kind_ = Operation::Kind::flush;
+  int failing_ = 0;
+  int error_ = 0;
 };
 
 class ScriptedChannel final : public TargetChannel {
@@ -116,9 +118,9 @@ inline bool ScriptedTarget::start(Operation& operation) {
     changed_.notify_all();
     return false;
   }
-  if (operation.kind == Operation::Kind::flush && failing_flushes_ > 0) {
-    failing_flushes_--;
-    operation.result = -flush_error_;
+  if (operation.kind == failing_kind_ && failing_ > 0) {
+    failing_--;
+    operation.result = -error_;
   } else {
     operation.result = carry_out(operation);
   }

@@ -16,6 +16,7 @@ describe('parseConfig', () => {
       pollBudgetUs: 50,
       bouncePoolBytes: 33554432,
       grants: 'auto',
+      onError: 'report',
       persistentPagesPerVbd: 4224,
       persistentPagesMax: 65536,
       queuesMax: 8,
@@ -59,6 +60,7 @@ describe('parseConfig', () => {
       { bouncePoolBytes: 1048577 },
       '"bouncePoolBytes" must be a multiple of 1048576, but is 1048577.',
     ],
+    [{ onError: 'ignore' }, '"onError" must be one of report, stop, but is "ignore".'],
     [{ grants: 'lend' }, '"grants" must be one of auto, persistent, copy, map, but is "lend".'],
     [
       { persistentPagesPerVbd: '9' },

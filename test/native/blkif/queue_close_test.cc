@@ -118,32 +118,6 @@ TEST_CASE("close: what was taken is carried out, what was not stays in the ring"
   CHECK(RawFrontend::load(one.frontend.header().rsp_prod) == 2);
 }
 
-TEST_CASE("close: a flush that keeps failing is left unanswered, and told so") {
-  if (!has_io_uring()) return;
-  OneQueue one;
-  GuestPage page(*one.guest);
-  one.target->fail_flushes(1'000'000, EIO);
-  one.frontend.put(raw_flush());
-  one.frontend.put(raw_data(wire::kWriteBarrier, 0, {page.segment()}));
-  one.frontend.publish();
-  REQUIRE(eventually([&] { return one.queue->counters().flush_retries.get() >= 1; }));
-  one.queue->close();
-  CHECK_FALSE(one.queue->drained());
-  CHECK_FALSE(one.frontend.has_answers());
-}
-
-TEST_CASE("close: a flush that fails during the close is left unanswered") {
-  if (!has_io_uring()) return;
-  OneQueue one;
-  one.target->hold(true);
-  one.frontend.send(raw_flush());
-  const auto held = one.target->await_held(1);
-  one.queue->begin_close();
-  one.finish(held[0], -EIO);
-  one.queue->close();
-  CHECK_FALSE(one.queue->drained());
-}
-
 TEST_CASE("close: a broken, a penalised and a storming queue let go as well") {
   if (!has_io_uring()) return;
   OneQueue broken;

@@ -259,42 +259,5 @@ TEST_CASE("4096-byte medium: a discard gives back whole blocks only") {
           (sector >= 8 && sector < 24 ? std::byte{0} : std::byte{0xaa}));
 }
 
-TEST_CASE("flush: a failure is tried again, told once, and never an error for the guest") {
-  if (!has_io_uring()) return;
-  OneQueue one;
-  GuestPage page(*one.guest);
-  one.target->fail_flushes(2, EIO);
-  const uint64_t flush = one.frontend.put(raw_flush());
-  one.frontend.publish();
-  REQUIRE(eventually([&] { return one.queue->flush_failing_count == 1; }));
-  // Everything else goes on meanwhile.
-  const uint64_t read = one.frontend.send(raw_data(wire::kRead, 0, {page.segment()}));
-  CHECK(one.frontend.answer().id == read);
-  const RawResponse response = one.frontend.answer();
-  CHECK(response.id == flush);
-  CHECK(response.status == wire::kOkay);
-  CHECK(one.queue->counters().flush_retries.get() == 2);
-  CHECK(one.queue->flush_failing_count == 1);
-  // It worked meanwhile, so the next failure is news again.
-  one.target->fail_flushes(1, ENOSPC);
-  CHECK(one.frontend.ask(raw_flush()) == wire::kOkay);
-  CHECK(one.queue->flush_failing_count == 2);
-}
-
-TEST_CASE("flush: a barrier whose flush fails waits, and holds what follows") {
-  if (!has_io_uring()) return;
-  OneQueue one;
-  GuestPage page(*one.guest);
-  one.target->fail_flushes(1, EIO);
-  const uint64_t barrier = one.frontend.put(raw_data(wire::kWriteBarrier, 0, {page.segment()}));
-  const uint64_t after = one.frontend.put(raw_data(wire::kRead, 0, {page.segment()}));
-  one.frontend.publish();
-  REQUIRE(eventually([&] { return one.queue->counters().flush_retries.get() == 1; }));
-  one.settle();
-  CHECK_FALSE(one.frontend.has_answers());
-  CHECK(one.frontend.answer().id == barrier);
-  CHECK(one.frontend.answer().id == after);
-}
-
 }  // namespace
 }  // namespace ringdisk

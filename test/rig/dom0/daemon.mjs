@@ -38,6 +38,25 @@ export async function ringdiskJson(...args) {
   return JSON.parse(await ringdisk(...args, '--json')).result;
 }
 
+/**
+ * The daemon's statistics, without starting a command, which takes seconds under emulation.
+ * @returns {Promise<any>} as `ringdiskJson('stats')`
+ */
+export function quickStats() {
+  return new Promise((resolve, reject) => {
+    const socket = connect(`${RUNTIME_DIR}/control.sock`);
+    let text = '';
+    socket.on('error', reject);
+    socket.on('data', (chunk) => {
+      text += chunk;
+      if (!text.endsWith('\n')) return;
+      socket.destroy();
+      resolve(JSON.parse(text).result);
+    });
+    socket.write(`${JSON.stringify({ protocol: 1, id: 1, method: 'stats' })}\n`);
+  });
+}
+
 /** @returns {Promise<any[]>} all entries of the log, of all daemons so far */
 export async function daemonLog() {
   const lines = (await readFile(LOG, 'utf8')).split('\n');
@@ -80,15 +99,16 @@ export class Daemon {
   /**
    * Starts the daemon and waits until its commands are answered.
    * @param {Record<string, unknown>} [config] the configuration file's content; empty: no file
+   * @param {Record<string, string>} [environment] besides our own
    */
-  static async start(config = {}) {
+  static async start(config = {}, environment = {}) {
     const label = JSON.stringify(config);
     const args = [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR];
     if (label !== '{}') {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn('setpriv', [...CONFINED, ...args], label).#started();
+    return Daemon.#spawn('setpriv', [...CONFINED, ...args], label, environment).#started();
   }
 
   /** Starts it with all that root may do. */
@@ -96,12 +116,15 @@ export class Daemon {
     return Daemon.#spawn('node', [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR], '{}').#started();
   }
 
-  /** Kills the running daemon with SIGKILL and starts one like it. */
-  static async killAndStart() {
+  /**
+   * Kills the running daemon with SIGKILL and starts one like it.
+   * @param {Record<string, string>} [environment] besides our own
+   */
+  static async killAndStart(environment) {
     const { current } = Daemon;
     if (!current) throw new Error('there is no daemon to kill');
     await current.kill();
-    return Daemon.start(JSON.parse(current.label));
+    return Daemon.start(JSON.parse(current.label), environment);
   }
 
   /** `ringdisk upgrade`: the command takes the disks over and becomes the daemon. */
@@ -118,11 +141,13 @@ export class Daemon {
    * @param {string} command
    * @param {string[]} args
    * @param {string} label
+   * @param {Record<string, string>} [environment]
    */
-  static #spawn(command, args, label) {
+  static #spawn(command, args, label, environment) {
     const log = openSync(LOG, 'a');
     const stdio = /** @type {const} */ (['ignore', log, log]);
-    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio] }), label);
+    const env = { ...process.env, ...environment };
+    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio], env }), label);
     Daemon.current = daemon;
     closeSync(log);
     return daemon;

@@ -24,7 +24,8 @@ const LOAD_MS = 120_000;
  * @typedef {object} DiskSpec
  * @property {import('./targets.mjs').Target} target
  * @property {boolean} [readOnly]
- * @property {string} [script] libxl's hotplug script
+ * @property {string} [script] libxl's hotplug script; default: ours
+ * @property {'tap' | 'phy' | 'qdisk'} [backend] who serves it; default: tap, which is ringdisk
  */
 
 /**
@@ -36,13 +37,13 @@ export function diskLine(vdev, disk) {
   const {
     target,
     readOnly = false,
-    script = BLOCK_SCRIPT,
+    backend = 'tap',
+    script = backend === 'tap' ? BLOCK_SCRIPT : undefined,
   } = 'target' in disk ? disk : { target: disk };
   const access = readOnly ? 'ro' : 'rw';
-  return (
-    `vdev=${vdev},format=raw,backendtype=tap,script=${script},access=${access},` +
-    `target=${target.spec}`
-  );
+  const settings = [`vdev=${vdev}`, 'format=raw', `backendtype=${backend}`, `access=${access}`];
+  if (script) settings.push(`script=${script}`);
+  return [...settings, `target=${target.spec}`].join(',');
 }
 
 /** @param {string} vdev "xvdb" */
@@ -214,7 +215,7 @@ export class Guest {
 
   /** @param {number} number */
   async #lines(number) {
-    const text = (await readFile(this.log, 'utf8')).split('\n');
+    const text = (await readFile(this.log, 'utf8')).split(/\r?\n/);
     const mark = `[${number}] `;
     return text.filter((line) => line.startsWith(mark)).map((line) => line.slice(mark.length));
   }

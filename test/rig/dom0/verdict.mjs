@@ -11,7 +11,7 @@ const KERNEL_TROUBLE = new RegExp(
     'panic|segfault',
 );
 const XEN_TROUBLE = /WARNING|\bBUG\b|Assertion|call trace|grant_table\.c|Bad (handle|ref|flags)/i;
-const TARGETS = /^\/(var\/lib\/rig|srv|dev\/(nvme|ng|loop))/;
+const TARGETS = /^\/(var\/lib\/rig|srv|dev\/(nvme|ng|loop|dm-))/;
 /** How much more a daemon without a VBD may hold than when it was new. */
 const RSS_GROWTH_MAX = 64 << 20;
 const RELEASE_MS = 15_000;

@@ -81,14 +81,15 @@ export async function everyPattern(guest, vdev) {
 /**
  * Verified load, until stopLoad is run in the guest or the disk is taken away.
  * @param {string} vdev
+ * @param {string} [offset] of the 4 MiB that are used
  * @returns {string}
  */
-export function load(vdev) {
+export function load(vdev, offset = '256M') {
   return `wait_for_disk ${vdev}
 rm -f /tmp/stop-${vdev}
 until [ -e /tmp/stop-${vdev} ]; do
   fio --name=load --filename=/dev/${vdev} --ioengine=libaio --direct=1 --rw=randrw --bs=4k \\
-    --iodepth=32 --numjobs=4 --size=1M --offset=256M --offset_increment=1M --group_reporting \\
+    --iodepth=32 --numjobs=4 --size=1M --offset=${offset} --offset_increment=1M --group_reporting \\
     --verify=crc32c --verify_backlog=64 --output=/tmp/load.out || { tail /tmp/load.out; exit 1; }
 done
 `;

@@ -4,23 +4,41 @@ import { existsSync, readFileSync } from 'node:fs';
 
 /** @typedef {{ passed: number, failed: number, ended: boolean }} Tally */
 
-export class Follower {
+/** The lines that another machine appends to a file of JSON lines. */
+export class Tail {
   #read = 0;
+
+  /** @param {string} path */
+  constructor(path) {
+    this.path = path;
+  }
+
+  /** @returns {Record<string, any>[]} what is new */
+  next() {
+    if (!existsSync(this.path)) return [];
+    const text = readFileSync(this.path, 'utf8');
+    const whole = text.slice(this.#read, text.lastIndexOf('\n') + 1);
+    this.#read += whole.length;
+    return whole
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
+  }
+}
+
+export class Follower {
+  #tail;
   /** @type {Tally} */
   tally = { passed: 0, failed: 0, ended: false };
 
   /** @param {string} path results.jsonl */
   constructor(path) {
-    this.path = path;
+    this.#tail = new Tail(path);
   }
 
   /** Prints what is new. */
   poll() {
-    if (!existsSync(this.path)) return;
-    const text = readFileSync(this.path, 'utf8');
-    const whole = text.slice(this.#read, text.lastIndexOf('\n') + 1);
-    this.#read += whole.length;
-    for (const line of whole.split('\n')) if (line) this.#show(JSON.parse(line));
+    for (const event of this.#tail.next()) this.#show(event);
   }
 
   /** @param {Record<string, any>} event */

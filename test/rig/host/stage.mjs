@@ -1,66 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts what dom0 needs on the shared folder: the built project with its production dependencies,
-// and the rig's own driver and scenarios.
+// and, at the paths they have in the repository, the rig's own driver and scenarios.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 
 const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
 const COPIED = ['package.json', 'README.md', 'dist', 'build/Release/ringdisk.node', 'src/host'];
 
-/**
- * @param {string} root the project's folder
- * @returns {string[]} folders of all production dependencies
- */
-function productionDependencies(root) {
+/** @returns {string[]} folders of all production dependencies */
+function productionDependencies() {
   const listed = execFileSync('npm', ['ls', '--omit=dev', '--all', '--parseable'], {
-    cwd: root,
+    cwd: ROOT,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   });
-  return listed.split('\n').filter((path) => path.startsWith(join(root, 'node_modules')));
+  return listed.split('\n').filter((path) => path.startsWith(join(ROOT, 'node_modules')));
 }
 
 /**
- * @param {string} root the project's folder; throws when it is not built
+ * Throws when the project is not built.
  * @param {string} share
+ * @param {string[]} folders of the repository that dom0 needs besides the driver's
  */
-export function stage(root, share) {
-  const missing = BUILT.filter((path) => !existsSync(join(root, path)));
+export function stage(share, folders) {
+  const missing = BUILT.filter((path) => !existsSync(join(ROOT, path)));
   if (missing.length > 0) throw new Error(`not built: no ${missing.join(', ')}; run npm run build`);
   const project = join(share, 'ringdisk');
   rmSync(project, { recursive: true, force: true });
-  const dependencies = productionDependencies(root).map((path) => relative(root, path));
-  for (const path of [...COPIED, ...dependencies]) copy(join(root, path), join(project, path));
-  compileContractSuite(root, join(project, 'out/contract'));
-  copy(buildPlatformContract(root), join(share, 'platform_contract_tests'));
-  compileHostileFrontend(join(root, 'test/rig/hostile'), join(share, 'hostile'));
-  for (const part of ['dom0', 'scenarios']) {
-    rmSync(join(share, 'rig', part), { recursive: true, force: true });
-    copy(join(root, 'test/rig', part), join(share, 'rig', part));
+  const dependencies = productionDependencies().map((path) => relative(ROOT, path));
+  for (const path of [...COPIED, ...dependencies]) copy(join(ROOT, path), join(project, path));
+  compileHostileFrontend(join(ROOT, 'test/rig/hostile'), join(share, 'hostile'));
+  for (const folder of ['test/rig/dom0', ...folders]) {
+    rmSync(join(share, folder), { recursive: true, force: true });
+    copy(join(ROOT, folder), join(share, folder));
   }
 }
 
 /**
- * @param {string} root
- * @param {string} outDir
+ * The suites that run in dom0 as they are.
+ * @param {string} share a staged one
  */
-function compileContractSuite(root, outDir) {
-  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+export function stageContracts(share) {
+  compileContractSuite(join(share, 'ringdisk/out/contract'));
+  copy(buildPlatformContract(), join(share, 'platform_contract_tests'));
+  compileUnfenced(join(ROOT, 'test/rig/unfenced.c'), join(share, 'unfenced.so'));
+}
+
+/** @param {string} outDir */
+function compileContractSuite(outDir) {
+  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
   execFileSync('node', [compiler, '-p', 'test/contract', '--outDir', outDir], {
-    cwd: root,
+    cwd: ROOT,
     stdio: 'inherit',
   });
 }
 
-/**
- * @param {string} root
- * @returns {string} the program: the native platform's contract, which needs nothing of dom0's
- */
-function buildPlatformContract(root) {
-  const folder = join(root, 'out/native');
+/** @returns {string} the program: the native platform's contract, which needs nothing of dom0's */
+function buildPlatformContract() {
+  const folder = join(ROOT, 'out/native');
   const options = ['-DCMAKE_BUILD_TYPE=Release', '-DRINGDISK_ADDON=OFF', '-DRINGDISK_TESTS=ON'];
-  const configure = ['-S', root, '-B', folder, '-G', 'Ninja', ...options];
+  const configure = ['-S', ROOT, '-B', folder, '-G', 'Ninja', ...options];
   const program = 'platform_contract_tests';
   /** @type {import('node:child_process').StdioOptions} */
   const stdio = ['ignore', 'ignore', 'inherit'];
@@ -78,6 +81,12 @@ function compileHostileFrontend(source, program) {
   const files = readdirSync(source).filter((name) => name.endsWith('.c'));
   const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-static', '-pthread'];
   execFileSync('gcc', [...options, ...files, '-o', program], { cwd: source, stdio: 'inherit' });
+}
+
+/** @param {string} source @param {string} library */
+function compileUnfenced(source, library) {
+  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC'];
+  execFileSync('gcc', [...options, source, '-o', library], { stdio: 'inherit' });
 }
 
 /** @param {string} from @param {string} to */

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon is killed with SIGKILL at random moments under verified load and started again: the
 // guests must notice nothing but a pause.
-import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, daemonLog, ringdisk, ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, daemonLog } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
-import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import {
   filesLoad,
@@ -154,66 +152,6 @@ async function killedWithManyDisks() {
   await guest.destroy();
 }
 
-const CGROUPS = '/sys/fs/cgroup';
-/** So throttled, a 4 KiB write takes some 20 s. */
-const BYTES_PER_SECOND = 200;
-const FENCE_MS = 60_000;
-
-/**
- * Makes the process's writes to a device wait in the kernel: those of other processes overtake
- * them, unlike in a device that is slow for everybody.
- * @param {number} pid
- * @param {string} device
- */
-async function throttleWrites(pid, device) {
-  await run('mount', ['-t', 'cgroup2', 'cgroup2', CGROUPS]).catch(() => '');
-  await writeFile(`${CGROUPS}/cgroup.subtree_control`, '+io');
-  await mkdir(`${CGROUPS}/slow`, { recursive: true });
-  const numbers = (await run('lsblk', ['-dno', 'MAJ:MIN', device])).trim();
-  await writeFile(`${CGROUPS}/slow/io.max`, `${numbers} wbps=${BYTES_PER_SECOND}`);
-  await writeFile(`${CGROUPS}/slow/cgroup.procs`, String(pid));
-}
-
-const BLOCK = 'bs=4k count=1';
-/** What lies in the first block afterwards: of one of the two writes. */
-const FIRST_BLOCK = 'dd if=/dev/xvda bs=4k count=1 iflag=direct 2>/dev/null | head -c 1';
-
-/** A write that its dead daemon left behind in the kernel must not land on top of a newer one. */
-async function delayedWrite() {
-  const daemon = Daemon.current;
-  if (!daemon) throw new Error('there is no daemon');
-  const target = await blockTarget(0);
-  const guest = await Guest.create('fenced', { disks: { xvda: target } });
-  await guest.run(`wait_for_disk xvda; ${MARK}
-tr '\\0' A < /dev/zero | head -c 4096 > /tmp/A
-tr '\\0' B < /dev/zero | head -c 4096 > /tmp/B
-dd if=/dev/zero of=/dev/xvda bs=64k count=1 oflag=direct 2>/dev/null`);
-  await throttleWrites(daemon.pid, target.spec);
-  const writes = await guest.start(`dd if=/tmp/A of=/dev/xvda ${BLOCK} oflag=direct 2>/dev/null
-dd if=/tmp/B of=/dev/xvda ${BLOCK} oflag=direct 2>/dev/null`);
-  await sleep(1000);
-  const killedAt = Date.now();
-  await Daemon.killAndStart();
-  if (!/\(fenced\)/.test(await ringdisk('list'))) throw new Error('the list does not say fenced');
-  const { vbds } = await ringdiskJson('stats');
-  if (!vbds[0].fencedSince) throw new Error('stats does not say fenced');
-  await guest.run(`dd if=/dev/xvda skip=8 ${BLOCK} iflag=direct of=/dev/null 2>/dev/null`);
-  note(`a read was answered ${Date.now() - killedAt} ms after the kill, writes fenced`);
-  const isOpen = async () => !(await ringdiskJson('stats')).vbds[0].fencedSince;
-  if (await isOpen()) throw new Error('the fence opened before the read was answered');
-  await waitFor('the fence to open', isOpen, { timeoutMs: FENCE_MS });
-  note(`the fence opened ${Date.now() - killedAt} ms after the kill`);
-  await writes.ended;
-  await sleep(3000);
-  const [seen] = await guest.run(`${FIRST_BLOCK}; echo`);
-  const stored = await run('dd', [`if=${target.spec}`, 'bs=4k', 'count=1', 'iflag=direct']);
-  if (seen !== 'B' || !/^B{4096}$/.test(stored)) {
-    throw new Error(`the guest reads ${seen}, the medium holds ${stored.slice(0, 1)}: not B`);
-  }
-  await assertQuiet(guest);
-  await guest.destroy();
-}
-
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
 export const scenarios = [
   recoveryScenario('persistent grants', 'survivor', { max_queues: 2, max_indirect_segments: 64 }),
@@ -226,12 +164,5 @@ export const scenarios = [
   {
     name: 'recovery, many disks',
     tests: { 'killed and started again': killedWithManyDisks },
-  },
-  {
-    name: 'recovery, fence',
-    draft:
-      'the fence holds the writes, but a daemon that dies with I/O under way on mapped grants ' +
-      'leaves warnings of gntdev in dom0: see ARCHITECTURE, known gaps',
-    tests: { 'a write the dead daemon left behind': delayedWrite },
   },
 ];

@@ -1,197 +1,298 @@
 // SPDX-License-Identifier: Apache-2.0
-// Devices that fail, fill up and hang: the guest is told of exactly the requests that failed, its
-// other disks go on, and all is well again when the device is.
-import { execFileSync } from 'node:child_process';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+// Devices that fail, fill up, end early and hang. With on-error=report the guest is told of exactly
+// the requests that failed; with on-error=stop it waits and sees no error. Other disks go on, and
+// all is well again when the device is.
+import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ringdiskJson } from '../dom0/daemon.mjs';
+import { Daemon, ringdisk } from '../dom0/daemon.mjs';
+import {
+  assertFailed,
+  assertRecovered,
+  assertReported,
+  blockByBlock,
+  statsOf,
+  waitUntilFailing,
+  withDisk,
+  withMapped,
+} from '../dom0/faults.mjs';
 import { Guest } from '../dom0/guest.mjs';
+import { assertQuiet } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { run } from '../dom0/shell.mjs';
-import { blockTarget, fileTarget } from '../dom0/targets.mjs';
+import {
+  blockTarget,
+  fileTarget,
+  MAPPED_SECTORS,
+  MappedDevice,
+  nvmeTarget,
+} from '../dom0/targets.mjs';
 import { load, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
-const SECTORS = (64 * MIB) / 512;
 const BLOCK_SECTORS = 8;
+const HANG_MS = 60_000;
+const LOAD_MS = 300_000;
 
-/** A device-mapper device over a loop device, whose table can be exchanged under its user. */
-class Mapped {
-  /** @param {string} name @param {string} under */
-  constructor(name, under) {
-    this.name = name;
-    this.under = under;
-  }
+/** @typedef {{ faulty: Guest, neighbour: Guest }} Guests */
 
-  /** @param {string} name of 64 MiB; linear at first */
-  static async create(name) {
-    const { measured } = await fileTarget(name, 64 * MIB);
-    const under = (await run('losetup', ['--find', '--show', '--direct-io=on', measured])).trim();
-    const mapped = new Mapped(name, under);
-    await run('dmsetup', ['create', name, '--table', mapped.linear()]);
-    return mapped;
-  }
-
-  get target() {
-    return { spec: `/dev/mapper/${this.name}`, measured: this.under };
-  }
-
-  /** @param {number} [start] sectors @param {number} [length] */
-  linear(start = 0, length = SECTORS - start) {
-    return `${start} ${length} linear ${this.under} ${start}`;
-  }
-
-  /** @param {string} table of device-mapper */
-  async become(table) {
-    await run('dmsetup', ['load', this.name, '--table', table]);
-    await run('dmsetup', ['resume', this.name]);
-  }
-
-  remove() {
-    execFileSync('dmsetup', ['remove', '--retry', this.name]);
-    execFileSync('losetup', ['--detach', this.under]);
-  }
+async function prepare() {
+  const faulty = await Guest.create('faults', { disks: { xvda: await blockTarget(0) } });
+  const disks = { xvda: await fileTarget('neighbour', 300 * MIB) };
+  return { faulty, neighbour: await Guest.create('neighbour', { disks }) };
 }
 
-/**
- * Gives a guest a mapped device as xvdb; whatever happens, both are gone afterwards.
- * @param {Guest} guest
- * @param {string} name
- * @param {(mapped: Mapped) => Promise<unknown>} body
- */
-async function withMapped(guest, name, body) {
-  const mapped = await Mapped.create(name);
-  try {
-    await guest.attach('xvdb', mapped.target);
-    await guest.run('wait_for_disk xvdb');
-    await body(mapped);
-    await guest.detach('xvdb');
-    await guest.run('until [ ! -e /dev/xvdb ]; do sleep 0.2; done', { timeoutMs: 30_000 });
-  } finally {
-    await run('dmsetup', ['resume', name]).catch(() => '');
-    mapped.remove();
-  }
+const BAD = { first: 8, count: 6 };
+
+/** @param {MappedDevice} mapped @returns {string} its table with some blocks that can't be used */
+function badTable(mapped) {
+  const start = BAD.first * BLOCK_SECTORS;
+  const length = BAD.count * BLOCK_SECTORS;
+  const hole = `${start} ${length} error`;
+  return [mapped.linear(0, start), hole, mapped.linear(start + length)].join('\n');
 }
 
-/** @param {Guest} guest @param {string} vdev @returns {Promise<any>} its counters */
-async function counters(guest, vdev) {
-  const { vbds } = await ringdiskJson('stats');
-  return vbds.find((/** @type {any} */ { name }) => name.endsWith(guest.vbd(vdev))).counters;
-}
-
-/** Writes and reads 48 blocks one by one; says the numbers of those that failed. */
-const BLOCK_BY_BLOCK = `for i in $(seq 0 47); do
-  dd if=/dev/zero of=/dev/xvdb bs=4k seek=$i count=1 oflag=direct 2>/dev/null || echo "w$i"
-  dd if=/dev/xvdb of=/dev/null bs=4k skip=$i count=1 iflag=direct 2>/dev/null || echo "r$i"
-done`;
-
-/** @param {Guest} guest */
-async function badSectors(guest) {
-  await withMapped(guest, 'bad', async (mapped) => {
-    const [from, count] = [16, 16];
-    const end = (from + count) * BLOCK_SECTORS;
-    const hole = `${from * BLOCK_SECTORS} ${count * BLOCK_SECTORS} error`;
-    await mapped.become(
-      [mapped.linear(0, from * BLOCK_SECTORS), hole, mapped.linear(end)].join('\n'),
+/** @param {Guests} guests */
+async function badSectorsReported({ faulty }) {
+  await withMapped(faulty, 'report', 'bad', async (mapped) => {
+    await mapped.become(badTable(mapped));
+    const failed = await faulty.run(blockByBlock(0, 20));
+    const bad = Array.from({ length: BAD.count }, (_, i) => BAD.first + i);
+    assertFailed(
+      failed,
+      bad.flatMap((block) => [`w${block}`, `r${block}`]),
     );
-    const failed = await guest.run(BLOCK_BY_BLOCK);
-    const expected = Array.from({ length: count }, (_, i) => [`w${from + i}`, `r${from + i}`]);
-    if (failed.join() !== expected.join()) throw new Error(`failed: ${failed}`);
-    const { ioErrors } = await counters(guest, 'xvdb');
-    note(`${failed.length} requests failed in the guest, ioErrors ${ioErrors}`);
-    if (ioErrors !== failed.length) throw new Error(`ioErrors is ${ioErrors}`);
+    await assertReported(faulty, failed.length);
     await mapped.become(mapped.linear());
-    const after = await guest.run(BLOCK_BY_BLOCK);
-    if (after.length > 0) throw new Error(`still failing: ${after}`);
-    await guest.run(randomMix('xvdb'));
+    assertFailed(await faulty.run(blockByBlock(0, 20)), []);
+    await faulty.run(randomMix('xvdb'));
   });
 }
 
-/** Works for a second, fails for a second. @param {Guest} guest */
-async function flakyDevice(guest) {
-  await withMapped(guest, 'flaky', async (mapped) => {
-    const busy = await guest.start(load('xvda'));
-    await mapped.become(`0 ${SECTORS} flakey ${mapped.under} 0 1 1`);
-    const lines = await guest.run(`fio --name=flaky --filename=/dev/xvdb --ioengine=libaio \\
-  --direct=1 --rw=randrw --bs=4k --iodepth=8 --size=2M --time_based --runtime=8 \\
+/** And the daemon dies over the requests that wait. @param {Guests} guests */
+async function badSectorsWaitedFor({ faulty }) {
+  await withMapped(faulty, 'stop', 'bad', async (mapped) => {
+    await mapped.become(badTable(mapped));
+    const writing = await faulty.start(blockByBlock(0, 20), { timeoutMs: LOAD_MS });
+    await waitUntilFailing(faulty, 'EIO');
+    if (!/\(failing\)/.test(await ringdisk('list'))) throw new Error('the list does not say so');
+    await faulty.run('dd if=/dev/xvda of=/dev/null bs=64k count=16 iflag=direct 2>/dev/null');
+    await Daemon.killAndStart();
+    await waitUntilFailing(faulty, 'EIO');
+    await mapped.become(mapped.linear());
+    assertFailed(await writing.ended, []);
+    await assertRecovered(faulty);
+    await faulty.run(randomMix('xvdb'));
+  });
+}
+
+/** @param {Guests} guests */
+async function takenAway({ faulty }) {
+  const mapped = await MappedDevice.create('gone');
+  await faulty.attach('xvdb', { spec: `on-error=stop:${mapped.path}`, measured: '' });
+  await faulty.run('wait_for_disk xvdb');
+  await mapped.become(badTable(mapped));
+  const write = `dd if=/dev/zero of=/dev/xvdb bs=4k seek=${BAD.first} count=1 oflag=direct`;
+  const writing = await faulty.start(`${write} 2>/dev/null || echo failed`, { timeoutMs: LOAD_MS });
+  await waitUntilFailing(faulty, 'EIO');
+  await faulty.detach('xvdb');
+  assertFailed(await writing.ended, ['failed']);
+  await faulty.run('until [ ! -e /dev/xvdb ]; do sleep 0.2; done');
+  await mapped.remove();
+}
+
+/** Works for a second, fails for a second. @param {MappedDevice} mapped */
+function flakyTable(mapped) {
+  return `0 ${MAPPED_SECTORS} flakey ${mapped.under} 0 1 1`;
+}
+
+/** @param {Guests} guests */
+async function flakyReported({ faulty }) {
+  await withMapped(faulty, 'report', 'flaky', async (mapped) => {
+    const busy = await faulty.start(load('xvda'), { timeoutMs: LOAD_MS });
+    await mapped.become(flakyTable(mapped));
+    const [total] = await faulty.run(`fio --name=flaky --filename=/dev/xvdb --ioengine=libaio \\
+  --direct=1 --rw=randrw --bs=4k --iodepth=8 --size=2M --time_based --runtime=6 \\
   --continue_on_error=io --output=/tmp/flaky.out || true
-grep -oE 'total_err=[0-9]+' /tmp/flaky.out || true`);
-    const { ioErrors } = await counters(guest, 'xvdb');
-    note(`${lines.join()} in the guest, ioErrors ${ioErrors}`);
-    if (ioErrors === 0) throw new Error('no request failed');
+sed -n 's/.*errors *: total=\\([0-9]*\\).*/\\1/p' /tmp/flaky.out`);
+    const { ioErrors } = (await statsOf(faulty)).counters;
+    note(`${total} I/Os failed in the guest, ioErrors ${ioErrors}`);
+    // The guest's block layer may merge two of them into one request.
+    if (ioErrors === 0 || ioErrors > Number(total) || ioErrors < Number(total) / 2) {
+      throw new Error('that does not fit');
+    }
     await mapped.become(mapped.linear());
-    await guest.run(randomMix('xvdb'));
-    await guest.run(stopLoad('xvda'));
+    await faulty.run(randomMix('xvdb'));
+    await faulty.run(stopLoad('xvda'));
     await busy.ended;
-    const { ioErrors: neighbours } = await counters(guest, 'xvda');
-    if (neighbours !== 0) throw new Error(`the other disk had ${neighbours} errors`);
+    const { counters } = await statsOf(faulty, 'xvda');
+    if (counters.ioErrors !== 0) throw new Error(`the other disk: ${counters.ioErrors} errors`);
   });
 }
 
-const HANG_MS = 30_000;
+/** @param {Guests} guests */
+async function flakyWaitedFor({ faulty }) {
+  await withMapped(faulty, 'stop', 'flaky', async (mapped) => {
+    await mapped.become(flakyTable(mapped));
+    // Of 64 MiB.
+    const busy = await faulty.start(load('xvdb', '32M'), { timeoutMs: LOAD_MS });
+    await waitUntilFailing(faulty, 'EIO');
+    await sleep(5000);
+    await mapped.become(mapped.linear());
+    await faulty.run(stopLoad('xvdb'));
+    await busy.ended;
+    await assertRecovered(faulty);
+  });
+}
 
-/** @param {Guest} guest */
-async function hangingDevice(guest) {
-  await withMapped(guest, 'hanging', async (mapped) => {
-    const waiting = await guest.start(load('xvdb'));
-    const going = await guest.start(load('xvda'));
+/** @param {Guests} guests */
+async function hangingDevice({ faulty, neighbour }) {
+  await withMapped(faulty, 'report', 'hanging', async (mapped) => {
+    const busy = [
+      await faulty.start(load('xvdb', '32M'), { timeoutMs: LOAD_MS }),
+      await faulty.start(load('xvda'), { timeoutMs: LOAD_MS }),
+      await neighbour.start(load('xvda'), { timeoutMs: LOAD_MS }),
+    ];
+    const look = async () => {
+      const all = [await statsOf(faulty), await statsOf(faulty, 'xvda')];
+      all.push(await statsOf(neighbour, 'xvda'));
+      return all.map(({ counters }) => counters.reads + counters.writes);
+    };
     await sleep(2000);
     await run('dmsetup', ['suspend', '--noflush', '--nolockfs', mapped.name]);
     await sleep(1000);
-    const [stuck, free] = [await counters(guest, 'xvdb'), await counters(guest, 'xvda')];
+    const before = await look();
     await sleep(HANG_MS);
-    const [still, on] = [await counters(guest, 'xvdb'), await counters(guest, 'xvda')];
+    const after = await look();
     await run('dmsetup', ['resume', mapped.name]);
-    const done = on.reads + on.writes - free.reads - free.writes;
-    note(`in ${HANG_MS / 1000} s the other disk did ${done} I/Os; ${still.inFlight} waited`);
-    if (still.reads + still.writes > stuck.reads + stuck.writes || done === 0) {
-      throw new Error(JSON.stringify({ stuck, still, free, on }));
-    }
-    await guest.run(`sleep 2; ${stopLoad('xvda')}; ${stopLoad('xvdb')}`);
-    await Promise.all([waiting.ended, going.ended]);
+    const [hanging, other, others] = after.map((count, i) => count - (before[i] ?? 0));
+    note(`in ${HANG_MS / 1000} s: ${hanging}, the other disk ${other}, the neighbour's ${others}`);
+    if (hanging !== 0 || !other || !others) throw new Error('not as it should be');
+    await faulty.run(`sleep 2; ${stopLoad('xvdb')}; ${stopLoad('xvda')}`);
+    await neighbour.run(stopLoad('xvda'));
+    await Promise.all(busy.map(({ ended }) => ended));
+    await assertQuiet(faulty);
   });
 }
 
 const FULL = '/run/rig/full';
 
-/** A sparse file on a file system that runs full, and has space again. @param {Guest} guest */
-async function fullFileSystem(guest) {
+/**
+ * A sparse disk on a file system that has space for 8 of its MiB.
+ * @param {(path: string) => Promise<unknown>} body
+ */
+async function withFullFileSystem(body) {
   await mkdir(FULL, { recursive: true });
   await run('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'full', FULL]);
   try {
     await writeFile(`${FULL}/ballast`, Buffer.alloc(8 * MIB));
     await run('truncate', ['-s', '64M', `${FULL}/disk.img`]);
-    await guest.attach('xvdc', { spec: `${FULL}/disk.img`, measured: `${FULL}/disk.img` });
-    const written = `for i in $(seq 0 11); do
-  dd if=/dev/urandom of=/dev/xvdc bs=1M seek=$i count=1 oflag=direct 2>/dev/null || echo "$i"
-done`;
-    const failed = await guest.run(`wait_for_disk xvdc\n${written}`);
-    note(`with 8 MiB of space these MiB failed: ${failed}`);
-    if (failed.length < 4 || failed.includes('0')) throw new Error(`failed: ${failed}`);
-    await guest.run('dd if=/dev/xvdc of=/dev/null bs=1M count=4 iflag=direct 2>/dev/null');
-    await rm(`${FULL}/ballast`);
-    const after = await guest.run(written);
-    if (after.length > 0) throw new Error(`still failing with space: ${after}`);
-    await guest.detach('xvdc');
-    await guest.run('until [ ! -e /dev/xvdc ]; do sleep 0.2; done', { timeoutMs: 30_000 });
+    await body(`${FULL}/disk.img`);
   } finally {
     await run('umount', ['--lazy', FULL]);
   }
+}
+
+/** @param {Guests} guests */
+async function fullReported({ faulty }) {
+  await withFullFileSystem((path) =>
+    withDisk(faulty, 'report', path, async () => {
+      const failed = await faulty.run(blockByBlock(0, 11, '1M'));
+      note(`with 8 MiB of space these MiB failed: ${failed}`);
+      // Its last MiB of space may be the file system's own.
+      if (failed.length < 4 || failed.some((name) => !/^w([789]|1.)$/.test(name))) {
+        throw new Error(`failed: ${failed}`);
+      }
+      await rm(`${FULL}/ballast`);
+      assertFailed(await faulty.run(blockByBlock(0, 11, '1M')), []);
+    }),
+  );
+}
+
+/** @param {Guests} guests */
+async function fullWaitedFor({ faulty }) {
+  await withFullFileSystem((path) =>
+    withDisk(faulty, 'stop', path, async () => {
+      const writing = await faulty.start(blockByBlock(0, 11, '1M'), { timeoutMs: LOAD_MS });
+      await waitUntilFailing(faulty, 'ENOSPC');
+      await rm(`${FULL}/ballast`);
+      assertFailed(await writing.ended, []);
+      await assertRecovered(faulty);
+    }),
+  );
+}
+
+const CUT = { whole: 16 * MIB, rest: 4 * MIB };
+const READ_ALL = `for i in $(seq 0 15); do
+  dd if=/dev/xvdb of=/dev/null bs=1M skip=$i count=1 iflag=direct 2>/dev/null || echo "r$i"
+done`;
+
+/** @param {Guests} guests */
+async function cutShortReported({ faulty }) {
+  const { spec } = await fileTarget('cut', CUT.whole);
+  await withDisk(faulty, 'report', spec, async () => {
+    await truncate(spec, CUT.rest);
+    const expected = Array.from({ length: 12 }, (_, i) => `r${i + 4}`);
+    assertFailed(await faulty.run(READ_ALL), expected);
+    await truncate(spec, CUT.whole);
+    assertFailed(await faulty.run(READ_ALL), []);
+  });
+}
+
+/** @param {Guests} guests */
+async function cutShortWaitedFor({ faulty }) {
+  const { spec } = await fileTarget('cut', CUT.whole);
+  await withDisk(faulty, 'stop', spec, async () => {
+    // A part of a request can be read, too.
+    await truncate(spec, CUT.rest + 100 * 1024);
+    const reading = await faulty.start(READ_ALL, { timeoutMs: LOAD_MS });
+    await waitUntilFailing(faulty, 'EIO');
+    await truncate(spec, CUT.whole);
+    assertFailed(await reading.ended, []);
+    await assertRecovered(faulty);
+  });
+}
+
+/** Where they are is in image/boot.sh. @param {Guests} guests */
+async function nvmeReported({ faulty }) {
+  const { spec } = await nvmeTarget(3);
+  await withDisk(faulty, 'report', spec, async () => {
+    const failed = await faulty.run(blockByBlock(4998, 5002));
+    assertFailed(failed, ['r5000']);
+    await assertReported(faulty, 1);
+  });
+}
+
+/** @param {Guests} guests */
+async function nvmeWaitedFor({ faulty }) {
+  const { spec } = await nvmeTarget(3);
+  await withDisk(faulty, 'stop', spec, async () => {
+    assertFailed(await faulty.run(blockByBlock(6249, 6254)), []);
+    await assertRecovered(faulty);
+    const { retries } = (await statsOf(faulty)).counters;
+    if (retries !== 4) throw new Error(`${retries} retries of 4 writes that fail once`);
+  });
 }
 
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
 export const scenarios = [
   {
     name: 'faults',
-    draft: 'written, but not yet seen to pass on a quiet machine',
-    prepare: async () => Guest.create('faults', { disks: { xvda: await blockTarget(0) } }),
+    prepare,
     // Of the devices that are made to fail.
-    tolerated: /I\/O error, dev xvd[bc]|error on dev(ice)? (xvd[bc]|dm-)/,
+    tolerated: /I\/O error, dev (xvdb|loop|nvme)|error on dev(ice)? (xvdb|dm-)/,
     tests: {
-      'bad sectors': badSectors,
-      'a device that fails every other second': flakyDevice,
+      'bad sectors, reported': badSectorsReported,
+      'bad sectors, waited for': badSectorsWaitedFor,
+      'a disk that waits is taken away': takenAway,
+      'a device that fails every other second, reported': flakyReported,
+      'a device that fails every other second, waited for': flakyWaitedFor,
       'a device that hangs': hangingDevice,
-      'a full file system': fullFileSystem,
+      'a full file system, reported': fullReported,
+      'a full file system, waited for': fullWaitedFor,
+      'a file cut short, reported': cutShortReported,
+      'a file cut short, waited for': cutShortWaitedFor,
+      'errors of an NVMe namespace, reported': nvmeReported,
+      'errors of an NVMe namespace, waited for': nvmeWaitedFor,
     },
   },
 ];

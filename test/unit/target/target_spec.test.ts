@@ -29,6 +29,16 @@ describe('parseTarget', () => {
   });
 
   test.each([
+    ['on-error=stop:/dev/vg/a', { onError: 'stop', path: '/dev/vg/a' }],
+    ['aio:ON-ERROR=report:/dev/vg/a', { onError: 'report', path: '/dev/vg/a' }],
+    ['aio:on-error=stop:null:512', { onError: 'stop', kind: 'null', path: '512' }],
+    ['on-error=report:on-error=stop:file:/a', { onError: 'stop', kind: 'file', path: '/a' }],
+    ['/srv/on-error=stop:a', { path: '/srv/on-error=stop:a' }],
+  ])('%s has an option', (params, target) => {
+    expect(parseTarget(params)).toEqual(target);
+  });
+
+  test.each([
     ['', /empty/],
     ['disk.img', /"disk.img" is not an absolute path/],
     ['aio:', /not an absolute path/],
@@ -41,6 +51,8 @@ describe('parseTarget', () => {
     ['vhd:/srv/a.vhd', /vhd image; only raw/],
     ['aio:qcow2:/srv/a', /qcow2 image/],
     ['iscsi:/a', /starts with "iscsi", which is none of/],
+    ['on-error=ignore:/a', /asks for "on-error=ignore"; on-error is one of report, stop/],
+    ['file:on-error=stop:/a', /not an absolute path/],
     ['constructor:/a', /starts with "constructor"/],
     ['aio:aio:aio:aio:aio:/a', /too many prefixes/],
     ['null:', /size ""/],
@@ -65,6 +77,7 @@ describe('parseTarget', () => {
       'null:',
       'nvme:',
       'x:',
+      'on-error=stop:',
       '/',
     );
     fc.assert(

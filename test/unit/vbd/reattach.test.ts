@@ -91,7 +91,8 @@ describe('a VBD whose daemon is gone', () => {
     await disk.expectOurState('Connected');
     const [before, after] = plane.datapath.connections;
     const queues = before?.options.queues.map((queue) => ({ ...queue, takeOver: true }));
-    expect(after?.options).toEqual({ ...before?.options, queues });
+    const sectors = 2 ** 31 / 512;
+    expect(after?.options).toEqual({ ...before?.options, queues, sectors });
     expect(after?.target.spec).toEqual({ ...before?.target.spec, takeOver: true });
     expect(await disk.read('state')).toBe('4');
     const grown = async () => (await disk.read('sectors')) === String(2 ** 31 / 512);
@@ -120,6 +121,8 @@ describe('a VBD whose daemon is gone', () => {
     await disk.expectOurState('Connected');
     await quiet();
     expect(await disk.read('sectors')).toBe(String((1 << 30) / 512));
+    // Nor are its requests beyond that rejected: their target will say what is wrong with them.
+    expect(plane.datapath.connections[1]?.options.sectors).toBe((1 << 30) / 512);
   });
 
   test('may lose daemon after daemon', async () => {

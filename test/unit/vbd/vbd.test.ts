@@ -116,12 +116,43 @@ describe('odd frontends', () => {
     await disk.writeFrontend({ state: '4' });
   });
 
+  test('a target that fails is told once, with its errno, until all queues go on', async () => {
+    await plane.start();
+    const disk = await plane.attach({ params: 'aio:on-error=stop:null:1G' });
+    await disk.connect();
+    const [connection] = plane.datapath.connections;
+    expect(connection?.options.onError).toBe('stop');
+    expect(disk.vbd.info()).toMatchObject({ onError: 'stop' });
+    connection?.emit('io-failing', 1, 'ENOSPC');
+    connection?.emit('io-failing', 0, 'EIO');
+    expect(disk.vbd.info().failing).toMatchObject({ error: 'ENOSPC', since: expect.any(String) });
+    connection?.emit('io-recovered', 1);
+    expect(disk.vbd.info().failing).toBeDefined();
+    connection?.emit('io-recovered', 0);
+    expect(disk.vbd.info().failing).toBeUndefined();
+    const told = plane.lines.filter(({ msg }) => /the target (fails|works)/.test(String(msg)));
+    expect(told).toMatchObject([{ error: 'ENOSPC' }, { ms: expect.any(Number) }]);
+  });
+
+  test('nothing fails any more once a disk is closed', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    expect(plane.datapath.connections[0]?.options.onError).toBe('report');
+    plane.datapath.connections[0]?.emit('io-failing', 0, 'EIO');
+    await disk.writeFrontend({ state: '5' });
+    await disk.expectState('5');
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    plane.datapath.connections[0]?.emit('io-failing', 0, 'EIO');
+    expect(disk.vbd.info().failing).toBeUndefined();
+  });
+
   test('a broken ring is told, and the VBD stays', async () => {
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
     plane.datapath.connections[0]?.emit('ring-broken', 0, 'producer index ran ahead');
-    plane.datapath.connections[0]?.emit('flush-retry', 0, 'EIO');
     await eventually(async () => (await disk.readError()) !== undefined, 'an error node');
     expect(disk.vbd.info()).toMatchObject({
       state: 'Connected',

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a guest's requests wait for, in words.
+
+interface Waits {
+  fencedSince?: string | undefined;
+  failing?: { since: string; error: string } | undefined;
+}
+
+/** "fenced", "failing": for the state in a table. */
+export function waitNames({ fencedSince, failing }: Waits): string[] {
+  return [...(fencedSince ? ['fenced'] : []), ...(failing ? ['failing'] : [])];
+}
+
+/** By the same names, a sentence without its subject for each. */
+export function waitFields({ fencedSince, failing }: Waits): [name: string, text: string][] {
+  const fields: [string, string][] = [];
+  if (fencedSince) {
+    fields.push([
+      'fenced',
+      `since ${fencedSince}: writes wait for the I/O of the daemon that died`,
+    ]);
+  }
+  if (failing) {
+    const { error, since } = failing;
+    fields.push(['failing', `with ${error} since ${since}: requests wait and are tried again`]);
+  }
+  return fields;
+}
+
+/** A line for each wait of each VBD. */
+export function waitLines(vbds: readonly (Waits & { name: string })[]): string[] {
+  return vbds.flatMap((vbd) =>
+    waitFields(vbd).map(([name, text]) => `${vbd.name}: ${name} ${text}`),
+  );
+}
