@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   FRONTEND_NODE_INVALID: 'A node the guest wrote is not valid; its VBD is closed.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',
+  PERF_FAILED: 'The program perf is missing, may not record, or failed.',
   RESIZE_REFUSED: 'The target shrank; a disk in use can only grow.',
 } as const;
 

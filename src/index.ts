@@ -4,9 +4,11 @@ export { type Config, type ConfigOverrides, loadConfig, parseConfig } from './co
 export { Daemon, startDaemon } from './daemon.ts';
 export type {
   EngineCounters,
+  LatencyHistogram,
   TargetCapabilities,
   TargetKind,
   VbdCounters,
+  VbdLatency,
 } from './datapath/binding.ts';
 export { DatapathError } from './datapath/datapath.ts';
 export {

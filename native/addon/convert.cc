@@ -116,7 +116,10 @@ constexpr CounterName kVbdCounters[] = {
     {"notificationsReceived", &QueueCounters::notifications_received},
     {"notificationsSent", &QueueCounters::notifications_sent},
     {"polls", &QueueCounters::polls},
+    {"takeBatches", &QueueCounters::take_batches},
+    {"taken", &QueueCounters::taken},
     {"batches", &QueueCounters::batches},
+    {"answered", &QueueCounters::answered},
     {"grantMaps", &QueueCounters::grant_maps},
     {"grantUnmaps", &QueueCounters::grant_unmaps},
     {"grantCopies", &QueueCounters::grant_copies},
@@ -130,6 +133,28 @@ constexpr CounterName kVbdCounters[] = {
     {"bounceBytes", &QueueCounters::bounce_bytes},
     {"brokenQueues", &QueueCounters::broken},
 };
+
+// In the order of ValidRequest::Kind.
+constexpr const char* kOperations[] = {"read", "write", "barrier", "flush", "discard"};
+static_assert(std::size(kOperations) == std::tuple_size_v<decltype(QueueCounters::latency)>);
+static_assert(static_cast<size_t>(ValidRequest::Kind::discard) == std::size(kOperations) - 1);
+
+Napi::Object from_histogram(Napi::Env env, const LatencyHistogram& histogram) {
+  Napi::Array buckets = Napi::Array::New(env);
+  for (size_t i = 0; i < LatencyHistogram::kBucketCount; i++) {
+    if (histogram.count_in(i) == 0) continue;
+    Napi::Array bucket = Napi::Array::New(env, 2);
+    bucket[0u] = static_cast<double>(LatencyHistogram::bucket_end(i)) / 1e3;
+    bucket[1u] = static_cast<double>(histogram.count_in(i));
+    buckets[buckets.Length()] = bucket;
+  }
+  Napi::Object object = Napi::Object::New(env);
+  object["count"] = static_cast<double>(histogram.count());
+  object["sumUs"] = histogram.sum_us();
+  object["maxUs"] = histogram.max_us();
+  object["buckets"] = buckets;
+  return object;
+}
 
 const char* event_name(EngineEvent::Type type) {
   switch (type) {
@@ -181,6 +206,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   ConnectRequest request;
   request.target = number(object, "target");
   request.domid = static_cast<Domid>(number(object, "domid"));
+  request.devid = number(object, "devid");
   request.abi = to_abi(object);
   request.grants = to_grants(object);
   request.on_error = to_on_error(object);
@@ -262,6 +288,17 @@ Napi::Object from_vbd_counters(Napi::Env env,
   return object;
 }
 
+Napi::Object from_vbd_latency(Napi::Env env,
+                              const std::vector<std::shared_ptr<QueueCounters>>& queues) {
+  Napi::Object object = Napi::Object::New(env);
+  for (size_t i = 0; i < std::size(kOperations); i++) {
+    LatencyHistogram all;
+    for (const auto& queue : queues) all.merge(queue->latency[i]);
+    object[kOperations[i]] = from_histogram(env, all);
+  }
+  return object;
+}
+
 Napi::Object from_engine_counters(Napi::Env env, const Engine& engine) {
   Napi::Object object = Napi::Object::New(env);
   Napi::Array reactors = Napi::Array::New(env);
@@ -277,6 +314,8 @@ Napi::Object from_engine_counters(Napi::Env env, const Engine& engine) {
     reactor["uringEnters"] = static_cast<double>(counters.uring_enters.get());
     reactor["submissions"] = static_cast<double>(counters.submissions.get());
     reactor["grantCalls"] = static_cast<double>(counters.grant_calls.get());
+    reactor["eventReads"] = static_cast<double>(counters.event_reads.get());
+    reactor["eventUnmasks"] = static_cast<double>(counters.event_unmasks.get());
     reactor["bounceBytes"] = static_cast<double>(counters.bounce_bytes.get());
     reactors[i] = reactor;
   }

@@ -31,6 +31,8 @@ Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);
 Napi::Object from_event(Napi::Env env, const EngineEvent& event);
 Napi::Object from_vbd_counters(Napi::Env env,
                                const std::vector<std::shared_ptr<QueueCounters>>& queues);
+Napi::Object from_vbd_latency(Napi::Env env,
+                              const std::vector<std::shared_ptr<QueueCounters>>& queues);
 Napi::Object from_engine_counters(Napi::Env env, const Engine& engine);
 
 // "ENOENT" for ENOENT.

@@ -21,6 +21,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
                            InstanceMethod<&EngineObject::vbd_counters>("vbdCounters"),
+                           InstanceMethod<&EngineObject::vbd_latency>("vbdLatency"),
+                           InstanceMethod<&EngineObject::vbd_reactors>("vbdReactors"),
                            InstanceMethod<&EngineObject::counters>("counters"),
                            InstanceMethod<&EngineObject::close>("close"),
                        });
@@ -87,6 +89,18 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value vbd_counters(const Napi::CallbackInfo& info) {
     return guarded(info.Env(),
                    [&] { return from_vbd_counters(info.Env(), engine().counters(id(info, 0))); });
+  }
+  Napi::Value vbd_latency(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(),
+                   [&] { return from_vbd_latency(info.Env(), engine().counters(id(info, 0))); });
+  }
+  Napi::Value vbd_reactors(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const std::vector<uint32_t> indices = engine().reactors_of(id(info, 0));
+      Napi::Array array = Napi::Array::New(info.Env(), indices.size());
+      for (uint32_t i = 0; i < indices.size(); i++) array[i] = indices[i];
+      return array;
+    });
   }
   Napi::Value counters(const Napi::CallbackInfo& info) {
     return from_engine_counters(info.Env(), engine());

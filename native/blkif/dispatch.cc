@@ -6,6 +6,7 @@
 // more than it says (a discard, a read-modify-write) never runs beside an overlapping write.
 #include "base/kill_point.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
@@ -169,12 +170,16 @@ void Queue::submit(Slot& slot) {
   operation.channel = channel_.get();
   operation.sink = this;
   operation.slot_index = slot.index;
+  RD_PROBE(request_submitted, vbd_name_, index_, slot.index, static_cast<int>(operation.kind),
+           operation.offset, operation.length);
   if (channel_->start(operation)) finished(operation);
 }
 
 // Called by the reactor for each operation the target is done with; finish() looks at them
 // together.
 void Queue::finished(Operation& operation) {
+  RD_PROBE(request_completed, vbd_name_, index_, operation.slot_index,
+           static_cast<int>(operation.kind), operation.result);
   completed_.push((*slots_)[operation.slot_index]);
   reactor_.mark_dirty(*this);
 }

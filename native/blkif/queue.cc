@@ -43,6 +43,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
              std::shared_ptr<QueueCounters> counters)
     : reactor_(reactor),
       shared_(std::move(shared)),
+      vbd_name_(uint64_t{shared_->domid} << 32 | shared_->devid),
       index_(options.index),
       take_over_(options.take_over),
       counters_(std::move(counters)),
@@ -66,6 +67,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
     reactor_.grants().unmap(ring_mapping_);
     throw;
   }
+  seen_prod_ = ring_->req_cons();
   counters_->mapped_pages.set(ring_mapping_.page_count);
   RD_KILL_POINT("connect:made");
 }
@@ -109,6 +111,7 @@ void Queue::open_journal(const QueueOptions& options) {
   journal_ = std::make_unique<Journal>(options.journal, mode, ring_->entries(), identity,
                                        ring_->rsp_prod());
   slots_ = std::make_unique<SlotPool>(*journal_);
+  seen_ns_.resize(ring_->entries());
 }
 
 Queue::~Queue() { RD_ASSERT(gone_ || !ring_); }
@@ -191,7 +194,7 @@ void Queue::unmask() {
   }
   unmask_at_us_ = kNever;
   masked_ = false;
-  reactor_.events().unmask(port_);
+  reactor_.unmask(port_);
 }
 
 uint32_t Queue::mapped_pages() const {

@@ -35,6 +35,7 @@ enum class OnError : uint8_t { report, stop };
 struct VbdShared {
   uint32_t vbd = 0;
   Domid domid = 0;
+  uint32_t devid = 0;  // for the probes: how the toolstack names the disk
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
   OnError on_error = OnError::report;
@@ -98,6 +99,7 @@ class Queue final : public Poller, public OperationSink {
 
   // take.cc
   bool may_take() const;
+  uint32_t look();
   uint32_t take();
   void accept(std::span<Slot* const> batch);
   void fetch_indirect(std::span<Slot* const> batch);
@@ -142,6 +144,7 @@ class Queue final : public Poller, public OperationSink {
   void complete(Slot& slot, int32_t result);
   void answer(Slot& slot, int16_t status);
   void publish();
+  void release_answered();
   void count(const Slot& slot, int32_t result);
 
   void open_journal(const QueueOptions& options);
@@ -155,6 +158,7 @@ class Queue final : public Poller, public OperationSink {
 
   Reactor& reactor_;
   const std::shared_ptr<VbdShared> shared_;
+  const uint64_t vbd_name_;  // in probes: domid << 32 | devid
   const uint32_t index_;
   const bool take_over_;
   const std::shared_ptr<QueueCounters> counters_;
@@ -169,8 +173,10 @@ class Queue final : public Poller, public OperationSink {
   std::unique_ptr<PersistentCache> persistent_;  // strategy persistent only
   BounceShare bounce_;
 
-  Remains remains_;          // found by examine(), until serve()
-  uint32_t resumed_at_ = 0;  // index of the first request that no dead process has taken
+  std::vector<uint64_t> seen_ns_;  // by ring entry: when its request was first seen
+  uint32_t seen_prod_ = 0;         // index of the first request that was not
+  Remains remains_;                // found by examine(), until serve()
+  uint32_t resumed_at_ = 0;        // index of the first request that no dead process has taken
 
   SlotList waiting_;           // valid, in ring order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted

@@ -16,6 +16,7 @@
 #include "base/kill_point.h"
 #include "blkif/decode.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
@@ -53,6 +54,8 @@ void Queue::recover() {
   RD_KILL_POINT("recover:redelivered");
   counters_->replayed.add(remains.unfinished.size());
   counters_->redelivered.add(remains.undelivered.size());
+  RD_PROBE(ring_recovered, vbd_name_, index_, remains.unfinished.size(),
+           remains.undelivered.size());
   // In batches as when they were taken.
   for (std::span<Slot* const> rest = remains.unfinished; !rest.empty();) {
     const size_t count = std::min<size_t>(rest.size(), kTakeBatch);

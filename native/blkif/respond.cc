@@ -6,6 +6,7 @@
 
 #include "base/kill_point.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
@@ -171,17 +172,31 @@ void Queue::publish() {
   RD_KILL_POINT("publish:shown");
   journal_->set_published(ring_->rsp_prod());
   RD_KILL_POINT("publish:noted");
-  counters_->batches.add();
-  SlotList answered = answered_.take();
-  while (Slot* slot = answered.pop()) {
-    Journal::set_state(slots_->journal(*slot), JournalState::free);
-    slots_->release(*slot);
-    RD_KILL_POINT("publish:one-freed");
-  }
+  release_answered();
   RD_KILL_POINT("publish:freed");
   if (!notify) return;
   counters_->notifications_sent.add();
   reactor_.events().notify(port_);
+}
+
+void Queue::release_answered() {
+  const uint64_t now = reactor_.read_clock();
+  uint64_t count = 0;
+  SlotList answered = answered_.take();
+  while (Slot* slot = answered.pop()) {
+    const auto kind = static_cast<uint32_t>(slot->valid.kind);
+    const uint64_t latency = slot->seen_ns != 0 ? now - slot->seen_ns : 0;
+    if (latency != 0) counters_->latency[kind].record(latency);
+    slot->seen_ns = 0;
+    JournalSlot& record = slots_->journal(*slot);
+    RD_PROBE(request_answered, vbd_name_, index_, slot->index, kind, record.status, latency);
+    Journal::set_state(record, JournalState::free);
+    slots_->release(*slot);
+    count++;
+    RD_KILL_POINT("publish:one-freed");
+  }
+  counters_->batches.add();
+  counters_->answered.add(count);
 }
 
 }  // namespace ringdisk

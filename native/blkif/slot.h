@@ -31,6 +31,7 @@ struct Slot {
   Stage stage = Stage::read;
   bool fault = false;    // one of its grants could not be reached
   bool failing = false;  // its I/O failed, and it has not been answered since
+  uint64_t seen_ns = 0;  // when it was first seen in the ring; 0: its latency is not counted
   Request request;
   ValidRequest valid{};
   std::span<Segment> segments;

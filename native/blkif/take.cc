@@ -6,19 +6,35 @@
 #include "base/kill_point.h"
 #include "blkif/decode.h"
 #include "blkif/queue.h"
+#include "metrics/probes.h"
 
 namespace ringdisk {
 
-bool Queue::may_take() const {
-  return !broken_ && !closing_ && !barrier_ && waiting_.empty() && resume_at_us_ == 0;
+bool Queue::may_take() const { return !barrier_ && waiting_.empty() && resume_at_us_ == 0; }
+
+// Returns ring_->waiting(); those that are new get the time of this look, all of them the same. The
+// clock is not read for it: what it told about a round ago makes latencies longer by as much.
+uint32_t Queue::look() {
+  const uint32_t waiting = ring_->waiting();
+  if (waiting == 0 || waiting == Ring::kImpossible) return waiting;
+  const uint32_t end = ring_->req_cons() + waiting;
+  // A producer that went backwards is not new.
+  const auto fresh = static_cast<int32_t>(end - seen_prod_);
+  if (fresh <= 0) return waiting;
+  const uint64_t now = reactor_.recent_ns();
+  const uint32_t mask = ring_->entries() - 1;
+  for (uint32_t index = end - std::min<uint32_t>(fresh, waiting); index != end; index++)
+    seen_ns_[index & mask] = now;
+  seen_prod_ = end;
+  return waiting;
 }
 
 // Returns how many requests were taken: at most kTakeBatch, so that no queue starves the others.
 uint32_t Queue::take() {
   if (resume_at_us_ != 0 && Reactor::now_us() >= resume_at_us_) resume_at_us_ = 0;
-  if (!may_take()) return 0;
-  const uint32_t waiting = ring_->waiting();
-  if (waiting == 0) return 0;
+  if (broken_ || closing_) return 0;
+  const uint32_t waiting = look();
+  if (waiting == 0 || !may_take()) return 0;
   if (waiting == Ring::kImpossible) {
     break_ring("impossible producer index");
     return 0;
@@ -30,6 +46,7 @@ uint32_t Queue::take() {
     if (!slot) break;  // answers that are not published yet
     JournalSlot& record = slots_->journal(*slot);
     record.request_index = ring_->take(record.bytes);
+    slot->seen_ns = seen_ns_[record.request_index & (ring_->entries() - 1)];
     RD_KILL_POINT("take:one-copied");
     if (!RD_PLANTED("lost")) Journal::set_state(record, JournalState::in_flight);
     batch[count++] = slot;
@@ -39,6 +56,8 @@ uint32_t Queue::take() {
   RD_KILL_POINT("take:checked");
   woken_ = false;
   vain_wakeups_ = 0;
+  if (count > 0) counters_->take_batches.add();
+  counters_->taken.add(count);
   return count;
 }
 
@@ -91,10 +110,14 @@ void Queue::check(std::span<Slot* const> batch) {
       slot->segments = slots_->segments(*slot, slot->request.segment_count);
       rejection = validate(slot->request, slot->segments, geometry, slot->valid);
     }
-    if (rejection == Rejection::none)
-      waiting_.push(*slot);
-    else
+    if (rejection != Rejection::none) {
       reject(*slot, rejection);
+      continue;
+    }
+    const ValidRequest& valid = slot->valid;
+    RD_PROBE(request_taken, vbd_name_, index_, slot->index, static_cast<int>(valid.kind),
+             valid.sector, valid.sector_count);
+    waiting_.push(*slot);
   }
 }
 
@@ -102,6 +125,7 @@ void Queue::reject(Slot& slot, Rejection rejection) {
   const bool unsupported = is_unsupported(rejection);
   (unsupported ? counters_->unsupported : counters_->rejected).add();
   resume_at_us_ = Reactor::now_us() + kRejectPenaltyUs;
+  slot.seen_ns = 0;
   answer(slot, unsupported ? wire::kNotSupported : wire::kError);
   reactor_.mark_dirty(*this);
 }
@@ -109,6 +133,7 @@ void Queue::reject(Slot& slot, Rejection rejection) {
 void Queue::break_ring(const char* reason) {
   broken_ = true;
   counters_->broken.set(1);
+  RD_PROBE(ring_broken, vbd_name_, index_, reason);
   shared_->events->ring_broken(shared_->vbd, index_, reason);
 }
 

@@ -123,6 +123,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   VbdShared& shared = *vbd->shared;
   shared.vbd = handle;
   shared.domid = request.domid;
+  shared.devid = request.devid;
   shared.abi = request.abi;
   shared.grants = request.grants;
   shared.on_error = request.on_error;
@@ -374,6 +375,18 @@ std::vector<std::shared_ptr<QueueCounters>> Engine::counters(uint32_t vbd) const
   const auto found = vbds_.find(vbd);
   if (found == vbds_.end()) throw std::invalid_argument("no such connected VBD");
   return found->second->counters;
+}
+
+std::vector<uint32_t> Engine::reactors_of(uint32_t vbd) const {
+  const auto found = vbds_.find(vbd);
+  if (found == vbds_.end()) throw std::invalid_argument("no such connected VBD");
+  std::vector<uint32_t> indices;
+  for (const Reactor* reactor : found->second->reactors) {
+    const auto same = [reactor](const auto& one) { return one.get() == reactor; };
+    const auto at = std::ranges::find_if(reactors_, same);
+    indices.push_back(static_cast<uint32_t>(at - reactors_.begin()));
+  }
+  return indices;
 }
 
 }  // namespace ringdisk

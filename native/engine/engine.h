@@ -30,6 +30,7 @@ struct EngineOptions {
 struct ConnectRequest {
   uint32_t target = 0;
   Domid domid = 0;
+  uint32_t devid = 0;
   Abi abi = Abi::x86_64;
   GrantStrategy grants = GrantStrategy::copy;
   OnError on_error = OnError::report;
@@ -81,6 +82,8 @@ class Engine final : private QueueEvents {
 
   bool idle() const { return vbds_.empty(); }
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t vbd) const;
+  // Indices of the reactors that serve its queues, by queue.
+  std::vector<uint32_t> reactors_of(uint32_t vbd) const;
   const std::vector<std::unique_ptr<Reactor>>& reactors() const { return reactors_; }
   uint32_t persistent_pages() const { return budget_.used(); }
 

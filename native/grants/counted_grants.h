@@ -9,28 +9,33 @@
 
 namespace ringdisk {
 
-// A platform's grant table, counted where pages are really mapped and unmapped: what is left after
-// the last disconnect is a leak, whoever made it (XSA-371).
+// A platform's grant table, its calls counted, and pages where they are really mapped and unmapped:
+// what is left after the last disconnect is a leak, whoever made it (XSA-371).
 class CountedGrants final : public GrantTable {
  public:
-  CountedGrants(std::unique_ptr<GrantTable> grants, Counter& mapped_pages)
-      : grants_(std::move(grants)), mapped_pages_(mapped_pages) {}
+  CountedGrants(std::unique_ptr<GrantTable> grants, ReactorCounters& counters)
+      : grants_(std::move(grants)), counters_(counters) {}
 
   int map(Domid domid, std::span<const GrantRef> grefs, bool writable,
           GrantMapping& mapping) override {
+    counters_.grant_calls.add();
     const int result = grants_->map(domid, grefs, writable, mapping);
-    if (result == 0) mapped_pages_.add(mapping.page_count);
+    if (result == 0) counters_.mapped_pages.add(mapping.page_count);
     return result;
   }
   void unmap(GrantMapping& mapping) override {
-    mapped_pages_.set(mapped_pages_.get() - mapping.page_count);
+    counters_.grant_calls.add();
+    counters_.mapped_pages.set(counters_.mapped_pages.get() - mapping.page_count);
     grants_->unmap(mapping);
   }
-  void copy(std::span<GrantCopy> batch) override { grants_->copy(batch); }
+  void copy(std::span<GrantCopy> batch) override {
+    counters_.grant_calls.add();
+    grants_->copy(batch);
+  }
 
  private:
   std::unique_ptr<GrantTable> grants_;
-  Counter& mapped_pages_;
+  ReactorCounters& counters_;
 };
 
 }  // namespace ringdisk

@@ -33,14 +33,11 @@ void Transfer::add_piece(Domid domid, GrantRef gref, uint16_t offset, uint16_t l
   batch_[count_] = {local, gref, offset, length, domid, to_guest, false};
   failed_[count_] = &failed;
   count_++;
-  counters_.bytes += length;
 }
 
 void Transfer::flush() {
   if (count_ == 0) return;
   grants_.copy(std::span(batch_).first(count_));
-  counters_.calls++;
-  counters_.copies += count_;
   for (size_t i = 0; i < count_; i++)
     if (!batch_[i].ok) *failed_[i] = true;
   count_ = 0;
@@ -51,7 +48,6 @@ void Transfer::by_map(Domid domid, std::span<const Segment> segments, std::byte*
   std::array<GrantRef, kIndirectSegmentsMax> grefs;
   for (size_t i = 0; i < segments.size(); i++) grefs[i] = segments[i].gref;
   GrantMapping mapping;
-  counters_.calls += 2;
   if (grants_.map(domid, std::span(grefs).first(segments.size()), to_guest, mapping) != 0) {
     failed = true;
     return;

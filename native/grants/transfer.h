@@ -32,13 +32,6 @@ class Transfer {
   // Carries out what was added.
   void flush();
 
-  struct Counters {
-    uint64_t calls = 0;   // grant copy or map calls to the platform
-    uint64_t copies = 0;  // pieces
-    uint64_t bytes = 0;
-  };
-  const Counters& counters() const { return counters_; }
-
  private:
   void by_map(Domid domid, std::span<const Segment> segments, std::byte* local, bool to_guest,
               bool& failed);
@@ -47,7 +40,6 @@ class Transfer {
   std::array<GrantCopy, kCopyBatch> batch_;
   std::array<bool*, kCopyBatch> failed_;
   size_t count_ = 0;
-  Counters counters_;
 };
 
 }  // namespace ringdisk

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+
+#include "metrics/latency_histogram.h"
 
 namespace ringdisk {
 
@@ -24,15 +27,21 @@ struct alignas(64) QueueCounters {
   Counter reads, writes, flushes, barriers, discards;
   Counter read_bytes, write_bytes, discard_bytes;
   Counter io_errors, rejected, unsupported, indirect;
-  Counter notifications_received, notifications_sent, polls, batches;
+  Counter notifications_received, notifications_sent, polls;
+  Counter take_batches, taken, batches, answered;  // the batches of polls and of publishes
   Counter grant_maps, grant_unmaps, grant_copies, copied_bytes;
   Counter read_modify_writes, retries;
   Counter replayed, redelivered;                          // taken over from a process that died
   Counter in_flight, mapped_pages, bounce_bytes, broken;  // gauges
+  // By ValidRequest::Kind, from when a request was first seen in the ring until its answer is
+  // shown. Rejected requests are not in it, nor those of a process that died.
+  std::array<LatencyHistogram, 5> latency;
 };
 
 struct alignas(64) ReactorCounters {
-  Counter sleeps, wakeups, uring_enters, submissions, grant_calls;
+  // Its system calls, but for notifications sent, which are counted by queue.
+  Counter uring_enters, grant_calls, event_reads, event_unmasks;
+  Counter sleeps, wakeups, submissions;
   Counter bounce_bytes, bound_ports, mapped_pages;  // gauges
 };
 

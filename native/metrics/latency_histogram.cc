@@ -13,6 +13,7 @@ void LatencyHistogram::record(uint64_t nanoseconds) {
   const uint64_t value = std::min(nanoseconds, (uint64_t{1} << kValueBits) - 1);
   add(buckets_[bucket_of(value)], 1);
   add(count_, 1);
+  add(sum_, value);
   widen(value, value);
 }
 
@@ -25,6 +26,7 @@ void LatencyHistogram::merge(const LatencyHistogram& other) {
     added += amount;
   }
   add(count_, added);
+  add(sum_, other.sum_.load(std::memory_order_relaxed));
   widen(other.min_.load(std::memory_order_relaxed), other.max_.load(std::memory_order_relaxed));
 }
 

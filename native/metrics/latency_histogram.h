@@ -24,6 +24,12 @@ class LatencyHistogram {
   void merge(const LatencyHistogram& other);
 
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // How many lie in one bucket.
+  uint64_t count_in(size_t bucket) const {
+    return buckets_[bucket].load(std::memory_order_relaxed);
+  }
+  // All latencies together, in microseconds.
+  double sum_us() const { return to_us(sum_.load(std::memory_order_relaxed)); }
   // All in microseconds; 0 while nothing is recorded.
   double min_us() const;
   double max_us() const { return to_us(max_.load(std::memory_order_relaxed)); }
@@ -55,6 +61,7 @@ class LatencyHistogram {
 
   std::array<Counter, kBucketCount> buckets_{};
   Counter count_{0};
+  Counter sum_{0};
   Counter min_{UINT64_MAX};
   Counter max_{0};
 };

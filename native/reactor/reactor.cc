@@ -72,7 +72,7 @@ void Reactor::set_up() {
   // Here and not in the constructor: the ring belongs to the thread that makes it (SINGLE_ISSUER).
   uring_ = std::make_unique<Uring>(features_);
   offload_ = std::make_unique<Offload>([this] { mailbox_.wake(); });
-  grants_ = std::make_unique<CountedGrants>(platform_.open_grant_table(), counters_.mapped_pages);
+  grants_ = std::make_unique<CountedGrants>(platform_.open_grant_table(), counters_);
   events_ = platform_.open_event_channels();
   bounce_ = std::make_unique<BouncePool>(*uring_, options_.bounce_pool_bytes);
   transfer_ = std::make_unique<Transfer>(*grants_);
@@ -96,7 +96,7 @@ void Reactor::run() {
       idle_since_us_ = 0;
       continue;
     }
-    if (!spin_on(now_us())) doze();
+    if (!spin_on(read_clock() / 1000)) doze();
   }
   RD_ASSERT(all_.empty());
   tear_down();
@@ -151,7 +151,7 @@ void Reactor::doze() {
     counters_.sleeps.add();
     uring_->sleep(deadline == kNever ? kNever : deadline - now);
     counters_.wakeups.add();
-    waited_on.slept(now_us() - now);
+    waited_on.slept(read_clock() / 1000 - now);
   }
   idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();
@@ -178,6 +178,7 @@ bool Reactor::run_mailbox() {
 bool Reactor::take_events() {
   std::array<Port, kPendingPorts> ports;
   const size_t count = events_->take_pending(ports);
+  counters_.event_reads.add();
   // Until nothing is left: a port that fires while others are being read wakes nobody.
   events_pending_ = count > 0;
   for (size_t i = 0; i < count; i++) {
@@ -257,17 +258,21 @@ void Reactor::run_deadlines() {
 void Reactor::update_counters() {
   counters_.uring_enters.set(uring_->counters().enter_calls);
   counters_.submissions.set(uring_->counters().submissions);
-  counters_.grant_calls.set(transfer_->counters().calls);
   counters_.bounce_bytes.set(bounce_->used_bytes());
 }
 
-uint64_t Reactor::now_us() {
+uint64_t Reactor::now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 void Reactor::assert_on_thread() const { RD_ASSERT(::pthread_equal(::pthread_self(), thread_)); }
+
+void Reactor::unmask(Port local_port) {
+  counters_.event_unmasks.add();
+  events_->unmask(local_port);
+}
 
 int Reactor::bind(Domid domid, Port remote_port, Port& local_port) {
   const int result = events_->bind(domid, remote_port, local_port);

@@ -52,11 +52,17 @@ class Reactor {
   EventChannels& events() { return *events_; }
   BouncePool& bounce() { return *bounce_; }
   Transfer& transfer() { return *transfer_; }
-  static uint64_t now_us();
+  static uint64_t now_ns();
+  static uint64_t now_us() { return now_ns() / 1000; }
+  // The clock as last read by read_clock(): about a round ago, or when it woke. In a PV dom0 each
+  // reading is a system call, so who can do without an own one does.
+  uint64_t recent_ns() const { return recent_ns_; }
+  uint64_t read_clock() { return recent_ns_ = now_ns(); }
 
   // Returns 0 and the local port, or -errno.
   int bind(Domid domid, Port remote_port, Port& local_port);
   void unbind(Port local_port);
+  void unmask(Port local_port);
   void add(Poller& poller, Port local_port);
   void remove(Poller& poller, Port local_port);
   // Runs `command` when this round is over and no poller is running: the place to delete one.
@@ -113,6 +119,7 @@ class Reactor {
   std::vector<Poller*> all_, active_, dirty_, blocked_;
   std::vector<Poller*> finishing_;  // empty but while run_finishes() is at work; keeps its memory
   std::vector<Mailbox::Command> later_;
+  uint64_t recent_ns_ = now_ns();
   uint32_t rounds_ = 0;
   bool events_pending_ = false;
   bool mailbox_pending_ = true;

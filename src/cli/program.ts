@@ -5,6 +5,7 @@ import { packageVersion } from '../version.ts';
 import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
+import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
 import { addResize } from './resize.ts';
 import { addServe } from './serve.ts';
@@ -31,6 +32,7 @@ export function buildProgram(): Command {
     addList,
     addShow,
     addStats,
+    addFlamegraph,
     addResize,
     addDisconnect,
     addUpgrade,

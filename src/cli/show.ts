@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import type { WireVbd } from '../control/protocol.ts';
+import { formatLatencyRows, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { printResult } from './output.ts';
 import { formatFields } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -20,15 +21,18 @@ export function addShow(program: Command): void {
 
 async function show(vbd: string, options: DaemonOptions): Promise<void> {
   const result = await withDaemon(options, (client) => client.call('show', { vbd }));
-  printResult('show', options, result, () => formatVbd(result.vbd));
+  const { latency } = result.vbd;
+  const forPrograms = latency && { latency: mapLatency(latency, withPercentiles) };
+  printResult('show', options, { vbd: { ...result.vbd, ...forPrograms } }, () =>
+    formatVbd(result.vbd),
+  );
 }
 
 function formatVbd(vbd: WireVbd): string {
   const sections = [generalFields(vbd), targetFields(vbd), agreedFields(vbd), counterFields(vbd)];
-  return sections
-    .filter((fields) => fields.length > 0)
-    .map(formatFields)
-    .join('\n\n');
+  const fields = sections.filter((section) => section.length > 0).map(formatFields);
+  const latency = vbd.latency ? formatLatencyRows(latencyRows(vbd.name, vbd.latency)) : '';
+  return [...fields, ...(latency ? [latency] : [])].join('\n\n');
 }
 
 function generalFields(vbd: WireVbd): Fields {
@@ -58,7 +62,7 @@ function targetFields({ target }: WireVbd): Fields {
   ];
 }
 
-function agreedFields({ agreement }: WireVbd): Fields {
+function agreedFields({ agreement, reactors = [] }: WireVbd): Fields {
   if (!agreement) return [];
   return [
     ['queues', String(agreement.queues.length)],
@@ -66,6 +70,7 @@ function agreedFields({ agreement }: WireVbd): Fields {
     ['indirect segments', String(agreement.indirectSegmentsMax)],
     ['grants', agreement.grants],
     ['request format', agreement.abi],
+    ['reactors', reactors.join(' ')],
   ];
 }
 

@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { ControlClient } from '../control/client.ts';
-import type { Stats, WireCounters } from '../control/protocol.ts';
+import type { Stats, WireCounters, WireLatency } from '../control/protocol.ts';
 import { UsageError } from './exit_code.ts';
+import { formatLatencyRows, growth, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -15,10 +16,13 @@ interface StatsOptions extends DaemonOptions {
   watch?: string | true;
 }
 
-/** One line: the counters of a VBD, or what they grew by per second. */
+/** The counters and latencies of a VBD, or what they grew by: counters per second. */
 export interface StatsRow {
   name: string;
   counters: WireCounters;
+  latency?: WireLatency | undefined;
+  /** How long it took to grow by that. */
+  seconds?: number;
 }
 
 const COLUMNS: Column<StatsRow>[] = [
@@ -32,6 +36,8 @@ const COLUMNS: Column<StatsRow>[] = [
   count('ERRORS', (counters) => counters.ioErrors),
   count('REJECTED', (counters) => counters.rejected + counters.unsupported),
   count('NOTIFIED', (counters) => counters.notificationsSent),
+  average('PER POLL', (counters) => counters.taken / counters.takeBatches),
+  average('PER ANSWER', (counters) => counters.answered / counters.batches),
   count('IN FLIGHT', (counters) => counters.inFlight),
   count('MAPPED', (counters) => counters.mappedPages),
 ];
@@ -41,12 +47,20 @@ const WATCH_SECONDS_MIN = 0.1;
 const WATCH_SECONDS_MAX = 3600;
 const CLEAR_SCREEN = '\u001b[H\u001b[2J';
 
+const HELP = `
+A latency runs from when a request is first seen in the ring until its answer is shown. PER POLL and
+PER ANSWER are how many requests a batch has, DEPTH how many are in flight on average.
+
+Example:
+  ringdisk stats
+  ringdisk stats --watch 5`;
+
 export function addStats(program: Command): void {
   const command = program
     .command('stats')
-    .description("show the disks' counters since they connected")
+    .description("show the disks' counters and latencies since they connected")
     .option('--watch [seconds]', 'show what they grow by per second, until Ctrl-C (default: 1)')
-    .addHelpText('after', '\nExample:\n  ringdisk stats\n  ringdisk stats --watch 5');
+    .addHelpText('after', HELP);
   addDaemonOptions(command).action(stats);
 }
 
@@ -55,7 +69,9 @@ async function stats(options: StatsOptions): Promise<void> {
   await withDaemon(options, async (client) => {
     if (seconds !== undefined) return watch(client, seconds, options);
     const result = await client.call('stats', {});
-    printResult('stats', options, result, () => formatStats(result.vbds, result));
+    printResult('stats', options, { ...result, vbds: result.vbds.map(forPrograms) }, () =>
+      formatStats(result.vbds, result),
+    );
   });
 }
 
@@ -79,17 +95,26 @@ async function watch(
     const now = await client.call('stats', {});
     const rows = ratesBetween(before, now);
     if (redraw) process.stdout.write(CLEAR_SCREEN);
-    printResult('stats', options, { ...now, perSecond: rows }, () => formatStats(rows, now));
+    const vbds = now.vbds.map(forPrograms);
+    printResult('stats', options, { ...now, vbds, perSecond: rows.map(forPrograms) }, () =>
+      formatStats(rows, now),
+    );
     before = now;
   }
+}
+
+/** With percentiles in the latencies. */
+function forPrograms<T extends { latency?: WireLatency | undefined }>(vbd: T): object {
+  return { ...vbd, ...(vbd.latency && { latency: mapLatency(vbd.latency, withPercentiles) }) };
 }
 
 /** Per second, for each VBD of `now`; gauges as they are. A new connection counts from zero. */
 export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
   const seconds = (now.monotonicMs - before.monotonicMs) / 1000;
-  const previous = new Map(before.vbds.map((vbd) => [vbd.name, vbd.counters]));
-  return now.vbds.map(({ name, counters }) => {
-    const old = previous.get(name);
+  const previous = new Map(before.vbds.map((vbd) => [vbd.name, vbd]));
+  return now.vbds.map(({ name, counters, latency }) => {
+    const last = previous.get(name);
+    const old = last?.counters;
     const rate = (key: keyof WireCounters): number => {
       if (GAUGES.includes(key)) return counters[key];
       const since = old && old[key] <= counters[key] ? old[key] : 0;
@@ -97,7 +122,10 @@ export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
     };
     const keys = Object.keys(counters) as (keyof WireCounters)[];
     const rates = Object.fromEntries(keys.map((key) => [key, rate(key)])) as WireCounters;
-    return { name, counters: rates };
+    const grown =
+      latency &&
+      mapLatency(latency, (histogram, operation) => growth(last?.latency?.[operation], histogram));
+    return { name, counters: rates, latency: grown, seconds };
   });
 }
 
@@ -105,11 +133,20 @@ function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
   const mapped = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
   const host = [...waitLines(vbds), mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
-  return `${formatTable(COLUMNS, rows)}\n${host}`;
+  const latencies = formatLatencyRows(
+    rows.flatMap(({ name, latency, seconds }) =>
+      latency ? latencyRows(name, latency, seconds) : [],
+    ),
+  );
+  return [formatTable(COLUMNS, rows), ...(latencies ? [latencies] : []), host].join('\n\n');
 }
 
 function count(title: string, of: (counters: WireCounters) => number): Column<StatsRow> {
   return { title, right: true, value: (row) => formatCount(of(row.counters)) };
+}
+
+function average(title: string, of: (counters: WireCounters) => number): Column<StatsRow> {
+  return { title, right: true, value: (row) => (of(row.counters) || 0).toFixed(1) };
 }
 
 function bytes(title: string, of: (counters: WireCounters) => number): Column<StatsRow> {

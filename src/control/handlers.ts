@@ -36,14 +36,20 @@ export function daemonHandlers(
       pid: process.pid,
     }),
     list: async () => ({ vbds: daemon.vbds().map((vbd) => wireVbd(vbd.info())) }),
-    show: async ({ vbd }) => ({ vbd: wireVbd(daemon.find(vbd).info()) }),
+    show: async ({ vbd }) => {
+      const found = daemon.find(vbd);
+      const latency = found.latency();
+      const more = { reactors: found.reactors(), ...(latency && { latency }) };
+      return { vbd: { ...wireVbd(found.info()), ...more } };
+    },
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
         const { name, counters, fencedSince, failing } = vbd.info();
         if (!counters) return [];
+        const latency = vbd.latency();
         const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        return [{ name, counters, ...waits }];
+        return [{ name, counters, ...(latency && { latency }), ...waits }];
       }),
       engine: daemon.counters(),
     }),

@@ -55,7 +55,10 @@ const Counters = v.object(
     notificationsReceived: true,
     notificationsSent: true,
     polls: true,
+    takeBatches: true,
+    taken: true,
     batches: true,
+    answered: true,
     grantMaps: true,
     grantUnmaps: true,
     grantCopies: true,
@@ -71,6 +74,21 @@ const Counters = v.object(
   }),
 );
 
+const Histogram = v.object({
+  count: v.number(),
+  sumUs: v.number(),
+  maxUs: v.number(),
+  buckets: v.array(v.tuple([v.number(), v.number()])),
+});
+
+const Latency = v.object({
+  read: Histogram,
+  write: Histogram,
+  barrier: Histogram,
+  flush: Histogram,
+  discard: Histogram,
+});
+
 type ReactorCounters = EngineCounters['reactors'][number];
 
 const Engine = v.object({
@@ -84,6 +102,8 @@ const Engine = v.object({
         uringEnters: true,
         submissions: true,
         grantCalls: true,
+        eventReads: true,
+        eventUnmasks: true,
         bounceBytes: true,
       }),
     ),
@@ -143,6 +163,9 @@ const Vbd = v.object({
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
   onError: v.optional(v.string()),
+  /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
+  reactors: v.optional(v.array(v.number())),
+  latency: v.optional(Latency),
   fencedSince: v.optional(v.string()),
   failing: v.optional(Failing),
   error: v.optional(v.string()),
@@ -186,6 +209,8 @@ export const METHODS = {
         v.object({
           name: v.string(),
           counters: Counters,
+          /** While connected. */
+          latency: v.optional(Latency),
           /** Writes wait for a dead daemon's I/O since then. */
           fencedSince: v.optional(v.string()),
           /** Requests that failed wait since then and are tried again; the errno of the first. */
@@ -222,4 +247,6 @@ export type Methods = {
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
 export type WireCounters = v.InferOutput<typeof Counters>;
+export type WireLatency = v.InferOutput<typeof Latency>;
+export type WireHistogram = v.InferOutput<typeof Histogram>;
 export type Stats = Methods['stats']['result'];

@@ -115,7 +115,11 @@ export interface VbdCounters {
   notificationsReceived: number;
   notificationsSent: number;
   polls: number;
+  /** Polls that took requests, and how many; publishes of answers, and how many. */
+  takeBatches: number;
+  taken: number;
   batches: number;
+  answered: number;
   grantMaps: number;
   grantUnmaps: number;
   grantCopies: number;
@@ -133,16 +137,39 @@ export interface VbdCounters {
   brokenQueues: number;
 }
 
+/** Latencies in microseconds, counted in buckets that are at most 1/32 wide. */
+export interface LatencyHistogram {
+  count: number;
+  sumUs: number;
+  maxUs: number;
+  /** Those that count anything, ascending: the largest latency that falls into it, and how many. */
+  buckets: [upToUs: number, count: number][];
+}
+
+export type LatencyOperation = 'read' | 'write' | 'barrier' | 'flush' | 'discard';
+
+/**
+ * From when a request was first seen in the ring until its answer was shown, since connect, all
+ * queues together. Rejected requests are not in it, nor those of a process that died.
+ */
+export type VbdLatency = Record<LatencyOperation, LatencyHistogram>;
+
 export interface EngineCounters {
   /** Gauges over the whole process: both are 0 when no VBD is connected. */
   mappedPages: number;
   boundPorts: number;
+  /**
+   * System calls of the data path: uringEnters, grantCalls (map, unmap, copy), eventReads and
+   * eventUnmasks here, and notificationsSent of VBDs.
+   */
   reactors: {
     sleeps: number;
     wakeups: number;
     uringEnters: number;
     submissions: number;
     grantCalls: number;
+    eventReads: number;
+    eventUnmasks: number;
     bounceBytes: number;
   }[];
 }
@@ -187,6 +214,9 @@ export interface NativeEngine {
    */
   disconnect(command: number, vbd: number): void;
   vbdCounters(vbd: number): VbdCounters;
+  vbdLatency(vbd: number): VbdLatency;
+  /** The number of the reactor that serves each of its queues. */
+  vbdReactors(vbd: number): number[];
   counters(): EngineCounters;
   /** Ends the reactors. Everything must be disconnected. Safe to call twice. */
   close(): void;

@@ -11,6 +11,7 @@ import type {
   NativeTargetSpec,
   TargetCapabilities,
   VbdCounters,
+  VbdLatency,
 } from './binding.ts';
 
 /** A native failure: `code` is the errno's name ("ENOENT") or "EINVAL"-like, never empty. */
@@ -62,6 +63,10 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
    */
   readonly recovered: Promise<void>;
   counters(): VbdCounters;
+  /** Undefined once it is being disconnected. */
+  latency(): VbdLatency | undefined;
+  /** The number of the reactor that serves each of its queues; none once it is disconnecting. */
+  reactors(): number[];
   /**
    * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
@@ -100,6 +105,14 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     this.#last =
       this.#disconnecting && this.#last ? this.#last : this.#datapath.vbdCounters(this.#vbd);
     return this.#last;
+  }
+
+  reactors(): number[] {
+    return this.#disconnecting ? [] : this.#datapath.vbdReactors(this.#vbd);
+  }
+
+  latency(): VbdLatency | undefined {
+    return this.#disconnecting ? undefined : this.#datapath.vbdLatency(this.#vbd);
   }
 
   disconnect(): Promise<void> {
@@ -160,6 +173,16 @@ class NativeDatapath implements Datapath {
   vbdCounters(vbd: number): VbdCounters {
     this.#assertOpen();
     return this.#engine.vbdCounters(vbd);
+  }
+
+  vbdLatency(vbd: number): VbdLatency {
+    this.#assertOpen();
+    return this.#engine.vbdLatency(vbd);
+  }
+
+  vbdReactors(vbd: number): number[] {
+    this.#assertOpen();
+    return this.#engine.vbdReactors(vbd);
   }
 
   counters(): EngineCounters {

@@ -18,6 +18,7 @@ async function main() {
   const cache = path.join(DIST, 'bundle.cache');
   rmSync(cache, { force: true });
   const id = await writeBundle();
+  await writeFlamegraphPage();
   const command = path.join(DIST, 'ringdisk.cjs');
   copyFileSync(path.join(SETUP, 'launch.cjs'), command);
   chmodSync(command, 0o755);
@@ -35,6 +36,14 @@ async function writeBundle() {
   const id = createHash('sha256').update(code).digest('hex');
   writeFileSync(path.join(DIST, 'bundle.cjs'), `${code}\n// ${id}\n`);
   return id;
+}
+
+/** What the command puts into a flame graph's page; browsers know no modules in a file. */
+async function writeFlamegraphPage() {
+  const input = path.join(SETUP, 'flamegraph_page.mjs');
+  // The page has styles of its own.
+  const bundle = await rolldown({ input, moduleTypes: { '.css': 'empty' } });
+  await bundle.write({ format: 'iife', minify: true, file: path.join(DIST, 'flamegraph_page.js') });
 }
 
 /** Runs a daemon's start and end, so that the functions it needs are among the compiled ones. */

@@ -33,6 +33,12 @@ const NEEDS = [
     ok: () => runs('pkg-config', '--atleast-version=2.3', 'liburing'),
   },
   {
+    group: 'build',
+    why: 'sys/sdt.h, for the probes',
+    packages: ['systemtap-sdt-dev'],
+    ok: () => cxxFinds('sys/sdt.h'),
+  },
+  {
     group: 'test',
     why: 'doctest, for the native tests',
     packages: ['doctest-dev'],

@@ -3,6 +3,7 @@
 // reads everything anew, asks the table in states.ts what to do, and does it. One thing at a time.
 import type { Logger } from 'pino';
 import { FRONTEND_NODES } from '../blkif/features.ts';
+import type { VbdLatency } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Watch } from '../xenstore/client.ts';
@@ -83,6 +84,16 @@ export class Vbd {
 
   info(): VbdInfo {
     return describeVbd(this.#device, this.#view);
+  }
+
+  /** The number of the reactor that serves each queue; none while not connected. */
+  reactors(): number[] {
+    return this.#device.link?.connection.reactors() ?? [];
+  }
+
+  /** While connected. */
+  latency(): VbdLatency | undefined {
+    return this.#device.link?.connection.latency();
   }
 
   /** See run.ts. */

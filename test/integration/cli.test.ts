@@ -131,7 +131,15 @@ describe('a daemon with a connected disk', () => {
     }
     expect((await server.cli('show', '3/xvda')).stdout).toMatch(/^indirect segments: +256$/m);
     const stats = resultOf('stats', await server.cli('stats', '--json'));
-    expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712' }] });
+    const latency = {
+      write: { count: 16, p999Us: expect.any(Number) },
+      read: { count: 16 },
+      flush: { count: 0 },
+    };
+    expect(stats).toMatchObject({ vbds: [{ name: 'vbd3/3/51712', latency }] });
+    const row = /vbd3\/3\/51712 +write +16( +\S+ [µm]s){5}$/m;
+    expect((await server.cli('stats')).stdout).toMatch(row);
+    expect((await server.cli('show', '3/xvda')).stdout).toMatch(row);
     await frontend.disconnect();
     await frontend.close();
   });
@@ -146,6 +154,8 @@ describe('a daemon with a connected disk', () => {
     expect(lines.length).toBeGreaterThan(1);
     const rates = lines.map((line) => JSON.parse(line).result.perSecond[0].counters.reads);
     expect(Math.max(...rates)).toBeGreaterThan(1000);
+    const medians = lines.map((line) => JSON.parse(line).result.perSecond[0].latency.read.p50Us);
+    expect(Math.max(...medians)).toBeGreaterThan(0);
     await frontend.disconnect();
     await frontend.close();
   });
@@ -193,6 +203,8 @@ describe('usage', () => {
     [['frobnicate'], 2, 'unknown command'],
     [['show'], 2, 'missing required argument'],
     [['stats', '--watch', '0'], 2, '--watch takes seconds'],
+    [['flamegraph', '--seconds', '0'], 2, '--seconds takes'],
+    [['flamegraph', '--output', 'picture.png'], 2, '--output takes'],
     [['serve', '--platform', 'hyperv'], 2, 'Allowed choices'],
     [['serve', '--config', '/nowhere.json'], 1, '/nowhere.json cannot be read'],
     [['serve', '--backend', 'a b'], 1, 'a backend kind'],
@@ -213,7 +225,17 @@ describe('usage', () => {
   });
 
   it('is told by every command, with an example', async () => {
-    const commands = ['serve', 'list', 'show', 'stats', 'resize', 'disconnect', 'doctor', 'demo'];
+    const commands = [
+      'serve',
+      'list',
+      'show',
+      'stats',
+      'flamegraph',
+      'resize',
+      'disconnect',
+      'doctor',
+      'demo',
+    ];
     const helps = await Promise.all(
       [[], ...commands.map((one) => [one])].map((args) => ringdisk(...args, '--help')),
     );

@@ -78,6 +78,14 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
+  reactors(): number[] {
+    return this.options.queues.map(() => 0);
+  }
+
+  latency(): undefined {
+    return undefined;
+  }
+
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#mayLetGo().then(() => {
       if (!this.isConnected) return never();

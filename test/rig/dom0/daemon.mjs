@@ -16,6 +16,7 @@ const KERNEL_WORKER = 'iou-wrk';
 // Beside guests under load, Node alone has taken two minutes to start under emulation.
 const START_MS = 180_000;
 const STOP_MS = 30_000;
+const COMMAND_MS = 180_000;
 // As systemd starts it. It gives its privileges up by itself too (see 60_daemon), but starts a
 // second time for that.
 const CONFINED = ['--no-new-privs', '--bounding-set=-all', 'node'];
@@ -26,7 +27,7 @@ const CONFINED = ['--no-new-privs', '--bounding-set=-all', 'node'];
  * @returns {Promise<string>} its standard output
  */
 export function ringdisk(...args) {
-  return run('node', [MAIN, ...args, '--runtime-dir', RUNTIME_DIR], { timeoutMs: 60_000 });
+  return run('node', [MAIN, ...args, '--runtime-dir', RUNTIME_DIR], { timeoutMs: COMMAND_MS });
 }
 
 /**

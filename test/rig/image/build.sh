@@ -25,7 +25,7 @@ dom0_packages() {
   local packages=(
     "xen-hypervisor-$xen-amd64" "xen-utils-$xen" xenstore-utils linux-image-amd64 initramfs-tools
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox gdb strace
-    dmsetup qemu-system-xen
+    dmsetup qemu-system-xen linux-perf libc6-dbg
   )
   (IFS=,; echo "${packages[*]}")
 }
