@@ -236,9 +236,6 @@ export const scenarios = [
   {
     name: 'service',
     daemon: 'none',
-    draft:
-      'all up to the restart has passed; the kills took longer than their load was given time ' +
-      'for, and what comes after them has not been seen since that was changed',
     prepare: installAndCreate,
     tests: {
       "serves a guest, by README's steps": serves,

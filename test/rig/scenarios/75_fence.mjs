@@ -132,7 +132,6 @@ async function withoutTheFence() {
 export const scenarios = [
   {
     name: 'fence',
-    draft: 'it held, but has not been seen to pass whole on a quiet machine',
     // The harder case: pages that are mapped when the daemon dies.
     daemon: { grants: 'persistent' },
     tests: {
