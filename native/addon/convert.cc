@@ -49,6 +49,7 @@ template <typename T>
 std::vector<T> numbers(const Napi::Object& object, const char* key) {
   const Napi::Array values = array(object, key);
   std::vector<T> result;
+  result.reserve(values.Length());
   for (uint32_t i = 0; i < values.Length(); i++)
     result.push_back(static_cast<T>(values.Get(i).As<Napi::Number>().Uint32Value()));
   return result;

@@ -44,7 +44,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   ~EngineObject() override {
     // Only an environment that is torn down gets here with VBDs connected. Their memory belongs to
     // the kernel until their I/O is done, so the engine is left to the end of the process.
-    if (engine_ && !engine_->idle()) engine_.release();
+    if (!engine_ || engine_->idle()) return;
+    [[maybe_unused]] Engine* left = engine_.release();
   }
 
  private:

@@ -120,6 +120,7 @@ const char* Queue::sort_records(Remains& remains) {
 const char* Queue::check_order(const Remains& remains) const {
   if (ring_->waiting() == Ring::kImpossible) return "impossible producer index after a restart";
   std::vector<uint32_t> taken;
+  taken.reserve(remains.unfinished.size());
   for (const Slot* slot : remains.unfinished) taken.push_back(slots_->journal(*slot).request_index);
   for (uint32_t i = 0; i < remains.undelivered.size(); i++) {
     const JournalSlot& record = slots_->journal(*remains.undelivered[i]);

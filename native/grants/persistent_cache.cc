@@ -27,9 +27,10 @@ PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid 
       budget_(budget),
       domid_(domid),
       pages_max_(pages_max),
-      multiplier_(secret_multiplier()),
       // One request's pages may be entered before room is made for them.
       table_(std::bit_ceil(2 * (pages_max + kIndirectSegmentsMax)), Entry{0, kNone, 0}),
+      multiplier_(secret_multiplier()),
+      home_shift_(std::countl_zero(table_.size()) + 1),
       oldest_(kNone),
       newest_(kNone) {}
 
@@ -38,9 +39,7 @@ PersistentCache::~PersistentCache() {
 }
 
 // The place where the search for `gref` begins: the upper bits of the product, as many as needed.
-size_t PersistentCache::home(GrantRef gref) const {
-  return gref * multiplier_ >> (std::countl_zero(table_.size()) + 1);
-}
+size_t PersistentCache::home(GrantRef gref) const { return gref * multiplier_ >> home_shift_; }
 
 PersistentCache::Entry& PersistentCache::find(GrantRef gref) {
   const size_t mask = table_.size() - 1;

@@ -88,8 +88,9 @@ class PersistentCache {
   GrantBudget& budget_;
   const Domid domid_;
   const uint32_t pages_max_;
-  const uint64_t multiplier_;
   std::vector<Entry> table_;  // open addressing, at most half full
+  const uint64_t multiplier_;
+  const int home_shift_;
   std::vector<Extent> extents_;
   std::vector<uint32_t> free_extents_;
   uint32_t oldest_, newest_;

@@ -8,8 +8,9 @@ namespace ringdisk {
 void copy_segments(std::span<const Segment> segments, std::span<std::byte* const> pages,
                    std::byte* local, bool to_guest) {
   for (size_t i = 0; i < segments.size(); i++) {
-    std::byte* guest = pages[i] + segments[i].first_sect * kSectorBytes;
-    const size_t length = (segments[i].last_sect - segments[i].first_sect + 1u) * kSectorBytes;
+    std::byte* guest = pages[i] + size_t{segments[i].first_sect} * kSectorBytes;
+    const size_t sectors = segments[i].last_sect - segments[i].first_sect + 1u;
+    const size_t length = sectors * kSectorBytes;
     std::memcpy(to_guest ? guest : local, to_guest ? local : guest, length);
     local += length;
   }

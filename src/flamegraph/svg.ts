@@ -28,6 +28,7 @@ export function renderSvg(root: Frame, title: string, subtitle: string): string 
   const size = `width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="monospace" font-size="11">`,
+    `<title>${escaped(title)}</title>`,
     `<rect width="100%" height="100%" fill="#fff"/>`,
     `<text x="${MARGIN}" y="20" font-size="15" font-weight="bold">${escaped(title)}</text>`,
     `<text x="${MARGIN}" y="37">${escaped(subtitle)}</text>`,
