@@ -118,6 +118,8 @@ Rejection validate(const Request& request, std::span<const Segment> segments,
     case wire::kDiscard:
       valid.kind = Kind::discard;
       return check_discard(request, geometry, valid);
+    default:
+      return Rejection::unknown_operation;
   }
   if (segments.empty()) {
     // An empty flush or barrier has no range: blkfront leaves an arbitrary sector number in it.

@@ -40,12 +40,11 @@ bool BouncePool::set_up() {
   void* memory =
       ::mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;
-  const auto start = reinterpret_cast<uintptr_t>(memory);
-  const uintptr_t aligned = (start + kBlockBytesMax - 1) & ~uintptr_t{kBlockBytesMax - 1};
-  if (aligned != start) ::munmap(memory, aligned - start);
-  const uintptr_t end = aligned + bytes_;
-  if (end != start + reserve) ::munmap(reinterpret_cast<void*>(end), start + reserve - end);
-  memory_ = reinterpret_cast<std::byte*>(aligned);
+  const size_t before = -reinterpret_cast<uintptr_t>(memory) % kBlockBytesMax;
+  const size_t behind = reserve - before - bytes_;
+  memory_ = static_cast<std::byte*>(memory) + before;
+  if (before > 0) ::munmap(memory, before);
+  if (behind > 0) ::munmap(memory_ + bytes_, behind);
   ::madvise(memory_, bytes_, MADV_HUGEPAGE);
   registered_ = uring_.register_buffer({memory_, bytes_});
 
