@@ -14,7 +14,7 @@ const LIES_MS = 360_000;
 /** More than this per liar would be the liar's choice, not ours. */
 const RSS_GROWTH_MAX = 48 << 20;
 /** Of what a neighbour has beside a guest that only spins, a liar must leave it at least this. */
-const SHARE_MIN = 0.5;
+const SHARE_MIN = 0.25;
 
 async function prepare() {
   // What stops a guest from filling xenstore is xenstored; here it may.
