@@ -112,3 +112,5 @@ async function main() {
 }
 
 await main();
+// What guests that are gone were still asked to do is waited for until its time limit.
+process.exit();
