@@ -41,7 +41,8 @@ fio --name=pulse --filename=/dev/${vdev} --ioengine=libaio --direct=1 --rw=randr
 until [ -e /tmp/stop-pulse ]; do sleep 0.2; done
 kill -INT $fio
 wait $fio || true
-cut -d , -f 2 /tmp/pulse_lat.1.log | sort -n | tail -n ${KILLS} | awk '{ printf "%d ", $1 / 1e6 } END { print "" }'
+cut -d , -f 2 /tmp/pulse_lat.1.log | sort -n | tail -n ${KILLS} | \\
+  awk '{ printf "%d ", $1 / 1e6 } END { print "" }'
 `;
 }
 
