@@ -183,7 +183,7 @@ void Queue::on_event() {
 // Events that bring no request cost the guest delay instead of costing the host CPU (XSA-332).
 void Queue::unmask() {
   constexpr uint32_t kFree = 2;
-  const uint64_t now = Reactor::now_us();
+  const uint64_t now = reactor_.recent_us();
   if (woken_) vain_wakeups_++;
   woken_ = false;
   if (vain_wakeups_ > kFree) {

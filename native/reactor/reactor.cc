@@ -96,7 +96,8 @@ void Reactor::run() {
       idle_since_us_ = 0;
       continue;
     }
-    if (!spin_on(read_clock() / 1000)) doze();
+    read_clock();
+    if (!spin_on(recent_us())) doze();
   }
   RD_ASSERT(all_.empty());
   tear_down();
@@ -123,6 +124,7 @@ bool Reactor::round() {
   run_later();
   // A reactor that never sleeps looks at the clock now and then, for those who wait for it.
   if (++rounds_ % kRoundsPerClock == 0) {
+    read_clock();
     run_deadlines();
     update_counters();
   }
@@ -143,7 +145,7 @@ PollBudget& Reactor::budget() {
 void Reactor::doze() {
   if (!all_can_sleep()) return;
   active_.clear();
-  const uint64_t now = now_us();
+  const uint64_t now = recent_us();
   const uint64_t deadline = next_deadline();
   update_counters();
   if (deadline > now) {
@@ -151,7 +153,8 @@ void Reactor::doze() {
     counters_.sleeps.add();
     uring_->sleep(deadline == kNever ? kNever : deadline - now);
     counters_.wakeups.add();
-    waited_on.slept(read_clock() / 1000 - now);
+    read_clock();
+    waited_on.slept(recent_us() - now);
   }
   idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();
@@ -247,7 +250,7 @@ uint64_t Reactor::next_deadline() const {
 }
 
 void Reactor::run_deadlines() {
-  const uint64_t now = now_us();
+  const uint64_t now = recent_us();
   for (Poller* poller : all_) {
     if (poller->deadline_us > now) continue;
     poller->deadline_us = kNever;

@@ -57,6 +57,7 @@ class Reactor {
   // The clock as last read by read_clock(): about a round ago, or when it woke. In a PV dom0 each
   // reading is a system call, so who can do without an own one does.
   uint64_t recent_ns() const { return recent_ns_; }
+  uint64_t recent_us() const { return recent_ns_ / 1000; }
   uint64_t read_clock() { return recent_ns_ = now_ns(); }
 
   // Returns 0 and the local port, or -errno.
