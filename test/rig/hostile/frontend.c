@@ -24,13 +24,21 @@ bool frontend_write(struct frontend* self, const char* node, const char* text) {
   return node_write(path, text, strlen(text));
 }
 
-static void write_number(struct frontend* self, const char* node, uint32_t number) {
+void frontend_write_number(struct frontend* self, const char* node, uint32_t number) {
   char text[16];
   snprintf(text, sizeof text, "%u", number);
   frontend_write(self, node, text);
 }
 
-void frontend_state(struct frontend* self, enum state state) { write_number(self, "state", state); }
+void frontend_remove(struct frontend* self, const char* node) {
+  char path[VALUE_BYTES];
+  snprintf(path, sizeof path, "%s/%s", self->directory, node);
+  node_remove(path);
+}
+
+void frontend_state(struct frontend* self, enum state state) {
+  frontend_write_number(self, "state", state);
+}
 
 static int backend_state(struct frontend* self) {
   char path[VALUE_BYTES + 8], value[VALUE_BYTES];
@@ -55,6 +63,12 @@ bool count_verdict(struct frontend* self) {
   return false;
 }
 
+bool frontend_restart(struct frontend* self) {
+  frontend_close(self);
+  frontend_state(self, INITIALISING);
+  return backend_reaches(self, INIT_WAIT);
+}
+
 bool frontend_offer(struct frontend* self) {
   self->port = port_open();
   if (self->port == 0 || !page_grant(&self->page, DOM0, true)) return false;
@@ -62,8 +76,8 @@ bool frontend_offer(struct frontend* self) {
   self->ring->request_event = self->ring->response_event = 1;
   self->produced = self->consumed = 0;
   self->silent = false;
-  write_number(self, "ring-ref", self->page.ref);
-  write_number(self, "event-channel", self->port);
+  frontend_write_number(self, "ring-ref", self->page.ref);
+  frontend_write_number(self, "event-channel", self->port);
   frontend_write(self, "protocol", "x86_64-abi");
   return true;
 }
@@ -81,11 +95,7 @@ static void remove_nodes(struct frontend* self) {
   static const char* const nodes[] = {"ring-ref",        "event-channel",          "protocol",
                                       "ring-page-order", "multi-queue-num-queues", "ring-ref0",
                                       "num-ring-pages",  "feature-persistent"};
-  for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-    char path[VALUE_BYTES];
-    snprintf(path, sizeof path, "%s/%s", self->directory, nodes[i]);
-    node_remove(path);
-  }
+  for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) frontend_remove(self, nodes[i]);
 }
 
 bool frontend_close(struct frontend* self) {

@@ -66,11 +66,14 @@ struct frontend {
 void frontend_open(struct frontend* self, unsigned devid);
 // A node of its own directory.
 bool frontend_write(struct frontend* self, const char* node, const char* text);
+void frontend_write_number(struct frontend* self, const char* node, uint32_t number);
+void frontend_remove(struct frontend* self, const char* node);
 void frontend_state(struct frontend* self, enum state state);
 // Waits for the backend to be in a state; false after PATIENCE_MS.
 bool backend_reaches(struct frontend* self, enum state state);
 
-bool frontend_offer(struct frontend* self);  // ring and port, and tells of them
+bool frontend_restart(struct frontend* self);  // closed, and the backend waits for an offer
+bool frontend_offer(struct frontend* self);    // ring and port, and tells of them
 // Waits until an offer is accepted or refused, and counts that; true if it is accepted.
 bool count_verdict(struct frontend* self);
 bool frontend_connect(struct frontend* self);  // from any state

@@ -18,9 +18,7 @@ static void garbage_nodes(struct frontend* self) {
   for (size_t node = 0; node < sizeof nodes / sizeof *nodes; node++) {
     for (size_t value = 0; value <= sizeof values / sizeof *values; value++) {
       const bool is_large = value == sizeof values / sizeof *values;
-      frontend_close(self);
-      frontend_state(self, INITIALISING);
-      if (!backend_reaches(self, INIT_WAIT) || !frontend_offer(self)) return;
+      if (!frontend_restart(self) || !frontend_offer(self)) return;
       frontend_write(self, nodes[node], is_large ? large : values[value]);
       if (strcmp(nodes[node], "state") == 0) continue;
       frontend_state(self, INITIALISED);
@@ -47,17 +45,13 @@ static void many_nodes(struct frontend* self) {
   const uint64_t start = now_ms();
   if (frontend_connect(self)) self->connected++;
   printf("with %u nodes it connects in %llu ms\n", nodes, (unsigned long long)(now_ms() - start));
-  char path[VALUE_BYTES];
-  snprintf(path, sizeof path, "%s/state", self->directory);
-  node_remove(path);
+  frontend_remove(self, "state");
 }
 
 // Gone at each step of a connection, and in the middle of it.
 static void vanishing(struct frontend* self) {
   for (unsigned step = 0; step < 6; step++) {
-    frontend_close(self);
-    frontend_state(self, INITIALISING);
-    if (!backend_reaches(self, INIT_WAIT)) return;
+    if (!frontend_restart(self)) return;
     if (step == 0 || !frontend_offer(self)) continue;
     if (step == 1) port_close(self->port);
     if (step == 2) page_revoke(&self->page);
@@ -75,14 +69,10 @@ static void vanishing(struct frontend* self) {
 static void wrong_ring_page(struct frontend* self) {
   static const uint16_t domids[] = {DOM0, 9, 7};
   for (unsigned i = 0; i < 3; i++) {
-    frontend_close(self);
-    frontend_state(self, INITIALISING);
-    if (!backend_reaches(self, INIT_WAIT) || !frontend_offer(self)) return;
+    if (!frontend_restart(self) || !frontend_offer(self)) return;
     struct page page;
     if (!page_grant(&page, domids[i], false)) return;
-    char text[16];
-    snprintf(text, sizeof text, "%u", page.ref);
-    frontend_write(self, "ring-ref", text);
+    frontend_write_number(self, "ring-ref", page.ref);
     frontend_state(self, INITIALISED);
     count_verdict(self);
     page_revoke(&page);

@@ -7,21 +7,9 @@
 
 enum { QUEUES = 2, RING_PAGES_MAX = 16 };
 
-static void write_number(struct frontend* self, const char* node, uint32_t number) {
-  char text[16];
-  snprintf(text, sizeof text, "%u", number);
-  frontend_write(self, node, text);
-}
-
-static bool begins_anew(struct frontend* self) {
-  frontend_close(self);
-  frontend_state(self, INITIALISING);
-  return backend_reaches(self, INIT_WAIT);
-}
-
 // Each queue is a frontend of its own as far as ring and port go.
 static bool offer_queues(struct frontend* self, struct frontend queues[QUEUES]) {
-  write_number(self, "multi-queue-num-queues", QUEUES);
+  frontend_write_number(self, "multi-queue-num-queues", QUEUES);
   frontend_write(self, "protocol", "x86_64-abi");
   for (unsigned i = 0; i < QUEUES; i++) {
     memset(&queues[i], 0, sizeof queues[i]);
@@ -32,9 +20,7 @@ static bool offer_queues(struct frontend* self, struct frontend queues[QUEUES]) 
 }
 
 static void take_back(struct frontend* self, struct frontend queues[QUEUES]) {
-  frontend_state(self, CLOSING);
-  frontend_state(self, CLOSED);
-  backend_reaches(self, CLOSED);
+  frontend_close(self);
   for (unsigned i = 0; i < QUEUES; i++) {
     if (queues[i].page.at) page_revoke(&queues[i].page);
     if (queues[i].port) port_close(queues[i].port);
@@ -50,23 +36,23 @@ static void see_what_comes(struct frontend* self) {
 
 static void same_ring_twice(struct frontend* self) {
   struct frontend queues[QUEUES];
-  if (!begins_anew(self) || !offer_queues(self, queues)) return;
-  write_number(&queues[1], "ring-ref", queues[0].page.ref);
+  if (!frontend_restart(self) || !offer_queues(self, queues)) return;
+  frontend_write_number(&queues[1], "ring-ref", queues[0].page.ref);
   see_what_comes(self);
   take_back(self, queues);
 }
 
 static void same_port_twice(struct frontend* self) {
   struct frontend queues[QUEUES];
-  if (!begins_anew(self) || !offer_queues(self, queues)) return;
-  write_number(&queues[1], "event-channel", queues[0].port);
+  if (!frontend_restart(self) || !offer_queues(self, queues)) return;
+  frontend_write_number(&queues[1], "event-channel", queues[0].port);
   see_what_comes(self);
   take_back(self, queues);
 }
 
 static void missing_queue(struct frontend* self) {
   struct frontend queues[QUEUES];
-  if (!begins_anew(self) || !offer_queues(self, queues)) return;
+  if (!frontend_restart(self) || !offer_queues(self, queues)) return;
   node_remove(queues[1].directory);
   see_what_comes(self);
   take_back(self, queues);
@@ -75,7 +61,7 @@ static void missing_queue(struct frontend* self) {
 // One ring breaks; the other goes on.
 static void one_broken_queue(struct frontend* self) {
   struct frontend queues[QUEUES];
-  if (!begins_anew(self) || !offer_queues(self, queues)) return;
+  if (!frontend_restart(self) || !offer_queues(self, queues)) return;
   frontend_state(self, INITIALISED);
   if (backend_reaches(self, CONNECTED)) {
     frontend_state(self, CONNECTED);
@@ -88,12 +74,12 @@ static void one_broken_queue(struct frontend* self) {
 
 // All pages of a ring are one page.
 static void ring_of_one_page(struct frontend* self) {
-  if (!begins_anew(self) || !frontend_offer(self)) return;
-  write_number(self, "ring-page-order", 4);
+  if (!frontend_restart(self) || !frontend_offer(self)) return;
+  frontend_write_number(self, "ring-page-order", 4);
   for (unsigned i = 0; i < RING_PAGES_MAX; i++) {
     char node[16];
     snprintf(node, sizeof node, "ring-ref%u", i);
-    write_number(self, node, self->page.ref);
+    frontend_write_number(self, node, self->page.ref);
   }
   frontend_state(self, INITIALISED);
   if (count_verdict(self)) {
@@ -104,9 +90,9 @@ static void ring_of_one_page(struct frontend* self) {
   }
   frontend_close(self);
   for (unsigned i = 1; i < RING_PAGES_MAX; i++) {
-    char path[VALUE_BYTES];
-    snprintf(path, sizeof path, "%s/ring-ref%u", self->directory, i);
-    node_remove(path);
+    char node[16];
+    snprintf(node, sizeof node, "ring-ref%u", i);
+    frontend_remove(self, node);
   }
 }
 
