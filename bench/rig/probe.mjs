@@ -3,12 +3,11 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { PROJECT } from '../../test/rig/dom0/daemon.mjs';
+import { quickStats } from '../../test/rig/dom0/daemon.mjs';
 import { waitFor } from '../../test/rig/dom0/shell.mjs';
 
 const PROGRAM = fileURLToPath(new URL('cpu_probe.py', import.meta.url));
 const MARK_MS = 60_000;
-const SOCKET = '/run/ringdisk/control.sock';
 
 /** @typedef {{ mark: string, first: number[], last: number[],
  *   processes: Record<string, number> }} Moment */
@@ -59,11 +58,7 @@ export class CpuProbe {
 
 /** @returns {Promise<Record<string, number>>} of all VBDs and reactors, summed by name */
 export async function counters() {
-  // Not by the command, whose start would cost more than what is measured.
-  const { ControlClient } = await import(`${PROJECT}/dist/control/client.js`);
-  const client = await ControlClient.connect(SOCKET);
-  const { engine, vbds } = await client.call('stats', {});
-  client.close();
+  const { engine, vbds } = await quickStats();
   /** @type {Record<string, number>} */
   const sums = {};
   for (const group of [...engine.reactors, ...vbds.map((vbd) => vbd.counters)]) {

@@ -64,9 +64,6 @@ async function main() {
   const why = obstacle();
   if (why) return say(`the rig can't run here: ${why}`, 2);
 
-  for (const { name, draft } of scenarios) {
-    if (draft && values.only === undefined) console.log(`skip ${name}: ${draft}`);
-  }
   const image = buildImage();
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
   mkdirSync(share, { recursive: true });

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks that are made to fail, always a guest's xvdb, and what both policies promise of them.
-import { quickStats } from './daemon.mjs';
 import { assertQuiet, MARK } from './guest_log.mjs';
 import { note } from './report.mjs';
 import { waitFor } from './shell.mjs';
@@ -51,19 +50,9 @@ export async function withMapped(guest, onError, name, body) {
   }
 }
 
-/**
- * @param {Guest} guest
- * @param {string} [vdev]
- * @returns {Promise<any>} its entry in the statistics
- */
-export async function statsOf(guest, vdev = 'xvdb') {
-  const { vbds } = await quickStats();
-  return vbds.find((/** @type {any} */ { name }) => name.endsWith(guest.vbd(vdev)));
-}
-
 /** @param {Guest} guest @param {number} count of requests that the guest saw fail, of xvdb */
 export async function assertReported(guest, count) {
-  const { counters, failing } = await statsOf(guest);
+  const { counters, failing } = await guest.stats('xvdb');
   note(`${count} requests failed in the guest, ioErrors ${counters.ioErrors}`);
   if (count === 0) throw new Error('no request failed');
   if (counters.ioErrors !== count || counters.retries !== 0 || failing) {
@@ -73,13 +62,13 @@ export async function assertReported(guest, count) {
 
 /** Waits until xvdb's requests wait. @param {Guest} guest @param {string} error */
 export async function waitUntilFailing(guest, error) {
-  const isFailing = async () => (await statsOf(guest)).failing?.error === error;
+  const isFailing = async () => (await guest.stats('xvdb')).failing?.error === error;
   await waitFor(`requests that wait for ${error}`, isFailing, { timeoutMs: FAILING_MS });
 }
 
 /** Nothing waits any more, and the guest has noticed nothing. @param {Guest} guest */
 export async function assertRecovered(guest) {
-  const { counters, failing } = await statsOf(guest);
+  const { counters, failing } = await guest.stats('xvdb');
   note(`no request failed in the guest, retries ${counters.retries}`);
   if (counters.ioErrors !== 0 || counters.retries === 0 || failing) {
     throw new Error(JSON.stringify({ counters, failing }));

@@ -2,7 +2,7 @@
 // Guests, through stock xl. A guest runs shell text that dom0 hands it in xenstore
 // (see image/guest_init) and says on its console what that prints.
 import { readFile, writeFile } from 'node:fs/promises';
-import { PROJECT, ringdiskJson } from './daemon.mjs';
+import { PROJECT, quickStats } from './daemon.mjs';
 import { run, waitFor } from './shell.mjs';
 import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 
@@ -172,16 +172,20 @@ export class Guest {
     return `${this.domid}/${devid(vdev)}`;
   }
 
+  /**
+   * @param {string} vdev
+   * @returns {Promise<any>} the disk's entry in the statistics; undefined: it is not connected
+   */
+  async stats(vdev) {
+    const { vbds } = await quickStats();
+    return vbds.find((/** @type {any} */ { name }) => name.endsWith(this.vbd(vdev)));
+  }
+
   /** @param {string[]} vdevs whose load must be on its way before something is done to them */
   async waitForLoad(vdevs) {
     const isBusy = async () => {
-      const { vbds } = await ringdiskJson('stats');
-      return vdevs.every((vdev) =>
-        vbds.some(
-          (/** @type {any} */ { name, counters }) =>
-            name.endsWith(this.vbd(vdev)) && counters.writes > 100,
-        ),
-      );
+      const all = await Promise.all(vdevs.map((vdev) => this.stats(vdev)));
+      return all.every((stats) => stats?.counters.writes > 100);
     };
     await waitFor('the load', isBusy, { timeoutMs: LOAD_MS, everyMs: 500 });
   }

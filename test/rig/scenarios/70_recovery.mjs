@@ -138,16 +138,9 @@ function recoveryScenario(name, guest, blkfront) {
  */
 const MANY_DISKS = 16;
 
-/** @param {number} index @returns {string} xvda to xvdz, then xvdaa and so on */
-function vdevName(index) {
-  const letter = (/** @type {number} */ i) => String.fromCharCode(97 + i);
-  const first = index < 26 ? '' : letter(Math.floor(index / 26) - 1);
-  return `xvd${first}${letter(index % 26)}`;
-}
-
 /** How much longer it takes with many disks; nothing is read or written but what asks for it. */
 async function killedWithManyDisks() {
-  const vdevs = Array.from({ length: MANY_DISKS }, (_, index) => vdevName(index));
+  const vdevs = Array.from({ length: MANY_DISKS }, (_, i) => `xvd${String.fromCharCode(97 + i)}`);
   const nothing = { spec: 'null:64M', measured: '/dev/null' };
   const disks = Object.fromEntries(vdevs.map((vdev) => [vdev, nothing]));
   const guest = await Guest.create('many', { disks, blkfront: { max_queues: 1 } });

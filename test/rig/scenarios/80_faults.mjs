@@ -10,7 +10,6 @@ import {
   assertRecovered,
   assertReported,
   blockByBlock,
-  statsOf,
   waitUntilFailing,
   withDisk,
   withMapped,
@@ -114,7 +113,7 @@ async function flakyReported({ faulty }) {
   --direct=1 --rw=randrw --bs=4k --iodepth=8 --size=2M --time_based --runtime=6 \\
   --continue_on_error=io --output=/tmp/flaky.out || true
 sed -n 's/.*errors *: total=\\([0-9]*\\).*/\\1/p' /tmp/flaky.out`);
-    const { ioErrors } = (await statsOf(faulty)).counters;
+    const { ioErrors } = (await faulty.stats('xvdb')).counters;
     note(`${total} I/Os failed in the guest, ioErrors ${ioErrors}`);
     // The guest's block layer may merge two of them into one request.
     if (ioErrors === 0 || ioErrors > Number(total) || ioErrors < Number(total) / 2) {
@@ -124,7 +123,7 @@ sed -n 's/.*errors *: total=\\([0-9]*\\).*/\\1/p' /tmp/flaky.out`);
     await faulty.run(randomMix('xvdb'));
     await faulty.run(stopLoad('xvda'));
     await busy.ended;
-    const { counters } = await statsOf(faulty, 'xvda');
+    const { counters } = await faulty.stats('xvda');
     if (counters.ioErrors !== 0) throw new Error(`the other disk: ${counters.ioErrors} errors`);
   });
 }
@@ -153,8 +152,8 @@ async function hangingDevice({ faulty, neighbour }) {
       await neighbour.start(load('xvda'), { timeoutMs: LOAD_MS }),
     ];
     const look = async () => {
-      const all = [await statsOf(faulty), await statsOf(faulty, 'xvda')];
-      all.push(await statsOf(neighbour, 'xvda'));
+      const all = [await faulty.stats('xvdb'), await faulty.stats('xvda')];
+      all.push(await neighbour.stats('xvda'));
       return all.map(({ counters }) => counters.reads + counters.writes);
     };
     await sleep(2000);
@@ -268,7 +267,7 @@ async function nvmeWaitedFor({ faulty }) {
   await withDisk(faulty, 'stop', spec, async () => {
     assertFailed(await faulty.run(blockByBlock(6249, 6254)), []);
     await assertRecovered(faulty);
-    const { retries } = (await statsOf(faulty)).counters;
+    const { retries } = (await faulty.stats('xvdb')).counters;
     if (retries !== 4) throw new Error(`${retries} retries of 4 writes that fail once`);
   });
 }

@@ -71,10 +71,9 @@ async function allLies({ neighbour, liar }) {
   for (const line of told) note(line);
   await neighbour.run(stopLoad('xvda'));
   await busy.ended;
-  const { vbds } = await ringdiskJson('stats');
-  const own = vbds.find((/** @type {any} */ { name }) => name.endsWith(neighbour.vbd('xvda')));
-  if (own.counters.ioErrors + own.counters.rejected > 0) {
-    throw new Error(`the neighbour had errors: ${JSON.stringify(own.counters)}`);
+  const { counters } = await neighbour.stats('xvda');
+  if (counters.ioErrors + counters.rejected > 0) {
+    throw new Error(`the neighbour had errors: ${JSON.stringify(counters)}`);
   }
   if (Daemon.current !== current || current.ended) throw new Error('the daemon did not survive');
   const grown = (await current.footprint()).rssBytes - before.rssBytes;
