@@ -38,7 +38,7 @@ FileTarget::FileTarget(const TargetSpec& spec) : path_(spec.path) {
 
 void FileTarget::open_direct(const TargetSpec& spec) {
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
-  Fd direct(open(path_.c_str(), mode | O_CLOEXEC | O_DIRECT));
+  Fd direct = open_noatime(path_, mode | O_DIRECT);
   if (!direct.valid()) return;
   const std::optional<uint32_t> alignment = probe_direct_io(direct.get());
   if (!alignment) return;

@@ -64,7 +64,8 @@ void NvmeChannel::submit_part(Operation& operation) {
     case Operation::Kind::write:
       return submit_transfer(operation);
     case Operation::Kind::flush:
-      return submit_command(operation, encode_nvme_flush(geometry_));
+      submit_command(operation, encode_nvme_flush(geometry_));
+      return;
     case Operation::Kind::discard:
       return submit_discard(operation);
   }
@@ -73,9 +74,10 @@ void NvmeChannel::submit_part(Operation& operation) {
 void NvmeChannel::submit_transfer(Operation& operation) {
   operation.part = std::min(operation.length - operation.done, geometry_.transfer_bytes_max);
   const bool write = operation.kind == Operation::Kind::write;
-  submit_command(operation,
-                 encode_nvme_transfer(geometry_, write, operation.offset + operation.done,
+  io_uring_sqe* sqe = submit_command(
+      operation, encode_nvme_transfer(geometry_, write, operation.offset + operation.done,
                                       {operation.memory + operation.done, operation.part}));
+  if (operation.registered) sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;  // of buffer 0
 }
 
 void NvmeChannel::submit_discard(Operation& operation) {
@@ -85,7 +87,7 @@ void NvmeChannel::submit_discard(Operation& operation) {
   submit_command(operation, encode_nvme_deallocate(geometry_, *range));
 }
 
-void NvmeChannel::submit_command(Operation& operation, const nvme_uring_cmd& command) {
+io_uring_sqe* NvmeChannel::submit_command(Operation& operation, const nvme_uring_cmd& command) {
   io_uring_sqe* sqe = uring_.reserve_for(operation);
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = fd_;
@@ -93,6 +95,7 @@ void NvmeChannel::submit_command(Operation& operation, const nvme_uring_cmd& com
   // The command fills the second half of a big entry and the end of the first.
   std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd), &command,
               sizeof(command));
+  return sqe;
 }
 
 }  // namespace ringdisk

@@ -22,7 +22,7 @@ class NvmeChannel final : public TargetChannel {
   void submit_part(Operation& operation);
   void submit_transfer(Operation& operation);
   void submit_discard(Operation& operation);
-  void submit_command(Operation& operation, const nvme_uring_cmd& command);
+  io_uring_sqe* submit_command(Operation& operation, const nvme_uring_cmd& command);
 
   const int fd_;
   const NvmeGeometry geometry_;

@@ -38,10 +38,16 @@ struct stat stat_target(const TargetSpec& spec, mode_t expected) {
   return status;
 }
 
+Fd open_noatime(const std::string& path, int flags) {
+  const int fd = open(path.c_str(), flags | O_CLOEXEC | O_NOATIME);
+  if (fd >= 0 || errno != EPERM) return Fd(fd);
+  return Fd(open(path.c_str(), flags | O_CLOEXEC));
+}
+
 Fd open_path(const TargetSpec& spec, int extra_flags) {
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
-  const int fd = open(spec.path.c_str(), mode | O_CLOEXEC | extra_flags);
-  return Fd::checked(fd, "cannot open the " + spec.kind + " target " + spec.path +
+  Fd fd = open_noatime(spec.path, mode | extra_flags);
+  return Fd::checked(fd.release(), "cannot open the " + spec.kind + " target " + spec.path +
                              (spec.read_only ? " for reading" : " for writing"));
 }
 

@@ -18,4 +18,8 @@ struct stat stat_target(const TargetSpec& spec, mode_t expected);
 // Opens the target's path as its spec asks, with `extra_flags` added. Throws std::system_error.
 Fd open_path(const TargetSpec& spec, int extra_flags);
 
+// As open(), but reads leave the access time alone where we may ask for that: whoever owns the file
+// may. Not valid, with errno set, when it can't be opened.
+Fd open_noatime(const std::string& path, int flags);
+
 }  // namespace ringdisk
