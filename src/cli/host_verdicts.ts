@@ -119,7 +119,7 @@ function memlockVerdict({ memlockBytes }: HostFacts): Verdict {
     check,
     status: 'warn',
     found,
-    breaks: 'bounce memory cannot be registered with io_uring: copying costs more CPU',
+    breaks: 'bounce memory cannot be registered with io_uring: each I/O costs more CPU',
     remedy: 'set LimitMEMLOCK=infinity in the unit, or run as a root that may lift the limit',
   };
 }

@@ -17,6 +17,7 @@ import { openXenPlatform } from '../platform/xen.ts';
 import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
+import { readMemlockBytes } from './host_facts.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
 
@@ -46,6 +47,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const capabilities = describeCapabilities(readPrivileges());
   const { platform } = options;
   log.info({ version, platform, backends, runtimeDir, capabilities }, 'serving');
+  warnOfMemoryLimit(config, log);
   const reason = await ending.begun;
   const leaves = service.guestsOutliveUs && (reason === 'handover' || !config.closeOnStop);
   log.info({ reason }, leaves ? 'leaving the disks as they are' : 'closing the disks');
@@ -149,6 +151,15 @@ class Handover {
 function noteCrashes(file: string): void {
   native.noteCrashes(file);
   process.on('uncaughtExceptionMonitor', () => writeFileSync(file, ''));
+}
+
+/** Everything works, but nobody would guess why it is slower. */
+function warnOfMemoryLimit({ reactors, bouncePoolBytes }: Config, log: Logger): void {
+  const wantedBytes = reactors * bouncePoolBytes;
+  const limitBytes = readMemlockBytes();
+  if (limitBytes >= wantedBytes) return;
+  const message = 'memory cannot be registered with io_uring: each I/O costs more CPU';
+  log.warn({ limitBytes, wantedBytes, remedy: 'LimitMEMLOCK=infinity in the unit' }, message);
 }
 
 /** False where systemd did not start us. */

@@ -19,7 +19,13 @@ const STOP_MS = 30_000;
 const COMMAND_MS = 180_000;
 // As systemd starts it. It gives its privileges up by itself too (see 60_daemon), but starts a
 // second time for that.
-const CONFINED = ['--no-new-privs', '--bounding-set=-all', 'node'];
+const CONFINED = [
+  '--memlock=unlimited',
+  'setpriv',
+  '--no-new-privs',
+  '--bounding-set=-all',
+  'node',
+];
 
 /**
  * Runs a ringdisk command against the running daemon.
@@ -108,7 +114,7 @@ export class Daemon {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn('setpriv', [...CONFINED, ...args], label, environment).#started();
+    return Daemon.#spawn('prlimit', [...CONFINED, ...args], label, environment).#started();
   }
 
   /** Starts it with all that root may do. */
