@@ -61,7 +61,7 @@ void Uring::watch(int fd, Wakeup wakeup) {
 
 void Uring::arm(Wakeup wakeup) {
   io_uring_sqe* sqe = reserve();
-  io_uring_prep_poll_multishot(sqe, watched_fds_[static_cast<size_t>(wakeup)], POLLIN);
+  io_uring_prep_poll_add(sqe, watched_fds_[static_cast<size_t>(wakeup)], POLLIN);
   sqe->user_data = static_cast<uint64_t>(wakeup);
 }
 
@@ -111,7 +111,7 @@ void Uring::take(const io_uring_cqe& completion) {
   RD_ASSERT(completion.res >= 0 || completion.res == -ECANCELED || completion.res == -ENOMEM);
   if (wakeup == Wakeup::event_channel) reaped_.event_channel = true;
   if (wakeup == Wakeup::mailbox) reaped_.mailbox = true;
-  if ((completion.flags & IORING_CQE_F_MORE) == 0) disarmed_[completion.user_data] = true;
+  disarmed_[completion.user_data] = true;
 }
 
 void Uring::collect() {

@@ -54,8 +54,8 @@ class Uring {
     operations_in_flight_++;
     return sqe;
   }
-  // Keeps reporting `wakeup` when `fd` becomes readable. Edge-triggered: whoever is told reads the
-  // descriptor until it is empty.
+  // Keeps reporting `wakeup` while `fd` is readable: it is looked at anew with the first submission
+  // after each reap() that told so.
   void watch(int fd, Wakeup wakeup);
 
   // Submits what was reserved and runs the kernel's deferred work if there is any. No syscall when

@@ -29,10 +29,8 @@ constexpr unsigned kSingleIssuer = kBigCooperative | IORING_SETUP_SINGLE_ISSUER;
 constexpr std::array kAttempts = {kSingleIssuer | IORING_SETUP_DEFER_TASKRUN, kSingleIssuer,
                                   kBigCooperative, kSubmitAll, kBaseFlags};
 
-// Sleeping with a time-out, no lost completions, and multishot poll, which has no feature bit of
-// its own but came in the same kernel as RSRC_TAGS.
-constexpr unsigned kRequiredFeatures =
-    IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_RSRC_TAGS;
+// Sleeping with a time-out, and no lost completions.
+constexpr unsigned kRequiredFeatures = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
 
 // A throw-away ring of a few entries.
 class ProbeRing {

@@ -20,7 +20,9 @@ namespace ringdisk {
 
 namespace {
 constexpr uint32_t kRoundsPerClock = 64;
-}
+// So many that it is worth looking out for each: with more, several are done after any sleep.
+constexpr uint32_t kFewInFlight = 4;
+}  // namespace
 
 // The root frame of every profile of this thread.
 extern "C" void* ringdisk_reactor_thread(void* (*body)(void*), void* self) {
@@ -96,8 +98,7 @@ void Reactor::run() {
       idle_since_us_ = 0;
       continue;
     }
-    read_clock();
-    if (!spin_on(recent_us())) doze();
+    if (!spin_on()) doze();
   }
   RD_ASSERT(all_.empty());
   tear_down();
@@ -118,7 +119,7 @@ bool Reactor::round() {
   bool worked = mailbox_pending_ && run_mailbox();
   worked |= events_pending_ && take_events();
   for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
-  uring_->submit();
+  submit(worked);
   RD_KILL_POINT("submit:entered");
   worked |= complete();
   run_later();
@@ -131,35 +132,49 @@ bool Reactor::round() {
   return worked;
 }
 
+// Where looking out for a device does not pay, what was reserved goes with the call that sleeps,
+// one look at the rings later: a system call less.
+void Reactor::submit(bool worked) {
+  const bool sleeps_next = !budget().looks() && !(worked && held_back_);
+  held_back_ = sleeps_next && worked;
+  if (!sleeps_next) uring_->submit();
+}
+
 // Whether to go round again instead of sleeping. Starts the clock at the first empty round.
-bool Reactor::spin_on(uint64_t now) {
-  if (active_.empty()) return false;
+bool Reactor::spin_on() {
+  if (active_.empty() || !budget().looks()) return false;
+  const uint64_t now = read_clock() / 1000;
   if (idle_since_us_ == 0) idle_since_us_ = now;
   return budget().allows(now - idle_since_us_);
 }
 
 PollBudget& Reactor::budget() {
-  return uring_->operations_in_flight() > 0 ? target_budget_ : guest_budget_;
+  const uint32_t in_flight = uring_->operations_in_flight();
+  if (in_flight == 0) return guest_budget_;
+  return in_flight <= kFewInFlight ? target_budget_ : no_budget_;
 }
 
 void Reactor::doze() {
-  if (!all_can_sleep()) return;
+  if (!all_can_sleep()) return uring_->submit();
   active_.clear();
-  const uint64_t now = recent_us();
   const uint64_t deadline = next_deadline();
   update_counters();
-  if (deadline > now) {
-    PollBudget& waited_on = budget();
+  PollBudget& budget_used = budget();
+  const uint64_t before_ns = recent_ns_;
+  const bool sleeps = deadline > recent_us();
+  if (sleeps) {
     counters_.sleeps.add();
-    uring_->sleep(deadline == kNever ? kNever : deadline - now);
+    uring_->sleep(deadline == kNever ? kNever : deadline - recent_us());
     counters_.wakeups.add();
-    read_clock();
-    waited_on.slept(recent_us() - now);
+  }
+  complete();
+  run_later();
+  if (sleeps) {
+    if (recent_ns_ == before_ns) read_clock();  // else whoever was answered has had it read
+    budget_used.waited(recent_us() - (idle_since_us_ != 0 ? idle_since_us_ : before_ns / 1000));
   }
   idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();
-  complete();
-  run_later();
 }
 
 bool Reactor::all_can_sleep() {
@@ -182,8 +197,8 @@ bool Reactor::take_events() {
   std::array<Port, kPendingPorts> ports;
   const size_t count = events_->take_pending(ports);
   counters_.event_reads.add();
-  // Until nothing is left: a port that fires while others are being read wakes nobody.
-  events_pending_ = count > 0;
+  // What is left, or fires while others are being read, is reported anew.
+  events_pending_ = false;
   for (size_t i = 0; i < count; i++) {
     const auto found = by_port_.find(ports[i]);
     if (found == by_port_.end()) continue;  // fired just before it was unbound

@@ -93,7 +93,8 @@ class Reactor {
   bool all_can_sleep();
   void run_deadlines();
   uint64_t next_deadline() const;
-  bool spin_on(uint64_t now);
+  void submit(bool worked);
+  bool spin_on();
   PollBudget& budget();
   void update_counters();
   void assert_on_thread() const;
@@ -124,9 +125,11 @@ class Reactor {
   uint32_t rounds_ = 0;
   bool events_pending_ = false;
   bool mailbox_pending_ = true;
-  PollBudget target_budget_;    // while operations are with a target
+  PollBudget target_budget_;    // while a few operations are with targets
   PollBudget guest_budget_;     // while there is nothing but to wait for guests
+  PollBudget no_budget_{0};     // else
   uint64_t idle_since_us_ = 0;  // 0: there was work in the last round
+  bool held_back_ = false;      // by the last round: what it reserved
 };
 
 }  // namespace ringdisk

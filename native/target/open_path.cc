@@ -48,7 +48,7 @@ Fd open_path(const TargetSpec& spec, int extra_flags) {
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
   Fd fd = open_noatime(spec.path, mode | extra_flags);
   return Fd::checked(fd.release(), "cannot open the " + spec.kind + " target " + spec.path +
-                             (spec.read_only ? " for reading" : " for writing"));
+                                       (spec.read_only ? " for reading" : " for writing"));
 }
 
 }  // namespace ringdisk
