@@ -2,30 +2,9 @@
 // How long guests wait when their daemon is killed and started again: from the SIGKILL to the first
 // answer of each disk, and what that is made of. On the loopback machine:
 //   npm run build && node bench/recovery.mjs [disks ...]
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { native } from '../dist/datapath/binding.js';
-import { loopbackMachineDir, loopbackXenstoreSocket } from '../dist/platform/loopback.js';
-import { LoopbackFrontend } from '../dist/platform/loopback_frontend.js';
-import { createVbd } from '../dist/platform/loopback_toolstack.js';
-import { MemoryXenstore } from '../dist/xenstore/memory_client.js';
-import { MemorySession, MemoryStore } from '../dist/xenstore/memory_store.js';
-import { serveXenstore } from '../dist/xenstore/server.js';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { Machine } from './loopback/machine.mjs';
 
-const MAIN = fileURLToPath(new URL('../dist/ringdisk.cjs', import.meta.url));
-// As systemd starts it: with privileges it would start itself a second time, without them.
-const CONFINED = ['--no-new-privs', ...(process.getuid?.() === 0 ? ['--bounding-set=-all'] : [])];
 const ROUNDS = 7;
 const DISK_BYTES = 16 * 1024 * 1024;
 const ONE_READ = { operation: 'read', blockBytes: 4096, depth: 1, offset: 0, length: 4096 };
@@ -42,96 +21,52 @@ async function main() {
 
 /** @param {number} disks */
 async function measure(disks) {
-  const runtimeDir = mkdtempSync('/dev/shm/ringdisk-bench-');
-  const store = new MemoryStore();
-  const client = (/** @type {number} */ domid) =>
-    new MemoryXenstore(new MemorySession(store, domid));
-  const server = await serveXenstore(store, { path: loopbackXenstoreSocket(runtimeDir), domid: 0 });
-  let daemon = startDaemon(runtimeDir, true);
-  await daemon.serving;
+  const machine = await Machine.start();
   const guests = [];
-  for (let domid = 1; domid <= disks; domid++) {
-    guests.push(await plug(runtimeDir, client, domid));
+  for (let i = 0; i < disks; i++) {
+    const image = `${machine.folder}/disk${i}.img`;
+    writeFileSync(image, '');
+    truncateSync(image, DISK_BYTES);
+    const { frontend } = await machine.plug(`aio:${image}`);
+    await frontend.connect({ queues: 2 });
+    guests.push(frontend);
   }
   const rounds = [];
   for (let round = 0; round < ROUNDS; round++) {
     const killed = performance.now();
-    daemon.child.kill('SIGKILL');
-    await once(daemon.child, 'exit');
+    await machine.killDaemon();
     const gone = performance.now() - killed;
     for (const guest of guests) guest.backendDied();
-    daemon = startDaemon(runtimeDir);
+    const started = Date.now();
+    const takenOver = machine.startDaemon('went on with the disks of the daemon before');
     const answers = guests.map(async (guest) => {
       const { errors } = await guest.run({ ...ONE_READ, bytes: 4096, seed: 1 });
       if (errors > 0) throw new Error('a read failed');
       return performance.now() - killed;
     });
     const answered = (await Promise.all(answers)).sort((a, b) => a - b);
-    const { started, found, cpu } = await daemon.serving;
+    await takenOver;
+    const found = Date.parse(machine.said.get('found')?.time ?? '');
     rounds.push({
       'the process is gone': gone,
       'the next one looks': gone + found - started,
       'first answer': answered[0],
       'median answer': answered[Math.floor(answered.length / 2)],
       'last answer': answered.at(-1),
-      'CPU time of the start': cpu,
+      'CPU time of the start': cpuMilliseconds(machine),
     });
   }
   report(disks, rounds);
-  daemon.child.kill('SIGKILL');
-  await once(daemon.child, 'exit');
-  for (const guest of guests) await guest.close();
-  await server.close();
-  rmSync(runtimeDir, { recursive: true });
-}
-
-/** @param {string} runtimeDir */
-function startDaemon(runtimeDir, isFirst = false) {
-  const started = Date.now();
-  const args = [MAIN, 'serve', '--platform', 'loopback', '--runtime-dir', runtimeDir];
-  const command = [...CONFINED, process.execPath, ...args];
-  const child = spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
-  const serving = new Promise((resolve, reject) => {
-    let found = Number.NaN;
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      const { msg, time } = JSON.parse(line);
-      if (msg === 'found' && Number.isNaN(found)) found = Date.parse(time);
-      const isTakenOver = msg === 'went on with the disks of the daemon before';
-      if (isTakenOver || (isFirst && msg === 'serving')) {
-        resolve({ started, found, cpu: cpuMilliseconds(child.pid ?? 0) });
-      }
-    });
-    child.once('exit', () => reject(new Error('the daemon ended')));
-  });
-  serving.catch(() => {});
-  return { child, serving };
+  await machine.close();
 }
 
 /**
  * Of all its threads: unlike the others, this figure hardly depends on what else the machine does.
- * @param {number} pid
+ * @param {Machine} machine
  */
-function cpuMilliseconds(pid) {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const ran = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8'));
+function cpuMilliseconds(machine) {
+  const ran = machine.threadFiles('schedstat');
   return ran.reduce((sum, text) => sum + Number.parseInt(text, 10), 0) / 1e6;
-}
-
-/**
- * @param {string} runtimeDir
- * @param {(domid: number) => MemoryXenstore} client
- * @param {number} domid
- */
-async function plug(runtimeDir, client, domid) {
-  const image = path.join(runtimeDir, `disk${domid}.img`);
-  writeFileSync(image, '');
-  truncateSync(image, DISK_BYTES);
-  const spec = { domid, devid: 51712, vdev: 'xvda', params: `aio:${image}` };
-  const paths = await createVbd(client(0), spec);
-  const machineDir = loopbackMachineDir(runtimeDir);
-  const frontend = new LoopbackFrontend(native, machineDir, client(domid), paths);
-  await frontend.connect({ queues: 2 });
-  return frontend;
 }
 
 /**

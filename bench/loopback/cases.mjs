@@ -17,6 +17,7 @@ const OURS = {
   'ringdisk, persistent': { what: 'ringdisk', grants: 'persistent' },
   'ringdisk, copy': { what: 'ringdisk', grants: 'copy' },
 };
+const NEVER_POLLING = { what: 'ringdisk', grants: 'persistent', poll_us: 0 };
 const LOOPS = { io_uring: { what: 'uring' }, fio: { what: 'fio' } };
 const PAGE = { block: 4096 };
 const LARGE = { block: 1 << 20, depth: 8 };
@@ -66,7 +67,7 @@ function mediumCases(target) {
     name: `${target}, ${name}`,
     target,
     settings,
-    peers: { ...LOOPS, ...OURS },
+    peers: { ...LOOPS, ...OURS, 'ringdisk, never polling': NEVER_POLLING },
     against: 'io_uring',
   }));
 }

@@ -19,7 +19,8 @@ constexpr uint32_t kPersistentPages = 4224;  // as shipped, see src/config.ts
 class Backend {
  public:
   explicit Backend(const Settings& settings)
-      : engine_(make_loopback_platform(settings.machine), {.reactors = settings.reactors},
+      : engine_(make_loopback_platform(settings.machine),
+                {.reactors = settings.reactors, .poll_budget_us = settings.poll_us},
                 [this] { wake(); }) {}
 
   // `call` is given the number of its command; returns the value it ended with.

@@ -30,19 +30,13 @@ Settings parse_settings(int count, char** arguments) {
     };
   };
   const std::map<std::string, std::function<void(const std::string&)>> known{
-      {"machine", text(settings.machine)},
-      {"kind", text(settings.kind)},
-      {"path", text(settings.path)},
-      {"grants", text(settings.grants)},
-      {"operation", text(settings.operation)},
-      {"block", number(settings.block)},
-      {"depth", number(settings.depth)},
-      {"queues", number(settings.queues)},
-      {"reactors", number(settings.reactors)},
-      {"ring_order", number(settings.ring_order)},
-      {"region", number(settings.region)},
-      {"bytes", number(settings.bytes)},
-      {"milliseconds", number(settings.milliseconds)},
+      {"machine", text(settings.machine)},     {"kind", text(settings.kind)},
+      {"path", text(settings.path)},           {"grants", text(settings.grants)},
+      {"operation", text(settings.operation)}, {"block", number(settings.block)},
+      {"depth", number(settings.depth)},       {"queues", number(settings.queues)},
+      {"reactors", number(settings.reactors)}, {"ring_order", number(settings.ring_order)},
+      {"poll_us", number(settings.poll_us)},   {"region", number(settings.region)},
+      {"bytes", number(settings.bytes)},       {"milliseconds", number(settings.milliseconds)},
       {"journal", number(settings.journal)},
   };
   for (int i = 0; i < count; i++) {

@@ -22,6 +22,7 @@ struct Settings {
   uint32_t queues = 1;
   uint32_t reactors = 1;
   uint32_t ring_order = 0;
+  uint32_t poll_us = 50;         // poll budget
   uint64_t region = 256u << 20;  // bytes of the target that are used
   uint64_t bytes = 0;            // to move; 0: for as long as `milliseconds` say
   uint64_t milliseconds = 1000;

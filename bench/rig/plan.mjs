@@ -17,6 +17,21 @@
 export const PEERS = {
   blkback: { title: 'xen-blkback', backend: 'phy', target: 'block' },
   ringdisk: { title: 'ringdisk', backend: 'tap', target: 'block', daemon: {} },
+  asleep: {
+    title: 'ringdisk, never polling',
+    backend: 'tap',
+    target: 'block',
+    daemon: { pollBudgetUs: 0 },
+  },
+  patient: {
+    title: 'ringdisk, polling for 1 ms',
+    backend: 'tap',
+    target: 'block',
+    daemon: { pollBudgetUs: 1000 },
+    remark:
+      'by the wall clock an emulated CPU takes some 20 times as long for everything, so that the ' +
+      '50 µs as shipped are over before anything happens',
+  },
   nvme: { title: 'ringdisk, nvme target', backend: 'tap', target: 'nvme', daemon: {} },
   floor: { title: 'ringdisk, null target', backend: 'tap', target: 'null', daemon: {} },
   qdisk: {

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// What many disks cost, and what neighbours cost each other. On the loopback machine, with null
+// targets, so that the data path is all there is:
+//   npm run build && node bench/scale.mjs [connect] [idle] [throughput] [neighbours]
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Machine } from './loopback/machine.mjs';
+import { digits, figure, shown } from './report/figures.mjs';
+
+const GIB = 2 ** 30;
+const TARGET = `null:${GIB}`;
+const REACTORS = 2;
+const PAGE = { operation: 'randread', blockBytes: 4096, offset: 0, length: GIB, seed: 1 };
+const ROUNDS = 7;
+const IDLE_MS = 10_000;
+
+/** @type {Record<string, () => Promise<void>>} */
+const PARTS = { connect, idle, throughput, neighbours };
+
+async function main() {
+  const names = process.argv.slice(2);
+  for (const name of names.length > 0 ? names : Object.keys(PARTS)) {
+    const part = PARTS[name];
+    if (!part) throw new Error(`no such part: ${name}; there are ${Object.keys(PARTS)}`);
+    await part();
+  }
+}
+
+/** 256 guests whose disks are all there, and all of them say Initialised at once. */
+async function connect() {
+  const machine = await Machine.start({ reactors: REACTORS });
+  const before = machine.memory();
+  const guests = [];
+  for (let i = 0; i < 256; i++) guests.push(await machine.plug(TARGET));
+  const began = performance.now();
+  const took = await Promise.all(
+    guests.map(async ({ frontend, paths }) => {
+      const connected = stateTimes(machine, paths);
+      await frontend.connect({ queues: 1 });
+      return connected();
+    }),
+  );
+  const all = performance.now() - began;
+  const each = (machine.memory() - before) / guests.length / 1024;
+  console.log(`256 disks connect at once: ${digits(all)} ms for all`);
+  console.log(`  Initialised to Connected, ms: ${shown(figure(took))}`);
+  console.log(`  memory per idle disk of one queue: ${digits(each)} KiB`);
+  await machine.close();
+}
+
+/**
+ * Watches both ends of a disk; the function it returns says how long the backend took, ms.
+ * @param {Machine} machine
+ * @param {import('../dist/platform/loopback_toolstack.js').VbdPaths} paths
+ */
+function stateTimes(machine, { frontend, backend }) {
+  const xenstore = machine.xenstore(0);
+  /** @type {Record<string, number>} */
+  const at = {};
+  const note = (/** @type {string} */ node, /** @type {string} */ state) =>
+    xenstore.watch(node, async () => {
+      if ((await xenstore.read(node)) === state) at[node] ??= performance.now();
+    });
+  note(`${frontend}/state`, '3');
+  note(`${backend}/state`, '4');
+  return () => at[`${backend}/state`] - at[`${frontend}/state`];
+}
+
+/** 100 guests that have done I/O and then do nothing: who of the daemon's threads still runs? */
+async function idle() {
+  const machine = await Machine.start({ reactors: REACTORS });
+  const guests = await connected(machine, 100, 1);
+  await Promise.all(guests.map((guest) => guest.run({ ...PAGE, depth: 4, bytes: 1 << 20 })));
+  await sleep(1000);
+  const before = { switches: switches(machine), ...(await counted(machine)) };
+  await sleep(IDLE_MS);
+  const after = { switches: switches(machine), ...(await counted(machine)) };
+  console.log(`100 idle disks, ${IDLE_MS / 1000} s:`);
+  console.log(`  wake-ups of the reactors: ${after.wakeups - before.wakeups}`);
+  console.log(`  times a thread was woken or preempted: ${after.switches - before.switches}`);
+  await machine.close();
+}
+
+/** One VBD against 64, two queues each; total, and how equal the shares are. */
+async function throughput() {
+  const machine = await Machine.start({ reactors: REACTORS });
+  const guests = await connected(machine, 64, 2);
+  const load = { ...PAGE, depth: 32, milliseconds: 1000 };
+  const ratios = [];
+  const fairness = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const alone = await guests[round].run(load);
+    const all = await Promise.all(guests.map((guest) => guest.run(load)));
+    const speeds = all.map(({ requests, seconds }) => requests / seconds);
+    const total = speeds.reduce((sum, speed) => sum + speed, 0);
+    ratios.push(total / (alone.requests / alone.seconds));
+    fairness.push(jain(speeds));
+    const busy = digits((machine.memory() - machine.emptyMemory) / 128 / 1024);
+    console.log(`  ${digits(total)} I/Os a second in all; memory per busy queue ${busy} KiB`);
+  }
+  console.log(`64 disks of 2 queues: ${shown(figure(ratios))} of one disk's throughput`);
+  console.log(`  Jain's index of their shares: ${shown(figure(fairness))}`);
+  await machine.close();
+}
+
+/** @param {number[]} shares @returns {number} 1: all equal; 1/n: one has all */
+function jain(shares) {
+  const sum = shares.reduce((a, b) => a + b, 0);
+  return sum ** 2 / (shares.length * shares.reduce((a, b) => a + b * b, 0));
+}
+
+/** A guest that reads one block after the other, alone and beside three that want all. */
+async function neighbours() {
+  const machine = await Machine.start({ reactors: REACTORS });
+  const quiet = await connected(machine, 1, 1);
+  const greedy = await connected(machine, 3, 4);
+  const slow = [];
+  const median = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const alone = await quiet[0].run({ ...PAGE, depth: 1, milliseconds: 2000 });
+    const load = { ...PAGE, depth: 16, milliseconds: 3000 };
+    const others = greedy.map((guest) => guest.run(load));
+    await sleep(500);
+    const beside = await quiet[0].run({ ...PAGE, depth: 1, milliseconds: 2000 });
+    await Promise.all(others);
+    slow.push(beside.latencyUs.p999 / alone.latencyUs.p999);
+    median.push(beside.latencyUs.p50 / alone.latencyUs.p50);
+    const [a, b] = [alone, beside].map(({ latencyUs }) => digits(latencyUs.p999));
+    console.log(`  p99.9 alone ${a} µs, beside three greedy guests ${b} µs`);
+  }
+  console.log(`QD 1 beside three guests of 4 × 16: p99.9 × ${shown(figure(slow))}`);
+  console.log(`  median × ${shown(figure(median))}`);
+  await machine.close();
+}
+
+/** @param {Machine} machine @param {number} count @param {number} queues of each */
+async function connected(machine, count, queues) {
+  machine.emptyMemory ??= machine.memory();
+  const guests = [];
+  for (let i = 0; i < count; i++) {
+    const { frontend } = await machine.plug(TARGET);
+    await frontend.connect({ queues });
+    guests.push(frontend);
+  }
+  return guests;
+}
+
+/** @param {Machine} machine */
+async function counted(machine) {
+  const { reactors } = (await machine.stats()).engine;
+  return { wakeups: reactors.reduce((sum, { wakeups }) => sum + wakeups, 0) };
+}
+
+/** Of all the daemon's threads. @param {Machine} machine */
+function switches(machine) {
+  const pattern = /^(?:non)?voluntary_ctxt_switches:\s+(\d+)/gm;
+  const texts = machine.threadFiles('status');
+  const counts = texts.flatMap((text) => [...text.matchAll(pattern)].map(([, n]) => Number(n)));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+await main();
