@@ -11,6 +11,7 @@ namespace ringdisk {
 namespace {
 
 constexpr uint32_t kNone = UINT32_MAX;
+constexpr size_t kTableEntriesMin = 64;
 
 // Multiply-shift hashing needs an odd number, and one that guests do not know: with a known one
 // they would choose grant references whose look-ups are a walk through all the others.
@@ -27,10 +28,8 @@ PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid 
       budget_(budget),
       domid_(domid),
       pages_max_(pages_max),
-      // One request's pages may be entered before room is made for them.
-      table_(std::bit_ceil(2 * (pages_max + kIndirectSegmentsMax)), Entry{0, kNone, 0}),
+      table_(kTableEntriesMin, Entry{0, kNone, 0}),
       multiplier_(secret_multiplier()),
-      home_shift_(std::countl_zero(table_.size()) + 1),
       oldest_(kNone),
       newest_(kNone) {}
 
@@ -39,7 +38,18 @@ PersistentCache::~PersistentCache() {
 }
 
 // The place where the search for `gref` begins: the upper bits of the product, as many as needed.
-size_t PersistentCache::home(GrantRef gref) const { return gref * multiplier_ >> home_shift_; }
+size_t PersistentCache::home(GrantRef gref) const {
+  return gref * multiplier_ >> (std::countl_zero(table_.size()) + 1);
+}
+
+// So that the table is at most half full with so many more: an idle disk's is small.
+void PersistentCache::make_table_room(size_t more) {
+  if (2 * (entries_ + more) <= table_.size()) return;
+  std::vector<Entry> old(std::bit_ceil(2 * (entries_ + more)), Entry{0, kNone, 0});
+  old.swap(table_);
+  for (const Entry& entry : old)
+    if (entry.extent != kNone) find(entry.gref) = entry;
+}
 
 PersistentCache::Entry& PersistentCache::find(GrantRef gref) {
   const size_t mask = table_.size() - 1;
@@ -60,6 +70,7 @@ void PersistentCache::erase(GrantRef gref) {
     gap = place;
   }
   table_[gap].extent = kNone;
+  entries_--;
 }
 
 std::byte* PersistentCache::address(const Entry& entry) const {
@@ -67,6 +78,7 @@ std::byte* PersistentCache::address(const Entry& entry) const {
 }
 
 bool PersistentCache::reach(std::span<const Segment> segments, std::span<std::byte*> pages) {
+  make_table_room(segments.size());
   uint32_t fresh = kNone;
   for (size_t i = 0; i < segments.size(); i++) {
     Entry& entry = find(segments[i].gref);
@@ -75,6 +87,7 @@ bool PersistentCache::reach(std::span<const Segment> segments, std::span<std::by
       std::vector<GrantRef>& grefs = extents_[fresh].grefs;
       entry = {segments[i].gref, fresh, static_cast<uint32_t>(grefs.size())};
       grefs.push_back(segments[i].gref);
+      entries_++;
     } else if (entry.extent != fresh) {
       touch(entry.extent);  // room for the missing ones is not made at this one's cost
       pages[i] = address(entry);

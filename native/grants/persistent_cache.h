@@ -71,6 +71,7 @@ class PersistentCache {
   };
 
   size_t home(GrantRef gref) const;
+  void make_table_room(size_t more);
   Entry& find(GrantRef gref);
   std::byte* address(const Entry& entry) const;
   void erase(GrantRef gref);
@@ -89,8 +90,8 @@ class PersistentCache {
   const Domid domid_;
   const uint32_t pages_max_;
   std::vector<Entry> table_;  // open addressing, at most half full
+  size_t entries_ = 0;
   const uint64_t multiplier_;
-  const int home_shift_;
   std::vector<Extent> extents_;
   std::vector<uint32_t> free_extents_;
   uint32_t oldest_, newest_;
