@@ -139,7 +139,10 @@ async function neighbours() {
   await machine.close();
 }
 
-/** Its thread runs before all others on its CPU. @param {import('../dist/platform/loopback_frontend.js').LoopbackFrontend} guest */
+/**
+ * Its thread runs before all others on its CPU.
+ * @param {import('../dist/platform/loopback_frontend.js').LoopbackFrontend} guest
+ */
 async function runFirst(guest) {
   const threads = () => readdirSync('/proc/self/task');
   const before = new Set(threads());

@@ -20,6 +20,9 @@ uint64_t secret_multiplier() {
   return (uint64_t{random()} << 32 | random()) | 1;
 }
 
+// For a table of so many entries, a power of two.
+int home_shift(size_t entries) { return std::countl_zero(entries) + 1; }
+
 }  // namespace
 
 PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid domid,
@@ -30,6 +33,7 @@ PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid 
       pages_max_(pages_max),
       table_(kTableEntriesMin, Entry{0, kNone, 0}),
       multiplier_(secret_multiplier()),
+      home_shift_(home_shift(kTableEntriesMin)),
       oldest_(kNone),
       newest_(kNone) {}
 
@@ -38,15 +42,14 @@ PersistentCache::~PersistentCache() {
 }
 
 // The place where the search for `gref` begins: the upper bits of the product, as many as needed.
-size_t PersistentCache::home(GrantRef gref) const {
-  return gref * multiplier_ >> (std::countl_zero(table_.size()) + 1);
-}
+size_t PersistentCache::home(GrantRef gref) const { return gref * multiplier_ >> home_shift_; }
 
 // So that the table is at most half full with so many more: an idle disk's is small.
 void PersistentCache::make_table_room(size_t more) {
   if (2 * (entries_ + more) <= table_.size()) return;
   std::vector<Entry> old(std::bit_ceil(2 * (entries_ + more)), Entry{0, kNone, 0});
   old.swap(table_);
+  home_shift_ = home_shift(table_.size());
   for (const Entry& entry : old)
     if (entry.extent != kNone) find(entry.gref) = entry;
 }

@@ -92,6 +92,7 @@ class PersistentCache {
   std::vector<Entry> table_;  // open addressing, at most half full
   size_t entries_ = 0;
   const uint64_t multiplier_;
+  int home_shift_;
   std::vector<Extent> extents_;
   std::vector<uint32_t> free_extents_;
   uint32_t oldest_, newest_;
