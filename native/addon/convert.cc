@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "metrics/counter_names.h"
+
 namespace ringdisk {
 namespace {
 
@@ -97,48 +99,7 @@ Napi::Object from_capabilities(Napi::Env env, const Capabilities& capabilities) 
   return object;
 }
 
-struct CounterName {
-  const char* name;
-  Counter QueueCounters::* counter;
-};
-constexpr CounterName kVbdCounters[] = {
-    {"reads", &QueueCounters::reads},
-    {"writes", &QueueCounters::writes},
-    {"flushes", &QueueCounters::flushes},
-    {"barriers", &QueueCounters::barriers},
-    {"discards", &QueueCounters::discards},
-    {"readBytes", &QueueCounters::read_bytes},
-    {"writeBytes", &QueueCounters::write_bytes},
-    {"discardBytes", &QueueCounters::discard_bytes},
-    {"ioErrors", &QueueCounters::io_errors},
-    {"rejected", &QueueCounters::rejected},
-    {"unsupported", &QueueCounters::unsupported},
-    {"indirect", &QueueCounters::indirect},
-    {"notificationsReceived", &QueueCounters::notifications_received},
-    {"notificationsSent", &QueueCounters::notifications_sent},
-    {"polls", &QueueCounters::polls},
-    {"takeBatches", &QueueCounters::take_batches},
-    {"taken", &QueueCounters::taken},
-    {"batches", &QueueCounters::batches},
-    {"answered", &QueueCounters::answered},
-    {"grantMaps", &QueueCounters::grant_maps},
-    {"grantUnmaps", &QueueCounters::grant_unmaps},
-    {"grantCopies", &QueueCounters::grant_copies},
-    {"copiedBytes", &QueueCounters::copied_bytes},
-    {"readModifyWrites", &QueueCounters::read_modify_writes},
-    {"retries", &QueueCounters::retries},
-    {"replayed", &QueueCounters::replayed},
-    {"redelivered", &QueueCounters::redelivered},
-    {"inFlight", &QueueCounters::in_flight},
-    {"mappedPages", &QueueCounters::mapped_pages},
-    {"bounceBytes", &QueueCounters::bounce_bytes},
-    {"brokenQueues", &QueueCounters::broken},
-};
-
-// In the order of ValidRequest::Kind.
-constexpr const char* kOperations[] = {"read", "write", "barrier", "flush", "discard"};
-static_assert(std::size(kOperations) == std::tuple_size_v<decltype(QueueCounters::latency)>);
-static_assert(static_cast<size_t>(ValidRequest::Kind::discard) == std::size(kOperations) - 1);
+static_assert(static_cast<size_t>(ValidRequest::Kind::discard) == std::size(kOperationNames) - 1);
 
 Napi::Object from_histogram(Napi::Env env, const LatencyHistogram& histogram) {
   Napi::Array buckets = Napi::Array::New(env);
@@ -281,7 +242,7 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
 Napi::Object from_vbd_counters(Napi::Env env,
                                const std::vector<std::shared_ptr<QueueCounters>>& queues) {
   Napi::Object object = Napi::Object::New(env);
-  for (const CounterName& entry : kVbdCounters) {
+  for (const CounterName& entry : kCounterNames) {
     uint64_t sum = 0;
     for (const auto& queue : queues) sum += ((*queue).*entry.counter).get();
     object[entry.name] = static_cast<double>(sum);
@@ -292,10 +253,10 @@ Napi::Object from_vbd_counters(Napi::Env env,
 Napi::Object from_vbd_latency(Napi::Env env,
                               const std::vector<std::shared_ptr<QueueCounters>>& queues) {
   Napi::Object object = Napi::Object::New(env);
-  for (size_t i = 0; i < std::size(kOperations); i++) {
+  for (size_t i = 0; i < std::size(kOperationNames); i++) {
     LatencyHistogram all;
     for (const auto& queue : queues) all.merge(queue->latency[i]);
-    object[kOperations[i]] = from_histogram(env, all);
+    object[kOperationNames[i]] = from_histogram(env, all);
   }
   return object;
 }

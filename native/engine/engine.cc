@@ -13,9 +13,15 @@
 
 #include "base/assert.h"
 #include "base/kill_point.h"
+#include "metrics/stats_page.h"
 
 namespace ringdisk {
 namespace {
+
+// Beside the journal: whoever owns that file owns this one.
+std::string stats_page_path(const std::string& journal) {
+  return journal.empty() ? "" : journal + ".stats";
+}
 
 // Opening and measuring a target can block for as long as a device hangs: each gets a short-lived
 // thread, so that one bad device holds up neither the owner nor other targets.
@@ -141,7 +147,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   for (size_t i = 0; i < request.queues.size(); i++) {
     if (request.queues[i].take_over) vbd->recovering++;
     vbd->take_over |= request.queues[i].take_over;
-    vbd->counters.push_back(std::make_shared<QueueCounters>());
+    vbd->counters.push_back(make_counters(stats_page_path(request.queues[i].journal)));
     vbd->reactors.push_back(reactors_[next_reactor_++ % reactors_.size()].get());
   }
   Vbd& kept = *vbds_.emplace(handle, std::move(vbd)).first->second;

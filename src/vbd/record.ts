@@ -67,7 +67,7 @@ const RECORD_SUFFIX = '.json';
 /** How many daemons crashed while they took the VBD over, and that one is at it. */
 const DEATHS_SUFFIX = '.deaths';
 const TRIAL_SUFFIX = '.trial';
-const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+|deaths|trial)$/;
+const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+(?:\.stats)?|deaths|trial)$/;
 const CRASH_NOTE = 'crashed';
 const TEMPORARY_SUFFIX = '.new';
 
@@ -185,7 +185,10 @@ export class Records {
     }
   }
 
-  /** The path of a queue's journal; the data path makes and removes the file. */
+  /**
+   * The path of a queue's journal; the data path makes and removes the file. Beside it, with
+   * ".stats" behind its name, is the queue's stats page.
+   */
   journal(id: VbdId, queue: number): string {
     return path.join(this.#folder, `${fileName(id)}.queue-${queue}`);
   }

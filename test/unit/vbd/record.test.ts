@@ -49,7 +49,12 @@ test('a record goes with its own journals only; tidying keeps what belongs to a 
     for (const queue of [0, 11]) writeFileSync(records.journal(id, queue), '');
   }
   records.remove(a);
-  for (const name of ['vbd3-3-1.queue-0', 'vbd3-4-1.json.new', 'of somebody else']) {
+  for (const name of [
+    'vbd3-3-1.queue-0',
+    'vbd3-3-1.queue-0.stats',
+    'vbd3-4-1.json.new',
+    'of somebody else',
+  ]) {
     writeFileSync(path.join(folder, 'vbds', name), '');
   }
   records.tidy();

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "metrics/stats_page.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+
+#include "base/assert.h"
+#include "base/fd.h"
+#include "base/units.h"
+#include "metrics/counter_names.h"
+
+namespace ringdisk {
+namespace {
+
+constexpr size_t kPageFileBytes = kPageBytes + sizeof(QueueCounters);
+
+template <typename Member>
+size_t offset_of(const QueueCounters& counters, const Member& member) {
+  const auto* start = reinterpret_cast<const std::byte*>(&counters);
+  return kPageBytes + static_cast<size_t>(reinterpret_cast<const std::byte*>(&member) - start);
+}
+
+std::string entry(const char* name, size_t offset) {
+  return (std::string{"\""} + name).append("\":").append(std::to_string(offset));
+}
+
+// {"version":1,"counters":{"reads":4096,...},"latency":{"read":4352,...},"buckets":1152,...}
+// Offsets in bytes. A histogram is its buckets, then count, sum, minimum and maximum, nanoseconds.
+std::string index_of(const QueueCounters& counters) {
+  std::string text = R"({"version":1,"counters":{)";
+  for (const CounterName& each : kCounterNames)
+    text += entry(each.name, offset_of(counters, counters.*each.counter)) + ",";
+  text.back() = '}';
+  text += R"(,"latency":{)";
+  for (size_t i = 0; i < std::size(kOperationNames); i++)
+    text += entry(kOperationNames[i], offset_of(counters, counters.latency[i])) + ",";
+  text.back() = '}';
+  text += "," + entry("buckets", LatencyHistogram::kBucketCount);
+  text += "," + entry("subBucketBits", LatencyHistogram::kSubBucketBits) + "}\n";
+  return text;
+}
+
+// Null with errno set when it can't be made.
+void* map_new_file(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd.valid()) return nullptr;
+  // Really allocated: on a full tmpfs the first store into a hole would kill the process.
+  if (::posix_fallocate(fd.get(), 0, kPageFileBytes) != 0) return nullptr;
+  void* memory = ::mmap(nullptr, kPageFileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
+}  // namespace
+
+std::shared_ptr<QueueCounters> make_counters(const std::string& path) {
+  if (path.empty()) return std::make_shared<QueueCounters>();
+  const std::string unfinished = path + ".new";
+  void* memory = map_new_file(unfinished);
+  if (!memory) {
+    ::unlink(unfinished.c_str());
+    return std::make_shared<QueueCounters>();
+  }
+  auto* counters = new (static_cast<std::byte*>(memory) + kPageBytes) QueueCounters;
+  const std::string index = index_of(*counters);
+  RD_ASSERT(index.size() < kPageBytes);
+  std::memcpy(memory, index.data(), index.size());
+  ::rename(unfinished.c_str(), path.c_str());
+  return {counters, [memory](QueueCounters*) { ::munmap(memory, kPageFileBytes); }};
+}
+
+}  // namespace ringdisk
