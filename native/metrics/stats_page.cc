@@ -2,9 +2,10 @@
 #include "metrics/stats_page.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <new>
 
@@ -28,7 +29,7 @@ std::string entry(const char* name, size_t offset) {
   return (std::string{"\""} + name).append("\":").append(std::to_string(offset));
 }
 
-// {"version":1,"counters":{"reads":4096,...},"latency":{"read":4352,...},"buckets":1152,...}
+// {"version":1,"counters":{"reads":4096,...},"latency":{"read":4344,...},"buckets":1152,...}
 // Offsets in bytes. A histogram is its buckets, then count, sum, minimum and maximum, nanoseconds.
 std::string index_of(const QueueCounters& counters) {
   std::string text = R"({"version":1,"counters":{)";
@@ -44,7 +45,7 @@ std::string index_of(const QueueCounters& counters) {
   return text;
 }
 
-// Null with errno set when it can't be made.
+// Null when it can't be made.
 void* map_new_file(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return nullptr;
@@ -68,7 +69,7 @@ std::shared_ptr<QueueCounters> make_counters(const std::string& path) {
   const std::string index = index_of(*counters);
   RD_ASSERT(index.size() < kPageBytes);
   std::memcpy(memory, index.data(), index.size());
-  ::rename(unfinished.c_str(), path.c_str());
+  std::rename(unfinished.c_str(), path.c_str());
   return {counters, [memory](QueueCounters*) { ::munmap(memory, kPageFileBytes); }};
 }
 
