@@ -158,7 +158,7 @@ async function provideDaemon(wanted) {
  */
 function servedBy(backend, processes) {
   const daemon = new RegExp(`^${Daemon.current?.pid} `);
-  const pattern = { phy: / \d+\.xvd/, qdisk: / qemu/, tap: daemon }[backend];
+  const pattern = { phy: / \d+\.xvd/, qdisk: / (xen-)?qemu/, tap: daemon }[backend];
   const own = Object.entries(processes).filter(([name]) => pattern.test(name));
   return own.reduce((sum, [, ns]) => sum + ns, 0);
 }
