@@ -30,7 +30,6 @@ async function main() {
 /** 256 guests whose disks are all there, and all of them say Initialised at once. */
 async function connect() {
   const machine = await Machine.start({ reactors: REACTORS });
-  const before = machine.memory();
   const guests = [];
   for (let i = 0; i < 256; i++) guests.push(await machine.plug(TARGET));
   const began = performance.now();
@@ -42,7 +41,7 @@ async function connect() {
     }),
   );
   const all = performance.now() - began;
-  const each = (machine.memory() - before) / guests.length / 1024;
+  const each = (machine.memory() - machine.emptyMemory) / guests.length / 1024;
   console.log(`256 disks connect at once: ${digits(all)} ms for all`);
   console.log(`  Initialised to Connected, ms: ${shown(figure(took))}`);
   console.log(`  memory per idle disk of one queue: ${digits(each)} KiB`);
@@ -73,9 +72,9 @@ async function idle() {
   const guests = await connected(machine, 100, 1);
   await Promise.all(guests.map((guest) => guest.run({ ...PAGE, depth: 4, bytes: 1 << 20 })));
   await sleep(1000);
-  const before = { switches: switches(machine), ...(await counted(machine)) };
+  const before = { switches: switches(machine), wakeups: await wakeups(machine) };
   await sleep(IDLE_MS);
-  const after = { switches: switches(machine), ...(await counted(machine)) };
+  const after = { switches: switches(machine), wakeups: await wakeups(machine) };
   console.log(`100 idle disks, ${IDLE_MS / 1000} s:`);
   console.log(`  wake-ups of the reactors: ${after.wakeups - before.wakeups}`);
   console.log(`  times a thread was woken or preempted: ${after.switches - before.switches}`);
@@ -161,7 +160,6 @@ function run(command, args) {
 
 /** @param {Machine} machine @param {number} count @param {number} queues of each */
 async function connected(machine, count, queues) {
-  machine.emptyMemory ??= machine.memory();
   const guests = [];
   for (let i = 0; i < count; i++) {
     const { frontend } = await machine.plug(TARGET);
@@ -171,10 +169,10 @@ async function connected(machine, count, queues) {
   return guests;
 }
 
-/** @param {Machine} machine */
-async function counted(machine) {
+/** Of all the daemon's reactors. @param {Machine} machine */
+async function wakeups(machine) {
   const { reactors } = (await machine.stats()).engine;
-  return { wakeups: reactors.reduce((sum, { wakeups }) => sum + wakeups, 0) };
+  return reactors.reduce((sum, reactor) => sum + reactor.wakeups, 0);
 }
 
 /** Of all the daemon's threads. @param {Machine} machine */

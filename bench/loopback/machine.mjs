@@ -25,6 +25,8 @@ const DEVID = 51712;
 export class Machine {
   /** What the running daemon has said, by its message. @type {Map<string, { time: string }>} */
   said = new Map();
+  /** What the daemon took when it had no disk. */
+  emptyMemory = 0;
   #store = new MemoryStore();
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #daemon;
@@ -39,6 +41,7 @@ export class Machine {
     const socket = loopbackXenstoreSocket(machine.folder);
     machine.#server = await serveXenstore(machine.#store, { path: socket, domid: 0 });
     await machine.startDaemon('serving');
+    machine.emptyMemory = machine.memory();
     return machine;
   }
 
@@ -60,7 +63,7 @@ export class Machine {
     const daemon = spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#daemon = daemon;
     this.said.clear();
-    return new Promise((resolve, reject) => {
+    const saidSo = new Promise((resolve, reject) => {
       createInterface({ input: daemon.stderr }).on('line', (line) => {
         const entry = JSON.parse(line);
         if (!this.said.has(entry.msg)) this.said.set(entry.msg, entry);
@@ -68,6 +71,9 @@ export class Machine {
       });
       daemon.once('exit', () => reject(new Error(`the daemon ended: ${[...this.said.keys()]}`)));
     });
+    // Whoever started it may look later, or never when something else failed first.
+    saidSo.catch(() => {});
+    return saidSo;
   }
 
   async killDaemon() {

@@ -41,6 +41,7 @@ export async function readHostFacts(
   runtimeDir: string,
   reachXenstore: () => Promise<void>,
 ): Promise<HostFacts> {
+  const limits = readLimits();
   return {
     kernel: os.release(),
     ...(await readUring()),
@@ -49,8 +50,8 @@ export async function readHostFacts(
       XEN_DEVICES.map((name) => [name, accessError(`/dev/xen/${name}`)]),
     ) as HostFacts['devices'],
     ...optional('xenstoreError', await errorOf(reachXenstore)),
-    memlockBytes: readMemlockBytes(),
-    nofile: softLimit('Max open files'),
+    memlockBytes: memlockBytes(limits),
+    nofile: softLimit(limits, 'Max open files'),
     maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
     blkbackLoaded: existsSync('/sys/module/xen_blkback'),
     tapbackPids: pidsOf('tapback'),
@@ -110,13 +111,16 @@ async function daemonVersion(runtimeDir: string): Promise<string | undefined> {
 }
 
 /** How much memory this process may lock, io_uring's registered memory included. */
-export function readMemlockBytes(): number {
-  return softLimit('Max locked memory');
+export function memlockBytes(limits = readLimits()): number {
+  return softLimit(limits, 'Max locked memory');
+}
+
+function readLimits(): string {
+  return readText('/proc/self/limits') ?? '';
 }
 
 /** "Max open files            1024                 524288               files" → 1024. */
-function softLimit(name: string): number {
-  const limits = readText('/proc/self/limits') ?? '';
+function softLimit(limits: string, name: string): number {
   const line = limits.split('\n').find((candidate) => candidate.startsWith(name)) ?? '';
   const soft = line.slice(name.length).trim().split(/\s+/)[0] ?? '0';
   return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);

@@ -17,7 +17,7 @@ import { openXenPlatform } from '../platform/xen.ts';
 import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
-import { readMemlockBytes } from './host_facts.ts';
+import { memlockBytes } from './host_facts.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
 
@@ -156,7 +156,7 @@ function noteCrashes(file: string): void {
 /** Everything works, but nobody would guess why it is slower. */
 function warnOfMemoryLimit({ reactors, bouncePoolBytes }: Config, log: Logger): void {
   const wantedBytes = reactors * bouncePoolBytes;
-  const limitBytes = readMemlockBytes();
+  const limitBytes = memlockBytes();
   if (limitBytes >= wantedBytes) return;
   const message = 'memory cannot be registered with io_uring: each I/O costs more CPU';
   log.warn({ limitBytes, wantedBytes, remedy: 'LimitMEMLOCK=infinity in the unit' }, message);
