@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "callgrind.h"
 #include "engine/engine.h"
 #include "measurements.h"
 #include "platform/loopback/guest.h"
@@ -105,6 +106,7 @@ ConnectRequest connect_request(const Settings& settings, uint32_t target, Loopba
 }  // namespace
 
 void measure_ringdisk(const Settings& settings) {
+  if (settings.callgrind) take_turns();
   Backend backend(settings);
   LoopbackGuest guest(settings.machine, kDomid);
   const uint32_t target = backend.run([&](Engine& engine, uint32_t command) {
@@ -120,9 +122,11 @@ void measure_ringdisk(const Settings& settings) {
   warm_up.milliseconds.reset();
   WorkloadControl warming, control;
   guest.run(warm_up, warming);
+  end_turns();
   const Counts before(backend.engine(), vbd);
   const uint64_t cpu_before = thread_cpu_ns("rd-reactor");
   const auto result = guest.run(settings.workload(), control);
+  end_turns();
   const uint64_t cpu = thread_cpu_ns("rd-reactor") - cpu_before;
 
   JsonLine line;

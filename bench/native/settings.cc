@@ -37,7 +37,7 @@ Settings parse_settings(int count, char** arguments) {
       {"reactors", number(settings.reactors)}, {"ring_order", number(settings.ring_order)},
       {"poll_us", number(settings.poll_us)},   {"region", number(settings.region)},
       {"bytes", number(settings.bytes)},       {"milliseconds", number(settings.milliseconds)},
-      {"journal", number(settings.journal)},
+      {"journal", number(settings.journal)},   {"callgrind", number(settings.callgrind)},
   };
   for (int i = 0; i < count; i++) {
     const std::string argument = arguments[i];

@@ -27,6 +27,7 @@ struct Settings {
   uint64_t bytes = 0;            // to move; 0: for as long as `milliseconds` say
   uint64_t milliseconds = 1000;
   bool journal = true;
+  bool callgrind = false;  // see callgrind.cc
 
   bool is_write() const { return operation == "write"; }
   Workload workload() const;
