@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CASES } from './loopback/cases.mjs';
 import { controlPlane } from './loopback/control_plane.mjs';
+import { countInstructions, instructionsTable } from './loopback/instructions.mjs';
 import { buildBench, measureOnce } from './loopback/measure.mjs';
 import { loopbackCharts, loopbackTables } from './loopback/tables.mjs';
 import { openTargets } from './loopback/targets.mjs';
@@ -20,11 +21,13 @@ const HELP = `usage: npm run bench -- [--rounds N] [--seconds S] [--only PATTERN
 
   --rounds N      default 11; every figure is their median. Many short ones beat few long ones
   --seconds S     of each measurement (default 0.3)
-  --only PATTERN  only cases whose name matches this regular expression
+  --only PATTERN  only what matches this regular expression: cases by their names, "instructions"
+                  (per I/O, by callgrind), "control plane"; all but instructions: '^(?!instr)'
   --disk DIR      a folder on the disk that the file target lies on (default: the output's)
   --output DIR    where the report goes (default bench/results)`;
 
 const CONTROL_PLANE = 'control plane';
+const INSTRUCTIONS = 'instructions';
 const OPTIONS = {
   rounds: { type: 'string', default: '11' },
   seconds: { type: 'string', default: '0.3' },
@@ -48,19 +51,25 @@ async function main() {
   const targets = openTargets(path.resolve(values.disk ?? output));
   const pattern = new RegExp(values.only);
   const measurements = [];
+  let instructions = [];
   try {
     for (const given of CASES.filter(({ name }) => pattern.test(name))) {
       const why = targets[given.target].missing ?? given.missing?.();
       if (why) console.log(`skipped ${given.name}: ${why}`);
       else measurements.push(...measureCase(given, targets[given.target], plan));
     }
+    if (pattern.test(INSTRUCTIONS)) instructions = instructionsPerIo(targets.null);
   } finally {
     for (const target of Object.values(targets)) target.close();
   }
   const control = pattern.test(CONTROL_PLANE) ? await controlPlane() : [];
-  const tables = [...loopbackTables(measurements, CASES), controlTable(control)];
+  const tables = [
+    ...loopbackTables(measurements, CASES),
+    instructionsTable(instructions),
+    controlTable(control),
+  ].filter(({ rows }) => rows.length > 0);
   const charts = loopbackCharts(measurements, CASES);
-  const data = { plan, measurements, control };
+  const data = { plan, measurements, instructions, control };
   await writeReport({ ...preface(plan), tables, charts, data }, output, 'loopback');
 }
 
@@ -78,6 +87,16 @@ function measureCase(given, target, { rounds, seconds }) {
     }
   }
   return results;
+}
+
+/** The rest is worth having also where valgrind is absent, or does not know the kernel or CPU. */
+function instructionsPerIo(target) {
+  try {
+    return countInstructions(target);
+  } catch (error) {
+    console.log(`skipped instructions per I/O: ${error.message}`);
+    return [];
+  }
 }
 
 function controlTable(results) {

@@ -40,16 +40,29 @@ export async function buildBench() {
 export function measureOnce(settings, target, seconds) {
   const { what, ...rest } = settings;
   if (what === 'fio') return fio(rest, target, seconds);
+  const milliseconds = Math.round(seconds * 1000);
+  const result = runBench({ ...settings, milliseconds }, target);
+  const { ios, seconds: took, p50Us, p99Us, cpuNs, ...counted } = result;
+  return { ios, seconds: took, p50Us, p99Us, cpuNs, ...(what === 'ringdisk' ? { counted } : {}) };
+}
+
+/**
+ * One measurement of bench/native.
+ * @param {Record<string, string | number>} settings
+ * @param {import('./targets.mjs').Target} target
+ * @param {{ command?: string[], env?: NodeJS.ProcessEnv }} [under] what to run it with
+ * @returns {any} what it says
+ */
+export function runBench({ what, ...rest }, target, { command = [], env } = {}) {
   // On tmpfs: guest memory on a disk would be written back to it.
   const machine = mkdtempSync('/dev/shm/ringdisk-bench-');
   try {
-    const named = { ...rest, kind: target.kind, path: target.path, machine };
-    const all = { ...named, milliseconds: Math.round(seconds * 1000) };
+    const all = { ...rest, kind: target.kind, path: target.path, machine };
     const args = Object.entries(all).map(([name, value]) => `${name}=${value}`);
-    const line = runToEnd(`${FOLDER}/ringdisk_bench`, [String(what), ...args]);
-    const { ios, seconds: took, p50Us, p99Us, cpuNs, ...counted } = JSON.parse(line);
-    if (counted.errors > 0) throw new Error(`${counted.errors} requests failed`);
-    return { ios, seconds: took, p50Us, p99Us, cpuNs, ...(what === 'ringdisk' ? { counted } : {}) };
+    const [program, ...before] = [...command, `${FOLDER}/ringdisk_bench`];
+    const result = JSON.parse(runToEnd(program, [...before, String(what), ...args], env));
+    if (result.errors > 0) throw new Error(`${result.errors} requests failed`);
+    return result;
   } finally {
     rmSync(machine, { recursive: true });
   }
@@ -86,11 +99,18 @@ function percentiles(ns) {
   return Object.fromEntries(Object.entries(ns).map(([p, value]) => [Number(p), value / 1000]));
 }
 
-/** @param {string} command @param {string[]} args @returns {string} its standard output */
-function runToEnd(command, args) {
+/**
+ * @param {string} command
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} [env]
+ * @returns {string} its standard output
+ */
+function runToEnd(command, args, env = process.env) {
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     encoding: 'utf8',
+    env,
     timeout: LIMIT_MS,
+    killSignal: 'SIGKILL', // valgrind may be deaf to others
   });
   if (status === 0) return stdout;
   throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr}`);

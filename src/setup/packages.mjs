@@ -46,6 +46,12 @@ const NEEDS = [
   },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {
+    group: 'bench',
+    why: 'valgrind, for instructions per I/O',
+    packages: ['valgrind'],
+    ok: () => runs('valgrind', '--version'),
+  },
+  {
     group: 'lint',
     why: 'clang-format 19',
     packages: ['clang-format-19'],
