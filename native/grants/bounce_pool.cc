@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint32_t kNone = UINT32_MAX;
 constexpr uint8_t kUsed = 0xff;
+constexpr uint8_t kSpare = 0xfe;
 
 uint32_t order_of(size_t bytes) {
   const size_t pages = (bytes + kPageBytes - 1) / kPageBytes;
@@ -71,10 +72,41 @@ void BouncePool::unlink(uint32_t order, uint32_t page) {
   free_order_[page] = kUsed;
 }
 
+std::span<std::byte> BouncePool::block(uint32_t order, uint32_t page) const {
+  return {memory_ + size_t{page} * kPageBytes, size_t{kPageBytes} << order};
+}
+
 std::span<std::byte> BouncePool::allocate(size_t bytes) {
   RD_ASSERT(bytes >= 1 && bytes <= kBlockBytesMax);
   if (!memory_ && !set_up()) return {};
-  const uint32_t wanted = order_of(bytes);
+  const uint32_t order = order_of(bytes);
+  std::span<std::byte> found;
+  if (order == 0 && spare_count_ > 0)
+    found = take_spare();
+  else
+    found = allocate_block(order);
+  if (found.empty() && merge_spares()) found = allocate_block(order);
+  used_pages_ += found.size() / kPageBytes;
+  return found;
+}
+
+void BouncePool::release(std::span<std::byte> block) {
+  const uint32_t order = order_of(block.size());
+  const auto page = static_cast<uint32_t>((block.data() - memory_) / kPageBytes);
+  RD_ASSERT(free_order_[page] == kUsed && page % (1u << order) == 0);
+  used_pages_ -= size_t{1} << order;
+  if (order > 0 || spare_count_ == kSparesMax) return release_block(order, page);
+  free_order_[page] = kSpare;
+  spares_[spare_count_++] = page;
+}
+
+std::span<std::byte> BouncePool::take_spare() {
+  const uint32_t page = spares_[--spare_count_];
+  free_order_[page] = kUsed;
+  return block(0, page);
+}
+
+std::span<std::byte> BouncePool::allocate_block(uint32_t wanted) {
   uint32_t order = wanted;
   while (order < kOrders && heads_[order] == kNone) order++;
   if (order == kOrders) return {};
@@ -84,15 +116,11 @@ std::span<std::byte> BouncePool::allocate(size_t bytes) {
     order--;
     push(order, page + (1u << order));
   }
-  used_pages_ += size_t{1} << wanted;
-  return {memory_ + size_t{page} * kPageBytes, size_t{kPageBytes} << wanted};
+  return block(wanted, page);
 }
 
-void BouncePool::release(std::span<std::byte> block) {
-  uint32_t order = order_of(block.size());
-  auto page = static_cast<uint32_t>((block.data() - memory_) / kPageBytes);
-  RD_ASSERT(free_order_[page] == kUsed && page % (1u << order) == 0);
-  used_pages_ -= size_t{1} << order;
+// A block that is whole again is one that can be had again.
+void BouncePool::release_block(uint32_t order, uint32_t page) {
   for (; order + 1 < kOrders; order++) {
     const uint32_t buddy = page ^ (1u << order);
     if (free_order_[buddy] != order) break;
@@ -100,6 +128,13 @@ void BouncePool::release(std::span<std::byte> block) {
     page = std::min(page, buddy);
   }
   push(order, page);
+}
+
+// Whether there were any.
+bool BouncePool::merge_spares() {
+  const bool any = spare_count_ > 0;
+  while (spare_count_ > 0) release_block(0, spares_[--spare_count_]);
+  return any;
 }
 
 }  // namespace ringdisk

@@ -82,6 +82,23 @@ TEST_CASE("bounce pool: what was split becomes whole again, in any order of rele
   }
 }
 
+TEST_CASE("bounce pool: single pages come back as they went, and are no loss to large blocks") {
+  if (!has_io_uring()) return;
+  Uring uring(probe_uring());
+  BouncePool pool(uring, BouncePool::kBlockBytesMax);
+  const std::span<std::byte> first = pool.allocate(1);
+  const std::span<std::byte> second = pool.allocate(1);
+  pool.release(first);
+  pool.release(second);
+  CHECK(pool.used_bytes() == 0);
+  CHECK(pool.allocate(kPageBytes).data() == second.data());  // the last one, still in the cache
+  pool.release(second);
+  const std::span<std::byte> all = pool.allocate(BouncePool::kBlockBytesMax);
+  REQUIRE(all.size() == BouncePool::kBlockBytesMax);
+  CHECK(pool.free_bytes() == 0);
+  pool.release(all);
+}
+
 TEST_CASE("bounce pool: every size from one byte to the largest block") {
   if (!has_io_uring()) return;
   Uring uring(probe_uring());
