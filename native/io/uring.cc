@@ -50,7 +50,7 @@ io_uring_sqe* Uring::reserve() {
     collect();
     sqe = io_uring_get_sqe(&ring_);
   }
-  std::memset(sqe, 0, features_.big_entries ? 2 * sizeof(*sqe) : sizeof(*sqe));
+  std::memset(sqe, 0, sizeof(*sqe));
   return sqe;
 }
 

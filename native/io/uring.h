@@ -46,7 +46,8 @@ class Uring {
 
   const UringFeatures& features() const { return features_; }
 
-  // Never fails: a full submission queue is submitted first. Zeroed, 128 bytes if big_entries.
+  // Never fails: a full submission queue is submitted first. The first 64 bytes are zeroed; the
+  // second half of a big entry is for whoever uses it (commands alone; the kernel ignores it else).
   io_uring_sqe* reserve();
   io_uring_sqe* reserve_for(Operation& operation) {
     io_uring_sqe* sqe = reserve();

@@ -92,9 +92,12 @@ io_uring_sqe* NvmeChannel::submit_command(Operation& operation, const nvme_uring
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = fd_;
   sqe->cmd_op = NVME_URING_CMD_IO;
-  // The command fills the second half of a big entry and the end of the first.
-  std::memcpy(reinterpret_cast<std::byte*>(sqe) + offsetof(io_uring_sqe, cmd), &command,
-              sizeof(command));
+  // The command fills all but the last bytes of a big entry's second half and the end of its first.
+  auto* entry = reinterpret_cast<std::byte*>(sqe);
+  constexpr size_t kBegin = offsetof(io_uring_sqe, cmd);
+  constexpr size_t kEnd = kBegin + sizeof(command);
+  std::memcpy(entry + kBegin, &command, sizeof(command));
+  std::memset(entry + kEnd, 0, 2 * sizeof(*sqe) - kEnd);
   return sqe;
 }
 
