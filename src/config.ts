@@ -33,12 +33,11 @@ const cpuNumber = integer(0, CPU_MAX);
 
 export const RUNTIME_DIR = '/run/ringdisk';
 
-/** The value of a key that is not given; `reactors` depends on the machine. */
+/** The value of a key that is not given; `reactors` and `pollBudgetUs` depend on the machine. */
 const defaults = {
   backends: ['vbd3'],
   runtimeDir: RUNTIME_DIR,
   cpus: [] as number[],
-  pollBudgetUs: 50,
   bouncePoolBytes: 32 * MIB,
   grants: 'auto',
   onError: 'report',
@@ -100,6 +99,14 @@ export function defaultReactors(cores: number = availableParallelism()): number 
   return Math.max(1, Math.min(cores - 1, 4));
 }
 
+/**
+ * Where there is one CPU nobody looks out: the kernel's half of what is waited for needs that CPU,
+ * and so does the guest.
+ */
+export function defaultPollBudgetUs(cores: number = availableParallelism()): number {
+  return cores > 1 ? 50 : 0;
+}
+
 /** Fills in the defaults and checks. Throws ConfigError with a sentence per problem. */
 export function parseConfig(input: unknown, overrides: ConfigOverrides = {}): Config {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
@@ -109,6 +116,7 @@ export function parseConfig(input: unknown, overrides: ConfigOverrides = {}): Co
   const filled = {
     ...defaults,
     reactors: defaultReactors(),
+    pollBudgetUs: defaultPollBudgetUs(),
     ...input,
     ...Object.fromEntries(given),
   };

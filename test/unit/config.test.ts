@@ -3,7 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { defaultReactors, engineOptions, loadConfig, parseConfig } from '../../src/config.ts';
+import {
+  defaultPollBudgetUs,
+  defaultReactors,
+  engineOptions,
+  loadConfig,
+  parseConfig,
+} from '../../src/config.ts';
 import { ConfigError } from '../../src/errors.ts';
 
 describe('parseConfig', () => {
@@ -13,7 +19,7 @@ describe('parseConfig', () => {
       runtimeDir: '/run/ringdisk',
       reactors: defaultReactors(),
       cpus: [],
-      pollBudgetUs: 50,
+      pollBudgetUs: defaultPollBudgetUs(),
       bouncePoolBytes: 33554432,
       grants: 'auto',
       onError: 'report',
@@ -115,8 +121,14 @@ test.each([
   expect(defaultReactors(cores)).toBe(reactors);
 });
 
+test('nobody looks out where there is one CPU', () => {
+  expect(defaultPollBudgetUs(1)).toBe(0);
+  expect(defaultPollBudgetUs(2)).toBe(50);
+});
+
 test('engineOptions is the native part', () => {
-  expect(engineOptions(parseConfig({ reactors: 2, cpus: [4, 5] }))).toEqual({
+  const config = parseConfig({ reactors: 2, cpus: [4, 5], pollBudgetUs: 50 });
+  expect(engineOptions(config)).toEqual({
     reactors: 2,
     cpus: [4, 5],
     pollBudgetUs: 50,
