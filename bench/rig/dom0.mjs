@@ -44,6 +44,7 @@ async function measureGuest(plan, name) {
     vcpus: plan.icount ? icountVcpus : vcpus,
     memoryMib,
     blkfront,
+    nativeTsc: true,
     disks: plan.peers.some((peer) => PEERS[peer].backend === 'qdisk') ? await qemuStarter() : {},
   });
   const probe = new CpuProbe(guest.domid);

@@ -20,6 +20,8 @@ const LOAD_MS = 120_000;
  * @property {'pv' | 'pvh'} [type]
  * @property {number} [memoryMib]
  * @property {Record<string, number> | 'none'} [blkfront] module parameters; 'none': not loaded
+ * @property {boolean} [nativeTsc] it reads the time-stamp counter by itself, as Xen has it on any CPU
+ *   whose counter is invariant; this emulation's is not, and each of a PV guest's reads would trap
  *
  * @typedef {object} DiskSpec
  * @property {import('./targets.mjs').Target} target
@@ -97,7 +99,8 @@ export class Guest {
       `vcpus = ${vcpus}`,
       // What the emulated CPU has wrong under nested virtualisation: Xen can't emulate the one, and
       // the guest's kernel distrusts the sizes of the other.
-      ...(type === 'pvh' ? ['cpuid = "host,rdtscp=0,xsave=0"', 'tsc_mode = "native"'] : []),
+      ...(type === 'pvh' ? ['cpuid = "host,rdtscp=0,xsave=0"'] : []),
+      ...(type === 'pvh' || options.nativeTsc ? ['tsc_mode = "native"'] : []),
       'on_reboot = "restart"',
       `disk = [${Object.entries(disks).map(([vdev, disk]) => `'${diskLine(vdev, disk)}'`)}]`,
     ];
