@@ -160,16 +160,16 @@ TEST_CASE("uring: sleep returns at once while something is waiting to be reaped"
   CHECK(uring.reap().operations == &operation);
 }
 
-TEST_CASE("uring: reserved entries are zeroed to their whole size") {
+TEST_CASE("uring: reserved entries are zeroed but for a big one's second half") {
   if (!has_uring()) return;
   Uring uring(probe_uring());
-  const size_t size = uring.features().big_entries ? 128 : 64;
   std::vector<Operation> operations(2000);
-  const std::vector<unsigned char> zeros(size);
+  const io_uring_sqe zeros{};
   for (Operation& operation : operations) {
     io_uring_sqe* sqe = uring.reserve();
-    REQUIRE(std::memcmp(sqe, zeros.data(), size) == 0);
-    if (size == 128) std::memset(sqe + 1, 0xff, sizeof(*sqe));
+    REQUIRE(std::memcmp(sqe, &zeros, sizeof zeros) == 0);
+    // Whatever is left there, the kernel looks at it for commands alone.
+    if (uring.features().big_entries) std::memset(sqe + 1, 0xff, sizeof(*sqe));
     sqe->opcode = IORING_OP_NOP;
     sqe->user_data = reinterpret_cast<uint64_t>(&operation);
   }
