@@ -20,8 +20,8 @@ const LOAD_MS = 120_000;
  * @property {'pv' | 'pvh'} [type]
  * @property {number} [memoryMib]
  * @property {Record<string, number> | 'none'} [blkfront] module parameters; 'none': not loaded
- * @property {boolean} [nativeTsc] it reads the time-stamp counter by itself, as Xen has it on any CPU
- *   whose counter is invariant; this emulation's is not, and each of a PV guest's reads would trap
+ * @property {boolean} [nativeTsc] it reads the time-stamp counter by itself, as on any CPU whose
+ *   counter is invariant; this emulation's is not, and Xen would emulate each of a PV guest's reads
  *
  * @typedef {object} DiskSpec
  * @property {import('./targets.mjs').Target} target

@@ -3,8 +3,9 @@ import { expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import sample from '../../../src/host/config.sample.json' with { type: 'json' };
 
-it('config.sample.json loads, has every key, and changes no default but the reactors', () => {
+it('config.sample.json loads, has every key, and changes no default but those of the machine', () => {
   const byDefault = parseConfig({});
   expect(Object.keys(sample).sort()).toEqual(Object.keys(byDefault).sort());
-  expect(parseConfig(sample)).toEqual({ ...byDefault, reactors: sample.reactors });
+  const { reactors, pollBudgetUs } = sample;
+  expect(parseConfig(sample)).toEqual({ ...byDefault, reactors, pollBudgetUs });
 });
