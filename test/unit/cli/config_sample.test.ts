@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import sample from '../../../src/host/config.sample.json' with { type: 'json' };
 
-it('config.sample.json loads, has every key, and changes no default but those of the machine', () => {
+it('config.sample.json loads, has every key, and changes only what the machine decides', () => {
   const byDefault = parseConfig({});
   expect(Object.keys(sample).sort()).toEqual(Object.keys(byDefault).sort());
   const { reactors, pollBudgetUs } = sample;
