@@ -52,6 +52,7 @@ extern "C" {
   reactor_sleeps = false;
 }
 
+// The linker's names for --wrap. NOLINTBEGIN(bugprone-reserved-identifier)
 int __real_io_uring_submit_and_wait_timeout(io_uring* ring, io_uring_cqe** first, unsigned wanted,
                                             __kernel_timespec* timeout, sigset_t* signals);
 
@@ -77,5 +78,6 @@ int __wrap_poll(pollfd* fds, nfds_t count, int timeout_ms) {
   frontend_works = true;
   return ready;
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 }  // extern "C"
