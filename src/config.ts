@@ -33,11 +33,12 @@ const cpuNumber = integer(0, CPU_MAX);
 
 export const RUNTIME_DIR = '/run/ringdisk';
 
-/** The value of a key that is not given; `reactors` and `pollBudgetUs` depend on the machine. */
+/** The value of a key that is not given; `reactors` depends on the machine. */
 const defaults = {
   backends: ['vbd3'],
   runtimeDir: RUNTIME_DIR,
   cpus: [] as number[],
+  pollBudgetUs: 'auto',
   bouncePoolBytes: 32 * MIB,
   grants: 'auto',
   onError: 'report',
@@ -68,7 +69,10 @@ const schema = v.strictObject(
     /** CPU numbers to pin reactors to, one each; empty: unpinned. */
     cpus: v.pipe(v.array(cpuNumber, 'a list of CPU numbers'), noRepetition<number>()),
     /** Microseconds a reactor polls without finding work before it sleeps. */
-    pollBudgetUs: integer(0, 100_000),
+    pollBudgetUs: v.union(
+      [v.literal('auto'), integer(0, 100_000)],
+      '"auto" or an integer from 0 to 100000',
+    ),
     /** Bounce memory per reactor. */
     bouncePoolBytes: v.pipe(
       integer(MIB, 4096 * MIB),
@@ -100,10 +104,10 @@ export function defaultReactors(cores: number = availableParallelism()): number 
 }
 
 /**
- * Where there is one CPU nobody looks out: the kernel's half of what is waited for needs that CPU,
- * and so does the guest.
+ * What "auto" means. Where there is one CPU nobody looks out: the kernel's half of what is waited
+ * for needs that CPU, and so does the guest.
  */
-export function defaultPollBudgetUs(cores: number = availableParallelism()): number {
+export function autoPollBudgetUs(cores: number = availableParallelism()): number {
   return cores > 1 ? 50 : 0;
 }
 
@@ -116,7 +120,6 @@ export function parseConfig(input: unknown, overrides: ConfigOverrides = {}): Co
   const filled = {
     ...defaults,
     reactors: defaultReactors(),
-    pollBudgetUs: defaultPollBudgetUs(),
     ...input,
     ...Object.fromEntries(given),
   };
@@ -151,7 +154,8 @@ export async function loadConfig(
 
 /** The part of the configuration the native engine needs. */
 export function engineOptions(config: Config): Omit<EngineOptions, 'platform' | 'machineDir'> {
-  const { reactors, pollBudgetUs, bouncePoolBytes, persistentPagesMax } = config;
+  const { reactors, bouncePoolBytes, persistentPagesMax } = config;
+  const pollBudgetUs = config.pollBudgetUs === 'auto' ? autoPollBudgetUs() : config.pollBudgetUs;
   return { reactors, cpus: [...config.cpus], pollBudgetUs, bouncePoolBytes, persistentPagesMax };
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
-  defaultPollBudgetUs,
+  autoPollBudgetUs,
   defaultReactors,
   engineOptions,
   loadConfig,
@@ -19,7 +19,7 @@ describe('parseConfig', () => {
       runtimeDir: '/run/ringdisk',
       reactors: defaultReactors(),
       cpus: [],
-      pollBudgetUs: defaultPollBudgetUs(),
+      pollBudgetUs: 'auto',
       bouncePoolBytes: 33554432,
       grants: 'auto',
       onError: 'report',
@@ -61,7 +61,10 @@ describe('parseConfig', () => {
       { reactors: 2, cpus: [1] },
       '"cpus" must be empty or name one CPU per reactor (2), but names 1.',
     ],
-    [{ pollBudgetUs: -1 }, '"pollBudgetUs" must be an integer from 0 to 100000, but is -1.'],
+    [
+      { pollBudgetUs: -1 },
+      '"pollBudgetUs" must be "auto" or an integer from 0 to 100000, but is -1.',
+    ],
     [
       { bouncePoolBytes: 1048577 },
       '"bouncePoolBytes" must be a multiple of 1048576, but is 1048577.',
@@ -122,16 +125,16 @@ test.each([
 });
 
 test('nobody looks out where there is one CPU', () => {
-  expect(defaultPollBudgetUs(1)).toBe(0);
-  expect(defaultPollBudgetUs(2)).toBe(50);
+  expect(autoPollBudgetUs(1)).toBe(0);
+  expect(autoPollBudgetUs(2)).toBe(50);
 });
 
 test('engineOptions is the native part', () => {
-  const config = parseConfig({ reactors: 2, cpus: [4, 5], pollBudgetUs: 50 });
-  expect(engineOptions(config)).toEqual({
+  expect(engineOptions(parseConfig({ pollBudgetUs: 7 })).pollBudgetUs).toBe(7);
+  expect(engineOptions(parseConfig({ reactors: 2, cpus: [4, 5] }))).toEqual({
     reactors: 2,
     cpus: [4, 5],
-    pollBudgetUs: 50,
+    pollBudgetUs: autoPollBudgetUs(),
     bouncePoolBytes: 33554432,
     persistentPagesMax: 65536,
   });
