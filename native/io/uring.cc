@@ -13,7 +13,6 @@
 namespace ringdisk {
 namespace {
 
-constexpr unsigned kSubmissionEntries = 512;
 // Far more than one submission queue, because operations of many queues are under way at once. If
 // even that is too small the kernel keeps the rest and says CQ_OVERFLOW: slower, nothing lost.
 constexpr unsigned kCompletionEntries = 4096;
@@ -23,6 +22,13 @@ constexpr unsigned kCompletionEntries = 4096;
 void check_enter(int rc) {
   RD_ASSERT(rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY ||
             rc == -ENOMEM);
+}
+
+__kernel_timespec to_timespec(uint64_t us) {
+  __kernel_timespec time{};
+  time.tv_sec = static_cast<int64_t>(us / 1'000'000);
+  time.tv_nsec = static_cast<int64_t>(us % 1'000'000 * 1000);
+  return time;
 }
 
 }  // namespace
@@ -65,6 +71,35 @@ void Uring::arm(Wakeup wakeup) {
   sqe->user_data = static_cast<uint64_t>(wakeup);
 }
 
+// Without the flag (Linux 5.16 and older) success is reported as Wakeup::none.
+void Uring::keep_quiet(io_uring_sqe* sqe) const {
+  sqe->user_data = static_cast<uint64_t>(Wakeup::none);
+  if ((ring_.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
+// What may not block and has nothing to read is polled by the kernel and read then.
+void Uring::read_when_readable(int fd, std::span<std::byte> buffer, Wakeup wakeup) {
+  io_uring_sqe* sqe = reserve();
+  io_uring_prep_read(sqe, fd, buffer.data(), static_cast<unsigned>(buffer.size()), 0);
+  sqe->user_data = static_cast<uint64_t>(wakeup);
+}
+
+void Uring::write(int fd, uint32_t word) {
+  io_uring_sqe* sqe = reserve();
+  uint32_t& place = words_[next_word_++ % words_.size()];
+  place = word;
+  io_uring_prep_write(sqe, fd, &place, sizeof place, 0);
+  keep_quiet(sqe);
+}
+
+void Uring::wake_at(uint64_t at_us) {
+  __kernel_timespec at = to_timespec(at_us);
+  io_uring_sqe* sqe = reserve();
+  io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
+  sqe->user_data = static_cast<uint64_t>(Wakeup::alarm);
+  while (io_uring_sq_ready(&ring_) > 0) enter();  // the kernel reads the time then
+}
+
 bool Uring::kernel_work_pending() const {
   const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
   return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
@@ -83,10 +118,9 @@ void Uring::submit() {
 }
 
 void Uring::sleep(uint64_t timeout_us) {
-  if (reaped_.operations != nullptr || reaped_.event_channel || reaped_.mailbox) return submit();
-  __kernel_timespec timeout{};
-  timeout.tv_sec = static_cast<int64_t>(timeout_us / 1'000'000);
-  timeout.tv_nsec = static_cast<int64_t>(timeout_us % 1'000'000 * 1000);
+  if (reaped_.operations != nullptr || reaped_.event_channel || reaped_.mailbox || reaped_.alarm)
+    return submit();
+  __kernel_timespec timeout = to_timespec(timeout_us);
   const unsigned before = io_uring_sq_ready(&ring_);
   io_uring_cqe* first = nullptr;
   const int rc = io_uring_submit_and_wait_timeout(
@@ -108,10 +142,16 @@ void Uring::take(const io_uring_cqe& completion) {
     return;
   }
   const auto wakeup = static_cast<Wakeup>(completion.user_data);
-  RD_ASSERT(completion.res >= 0 || completion.res == -ECANCELED || completion.res == -ENOMEM);
-  if (wakeup == Wakeup::event_channel) reaped_.event_channel = true;
+  if (watched_fds_[completion.user_data] >= 0) {
+    RD_ASSERT(completion.res >= 0 || completion.res == -ECANCELED || completion.res == -ENOMEM);
+    disarmed_[completion.user_data] = true;
+  }
   if (wakeup == Wakeup::mailbox) reaped_.mailbox = true;
-  disarmed_[completion.user_data] = true;
+  if (wakeup == Wakeup::alarm) reaped_.alarm = true;
+  if (wakeup != Wakeup::event_channel) return;
+  reaped_.event_channel = true;
+  // A read that failed found nothing: whoever asked for it asks again.
+  reaped_.event_bytes = completion.res > 0 ? static_cast<uint32_t>(completion.res) : 0;
 }
 
 void Uring::collect() {

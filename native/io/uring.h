@@ -33,7 +33,7 @@ UringFeatures probe_uring();
 bool takes_discard_command(int fd);
 
 // Completions of the reactor's own business, told apart from Operation addresses by being small.
-enum class Wakeup : uint64_t { event_channel = 1, mailbox = 2 };
+enum class Wakeup : uint64_t { none = 0, event_channel = 1, mailbox = 2, alarm = 3 };
 
 // Created, used and destroyed on one thread: the kernel refuses a second one (SINGLE_ISSUER).
 class Uring {
@@ -58,6 +58,16 @@ class Uring {
   // Keeps reporting `wakeup` while `fd` is readable: it is looked at anew with the first submission
   // after each reap() that told so.
   void watch(int fd, Wakeup wakeup);
+  // Once: reads into `buffer` when `fd` is readable and reports `wakeup`. The buffer must live
+  // until then, or longer than this ring. `fd` must be open as O_NONBLOCK.
+  void read_when_readable(int fd, std::span<std::byte> buffer, Wakeup wakeup);
+  // Writes these four bytes with the next submission; does not tell what became of it. For files
+  // whose writing never blocks.
+  void write(int fd, uint32_t word);
+  // Once: any sleep ends at this time (microseconds of CLOCK_MONOTONIC) at the latest, and reports
+  // Wakeup::alarm. Submits; cheaper than a time-out
+  // per sleep when many sleeps come before it.
+  void wake_at(uint64_t at_us);
 
   // Submits what was reserved and runs the kernel's deferred work if there is any. No syscall when
   // there is neither.
@@ -69,6 +79,8 @@ class Uring {
     Operation* operations = nullptr;  // linked by next, in completion order; part_result is set
     bool event_channel = false;
     bool mailbox = false;
+    bool alarm = false;
+    uint32_t event_bytes = 0;  // what read_when_readable() read of them
   };
   // Read an operation's `next` before advancing it: once submitted again it may join a new list.
   Reaped reap();
@@ -86,18 +98,24 @@ class Uring {
   uint32_t operations_in_flight() const { return operations_in_flight_; }
 
  private:
-  static constexpr size_t kWakeupKinds = 3;  // indexed by Wakeup, 0 is unused
+  static constexpr size_t kWakeupKinds = 4;  // indexed by Wakeup
+  static constexpr unsigned kSubmissionEntries = 512;
 
   bool kernel_work_pending() const;
   void enter();
   void collect();
   void take(const io_uring_cqe& completion);
   void arm(Wakeup wakeup);
+  void keep_quiet(io_uring_sqe* sqe) const;
 
   UringFeatures features_;
   io_uring ring_{};
-  std::array<int, kWakeupKinds> watched_fds_{-1, -1, -1};
+  std::array<int, kWakeupKinds> watched_fds_{-1, -1, -1, -1};
   std::array<bool, kWakeupKinds> disarmed_{};
+  // What write() writes, in turn: the kernel has read each when it has taken its submission entry,
+  // of which there are no more than these.
+  std::array<uint32_t, kSubmissionEntries> words_{};
+  uint32_t next_word_ = 0;
   Reaped reaped_;  // collected, not yet handed out
   Operation** reaped_tail_ = &reaped_.operations;
   uint32_t operations_in_flight_ = 0;

@@ -39,7 +39,8 @@ struct alignas(64) QueueCounters {
 };
 
 struct alignas(64) ReactorCounters {
-  // Its system calls, but for notifications sent, which are counted by queue.
+  // Its system calls, but for notifications sent, which are counted by queue. Where io_uring reads
+  // and unmasks event channels (Xen), the last two stay 0.
   Counter uring_enters, grant_calls, event_reads, event_unmasks;
   Counter sleeps, wakeups, submissions;
   Counter bounce_bytes, bound_ports, mapped_pages;  // gauges

@@ -53,6 +53,9 @@ class EventChannels {
   virtual void notify(Port local_port) = 0;
   // Becomes readable when a port is pending; polled by the reactor's io_uring.
   virtual int fd() const = 0;
+  // Whether reading fd() is take_pending() and writing a port to it is unmask(), neither of which
+  // ever blocks: io_uring may do both then.
+  virtual bool file_is_of_ports() const = 0;
   // Takes pending ports, at most `ports.size()`, and fewer only when no more are pending; each
   // stays masked until unmask().
   virtual size_t take_pending(std::span<Port> ports) = 0;

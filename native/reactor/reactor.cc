@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <exception>
 #include <system_error>
@@ -22,10 +21,11 @@ namespace {
 constexpr uint32_t kRoundsPerClock = 64;
 // So many that it is worth looking out for each: with more, several are done after any sleep.
 constexpr uint32_t kFewInFlight = 4;
+constexpr uint64_t kFarUs = 1'000'000;
 }  // namespace
 
 // The root frame of every profile of this thread.
-extern "C" void* ringdisk_reactor_thread(void* (*body)(void*), void* self) {
+extern "C" [[gnu::noinline]] void* ringdisk_reactor_thread(void* (*body)(void*), void* self) {
   void* result = body(self);
   asm volatile("" ::: "memory");  // not a tail call: this frame stays on the stack
   return result;
@@ -78,7 +78,7 @@ void Reactor::set_up() {
   events_ = platform_.open_event_channels();
   bounce_ = std::make_unique<BouncePool>(*uring_, options_.bounce_pool_bytes);
   transfer_ = std::make_unique<Transfer>(*grants_);
-  uring_->watch(events_->fd(), Wakeup::event_channel);
+  event_watch_ = std::make_unique<EventWatch>(*events_, *uring_, counters_);
   uring_->watch(mailbox_.fd(), Wakeup::mailbox);
 }
 
@@ -94,9 +94,9 @@ void Reactor::run() {
   started_.notify_all();
   if (started_ < 0) return;
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (round()) {
-      idle_since_us_ = 0;
-      continue;
+    if (has_work() && round()) {
+      wait_ended();
+      if (!sleeps_next_) continue;
     }
     if (!spin_on()) doze();
   }
@@ -110,18 +110,29 @@ void Reactor::tear_down() {
   offload_.reset();
   uring_.reset();
   bounce_.reset();
+  event_watch_.reset();
   events_.reset();
   grants_.reset();
+}
+
+// Before the next sleep. Nobody active has nobody to look at.
+bool Reactor::has_work() const {
+  return !active_.empty() || mailbox_pending_ || event_watch_->pending() || !dirty_.empty() ||
+         !later_.empty();
 }
 
 // One turn: everything that is done before anything sleeps.
 bool Reactor::round() {
   bool worked = mailbox_pending_ && run_mailbox();
-  worked |= events_pending_ && take_events();
+  worked |= event_watch_->pending() && take_events();
   for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
   submit(worked);
   RD_KILL_POINT("submit:entered");
-  worked |= complete();
+  const bool completed = complete();
+  worked |= completed;
+  // A guest that asks little at a time has nothing more right after, and going to sleep looks once
+  // more. But what was completed may let somebody start who would agree to sleep.
+  sleeps_next_ = held_back_ && !completed && uring_->operations_in_flight() <= kFewInFlight;
   run_later();
   // A reactor that never sleeps looks at the clock now and then, for those who wait for it.
   if (++rounds_ % kRoundsPerClock == 0) {
@@ -135,17 +146,29 @@ bool Reactor::round() {
 // Where looking out for a device does not pay, what was reserved goes with the call that sleeps,
 // one look at the rings later: a system call less.
 void Reactor::submit(bool worked) {
-  const bool sleeps_next = !budget().looks() && !(worked && held_back_);
-  held_back_ = sleeps_next && worked;
-  if (!sleeps_next) uring_->submit();
+  const bool goes_with_sleep = !budget().looks() && !(worked && held_back_);
+  held_back_ = goes_with_sleep && worked;
+  if (!goes_with_sleep) uring_->submit();
 }
 
-// Whether to go round again instead of sleeping. Starts the clock at the first empty round.
+// Whether to go round again instead of sleeping. A wait counts since the clock was last read: for a
+// reactor that sleeps at once it is not read anew.
 bool Reactor::spin_on() {
-  if (active_.empty() || !budget().looks()) return false;
+  if (active_.empty()) return false;
+  const bool begins = waiting_ == nullptr;
+  if (begins) {
+    waiting_ = &budget();
+    waiting_since_us_ = recent_us();
+  }
+  if (!waiting_->looks()) return false;
   const uint64_t now = read_clock() / 1000;
-  if (idle_since_us_ == 0) idle_since_us_ = now;
-  return budget().allows(now - idle_since_us_);
+  if (begins) idle_since_us_ = now;
+  return waiting_->allows(now - idle_since_us_);
+}
+
+void Reactor::wait_ended() {
+  if (waiting_ != nullptr) waiting_->waited(recent_us() - waiting_since_us_);
+  waiting_ = nullptr;
 }
 
 PollBudget& Reactor::budget() {
@@ -159,22 +182,31 @@ void Reactor::doze() {
   active_.clear();
   const uint64_t deadline = next_deadline();
   update_counters();
-  PollBudget& budget_used = budget();
   const uint64_t before_ns = recent_ns_;
   const bool sleeps = deadline > recent_us();
   if (sleeps) {
     counters_.sleeps.add();
-    uring_->sleep(deadline == kNever ? kNever : deadline - recent_us());
+    sleep_until(deadline);
     counters_.wakeups.add();
   }
   complete();
   run_later();
   if (sleeps) {
     if (recent_ns_ == before_ns) read_clock();  // else whoever was answered has had it read
-    budget_used.waited(recent_us() - (idle_since_us_ != 0 ? idle_since_us_ : before_ns / 1000));
+    wait_ended();
   }
-  idle_since_us_ = 0;
   if (deadline != kNever) run_deadlines();
+}
+
+// A far deadline, as the age of grants is, becomes one alarm of the ring for all sleeps until then.
+void Reactor::sleep_until(uint64_t deadline_us) {
+  const uint64_t now = recent_us();
+  if (deadline_us < alarm_us_) {
+    if (deadline_us - now < kFarUs) return uring_->sleep(deadline_us - now);
+    alarm_us_ = deadline_us;
+    uring_->wake_at(alarm_us_);
+  }
+  uring_->sleep(kNever);
 }
 
 bool Reactor::all_can_sleep() {
@@ -194,24 +226,21 @@ bool Reactor::run_mailbox() {
 }
 
 bool Reactor::take_events() {
-  std::array<Port, kPendingPorts> ports;
-  const size_t count = events_->take_pending(ports);
-  counters_.event_reads.add();
-  // What is left, or fires while others are being read, is reported anew.
-  events_pending_ = false;
-  for (size_t i = 0; i < count; i++) {
-    const auto found = by_port_.find(ports[i]);
+  const std::span<const Port> ports = event_watch_->take();
+  for (const Port port : ports) {
+    const auto found = by_port_.find(port);
     if (found == by_port_.end()) continue;  // fired just before it was unbound
     found->second->on_event();
     activate(*found->second);
   }
-  return count > 0;
+  return !ports.empty();
 }
 
 // Reaps into lists first and runs them afterwards: nothing re-enters the reaping loop.
 bool Reactor::complete() {
   const Uring::Reaped reaped = uring_->reap();
-  events_pending_ |= reaped.event_channel;
+  event_watch_->note(reaped);
+  if (reaped.alarm) alarm_us_ = kNever;
   mailbox_pending_ |= reaped.mailbox;
   bool worked = reaped.event_channel || reaped.mailbox;
   worked |= run_operations(reaped.operations);
@@ -258,7 +287,7 @@ void Reactor::run_later() {
 }
 
 uint64_t Reactor::next_deadline() const {
-  if (mailbox_pending_ || events_pending_ || !dirty_.empty() || !later_.empty()) return 0;
+  if (has_work()) return 0;
   uint64_t next = kNever;
   for (const Poller* poller : all_) next = std::min(next, poller->deadline_us);
   return next;
@@ -287,10 +316,7 @@ uint64_t Reactor::now_ns() {
 
 void Reactor::assert_on_thread() const { RD_ASSERT(::pthread_equal(::pthread_self(), thread_)); }
 
-void Reactor::unmask(Port local_port) {
-  counters_.event_unmasks.add();
-  events_->unmask(local_port);
-}
+void Reactor::unmask(Port local_port) { event_watch_->unmask(local_port); }
 
 int Reactor::bind(Domid domid, Port remote_port, Port& local_port) {
   const int result = events_->bind(domid, remote_port, local_port);

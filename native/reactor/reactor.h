@@ -18,6 +18,7 @@
 #include "io/uring.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
+#include "reactor/event_watch.h"
 #include "reactor/mailbox.h"
 #include "reactor/poll_budget.h"
 #include "reactor/poller.h"
@@ -81,9 +82,11 @@ class Reactor {
   static void* entry(void* self);
   void set_up();
   void tear_down();
-  void run();
+  [[gnu::noinline]] void run();
+  bool has_work() const;
   bool round();
   void doze();
+  void sleep_until(uint64_t deadline_us);
   bool run_mailbox();
   bool take_events();
   bool complete();
@@ -95,6 +98,7 @@ class Reactor {
   uint64_t next_deadline() const;
   void submit(bool worked);
   bool spin_on();
+  void wait_ended();
   PollBudget& budget();
   void update_counters();
   void assert_on_thread() const;
@@ -114,6 +118,7 @@ class Reactor {
   std::unique_ptr<Offload> offload_;
   std::unique_ptr<GrantTable> grants_;
   std::unique_ptr<EventChannels> events_;
+  std::unique_ptr<EventWatch> event_watch_;
   std::unique_ptr<BouncePool> bounce_;
   std::unique_ptr<Transfer> transfer_;
 
@@ -123,13 +128,17 @@ class Reactor {
   std::vector<Mailbox::Command> later_;
   uint64_t recent_ns_ = now_ns();
   uint32_t rounds_ = 0;
-  bool events_pending_ = false;
+  uint64_t alarm_us_ = kNever;  // when the ring ends a sleep by itself
   bool mailbox_pending_ = true;
-  PollBudget target_budget_;    // while a few operations are with targets
-  PollBudget guest_budget_;     // while there is nothing but to wait for guests
-  PollBudget no_budget_{0};     // else
-  uint64_t idle_since_us_ = 0;  // 0: there was work in the last round
-  bool held_back_ = false;      // by the last round: what it reserved
+  PollBudget target_budget_;  // while a few operations are with targets
+  PollBudget guest_budget_;   // while there is nothing but to wait for guests
+  PollBudget no_budget_{0};   // else
+  // The wait that goes on: whose budget, since when, and since when nothing was found.
+  PollBudget* waiting_ = nullptr;
+  uint64_t waiting_since_us_ = 0;
+  uint64_t idle_since_us_ = 0;
+  bool held_back_ = false;    // by the last round: what it reserved
+  bool sleeps_next_ = false;  // after the last round, though it found work
 };
 
 }  // namespace ringdisk

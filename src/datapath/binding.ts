@@ -160,7 +160,7 @@ export interface EngineCounters {
   boundPorts: number;
   /**
    * System calls of the data path: uringEnters, grantCalls (map, unmap, copy), eventReads and
-   * eventUnmasks here, and notificationsSent of VBDs.
+   * eventUnmasks here (0 on Xen, where io_uring does both), and notificationsSent of VBDs.
    */
   reactors: {
     sleeps: number;

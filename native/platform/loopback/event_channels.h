@@ -22,6 +22,7 @@ class LoopbackEventChannels final : public EventChannels {
   void unbind(Port local_port) override;
   void notify(Port local_port) override;
   int fd() const override { return epoll_.get(); }
+  bool file_is_of_ports() const override { return false; }
   size_t take_pending(std::span<Port> ports) override;
   void unmask(Port local_port) override;
 

@@ -4,7 +4,11 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <time.h>
+#include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -110,6 +114,75 @@ TEST_CASE("uring: a watch survives the overflow of the completion queue") {
   eventfd_write(mailbox.get(), 1);
   uring.sleep(1'000'000);
   CHECK(uring.reap().mailbox);
+}
+
+// inotify is read as /dev/xen/evtchn is: through read() alone, without a file position.
+void check_read_when_readable(const UringFeatures& features) {
+  Uring uring(features);
+  const Fd watch = Fd::checked(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify");
+  REQUIRE(inotify_add_watch(watch.get(), "/proc/self/exe", IN_OPEN) >= 0);
+  std::array<std::byte, 256> buffer;
+  for (int round = 0; round < 100; round++) {
+    uring.read_when_readable(watch.get(), buffer, Wakeup::event_channel);
+    // There is something before the kernel looks for the first time, or after.
+    if (round % 2 == 0) uring.sleep(1000);
+    CHECK_FALSE(uring.reap().event_channel);
+    const Fd opened = Fd::checked(open("/proc/self/exe", O_RDONLY | O_CLOEXEC), "open");
+    uring.sleep(UINT64_MAX);
+    const Uring::Reaped reaped = uring.reap();
+    CHECK(reaped.event_channel);
+    REQUIRE(reaped.event_bytes >= sizeof(inotify_event));
+    CHECK(reinterpret_cast<const inotify_event*>(buffer.data())->mask == IN_OPEN);
+  }
+}
+
+void check_write(const UringFeatures& features) {
+  Uring uring(features);
+  std::array<int, 2> ends;
+  REQUIRE(pipe2(ends.data(), O_NONBLOCK | O_CLOEXEC) == 0);
+  const Fd from(ends[0]);
+  const Fd to(ends[1]);
+  // More than one submission holds.
+  constexpr uint32_t kWords = 3000;
+  for (uint32_t i = 0; i < kWords; i++) uring.write(to.get(), i);
+  uring.submit();
+  CHECK(uring.reap().operations == nullptr);
+  std::vector<uint32_t> words(kWords + 1);
+  REQUIRE(read(from.get(), words.data(), words.size() * 4) == kWords * 4);
+  for (uint32_t i = 0; i < kWords; i++) REQUIRE(words[i] == i);
+}
+
+void check_alarm(const UringFeatures& features) {
+  Uring uring(features);
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const uint64_t now_us = static_cast<uint64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
+  uring.wake_at(now_us + 3'600'000'000);
+  uring.wake_at(now_us + 20'000);
+  const auto start = std::chrono::steady_clock::now();
+  uring.sleep(UINT64_MAX);
+  CHECK(std::chrono::steady_clock::now() - start >= Milliseconds(18));
+  CHECK(uring.reap().alarm);
+  uring.sleep(1000);
+  CHECK_FALSE(uring.reap().alarm);
+}
+
+TEST_CASE("uring: a descriptor is read when there is something") {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check_read_when_readable(probe_uring()); }
+  SUBCASE("plain") { check_read_when_readable(plain_features()); }
+}
+
+TEST_CASE("uring: a word is written with the next submission, and not answered") {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check_write(probe_uring()); }
+  SUBCASE("plain") { check_write(plain_features()); }
+}
+
+TEST_CASE("uring: an alarm ends a sleep without a time-out, once") {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check_alarm(probe_uring()); }
+  SUBCASE("plain") { check_alarm(plain_features()); }
 }
 
 TEST_CASE("uring: submitting nothing costs no system call") {
