@@ -6,6 +6,8 @@
 namespace ringdisk {
 namespace {
 
+constexpr uint32_t kMax = 50;
+
 // How long it looks before it gives up.
 uint64_t patience(const PollBudget& budget) {
   uint64_t us = 0;
@@ -13,31 +15,66 @@ uint64_t patience(const PollBudget& budget) {
   return us;
 }
 
-TEST_CASE("poll budget: work that comes late again and again ends in not looking") {
-  PollBudget budget(50);
-  CHECK(patience(budget) == 50);
-  budget.waited(1000);
-  CHECK(patience(budget) == 25);
-  for (int i = 0; i < 5; i++) budget.waited(50);
-  CHECK(patience(budget) == 0);
-  CHECK_FALSE(budget.looks());
+// One period from its start, of waits that take so long when looked for, and asleep; ends with what
+// was found better.
+void try_both(PollBudget& budget, uint64_t looking_us, uint64_t asleep_us) {
+  for (uint32_t i = 0; i < 2 * PollBudget::kTrial; i++)
+    budget.waited(budget.looks() ? looking_us : asleep_us);
 }
 
-TEST_CASE("poll budget: work that comes soon brings it back, until it is enough for that work") {
-  PollBudget budget(50);
-  while (budget.looks()) budget.waited(1000);
-  budget.waited(20);
-  CHECK(patience(budget) == 4);
-  while (patience(budget) <= 20) budget.waited(20);
-  CHECK(patience(budget) == 32);
-  budget.waited(40);
-  CHECK(patience(budget) == 50);
+void go_on(PollBudget& budget, uint64_t us) {
+  for (uint32_t i = 2 * PollBudget::kTrial; i < PollBudget::kPeriod; i++) budget.waited(us);
+}
+
+TEST_CASE("poll budget: looks as long as it may where that makes waits shorter") {
+  PollBudget budget(kMax);
+  CHECK(patience(budget) == kMax);
+  try_both(budget, 20, 60);
+  CHECK(patience(budget) == kMax);
+}
+
+TEST_CASE("poll budget: does not look where that makes waits longer, or hardly shorter") {
+  PollBudget slower(kMax);
+  try_both(slower, 40, 20);
+  CHECK_FALSE(slower.looks());
+  PollBudget as_fast(kMax);
+  try_both(as_fast, 19, 20);
+  CHECK_FALSE(as_fast.looks());
+}
+
+TEST_CASE("poll budget: work that comes late is slept for, whatever single waits say") {
+  PollBudget budget(kMax);
+  try_both(budget, 70, 75);
+  CHECK_FALSE(budget.looks());
+  PollBudget once_paused(kMax);
+  once_paused.waited(30);
+  for (uint32_t i = 1; i < PollBudget::kTrial; i++) once_paused.waited(10);
+  once_paused.waited(10'000'000);  // the guest had nothing to ask for ten seconds
+  for (uint32_t i = 1; i < PollBudget::kTrial; i++) once_paused.waited(10);
+  CHECK(patience(once_paused) == kMax);
+  PollBudget late(kMax);
+  try_both(late, 10'000, 1'000'000);
+  CHECK_FALSE(late.looks());
+}
+
+TEST_CASE("poll budget: tries again in the next period") {
+  PollBudget budget(kMax);
+  try_both(budget, 40, 20);
+  go_on(budget, 20);
+  CHECK(patience(budget) == kMax);
+  try_both(budget, 10, 20);
+  CHECK(patience(budget) == kMax);
+  go_on(budget, 10);
+  try_both(budget, 40, 20);
+  CHECK_FALSE(budget.looks());
 }
 
 TEST_CASE("poll budget: none allowed is none") {
   PollBudget budget(0);
-  budget.waited(0);
-  CHECK(patience(budget) == 0);
+  for (uint32_t i = 0; i < 2 * PollBudget::kPeriod; i++) {
+    budget.waited(0);
+    REQUIRE(patience(budget) == 0);
+  }
 }
 
 }  // namespace
