@@ -181,7 +181,7 @@ void Queue::publish() {
 
 void Queue::release_answered() {
   const uint64_t now = reactor_.read_clock();
-  uint64_t count = 0;
+  uint32_t count = 0;
   SlotList answered = answered_.take();
   while (Slot* slot = answered.pop()) {
     const auto kind = static_cast<uint32_t>(slot->valid.kind);
@@ -197,6 +197,7 @@ void Queue::release_answered() {
   }
   counters_->batches.add();
   counters_->answered.add(count);
+  reactor_.note_answers(count);
 }
 
 }  // namespace ringdisk

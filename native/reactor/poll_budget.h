@@ -2,48 +2,72 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 namespace ringdisk {
 
-// Whether to look for work before sleeping, and for how long at most. Found out by trying: from
-// time to time some waits are spent looking and some asleep, and what made them shorter is kept.
-// How long they take would not tell: where the guest or its device needs the CPU that looks out for
-// them, looking makes even a short wait longer. A wait of one kind has a budget of its own: what is
-// good for a device says nothing about guests.
+// What a reactor without work waits for; a set of them is a sum.
+enum class Wait : uint8_t {
+  crowd = 0,   // many operations at targets: several are done after any sleep, nobody looks
+  guest = 1,   // nothing is under way
+  target = 2,  // a few operations
+};
+
+// For whom to look before sleeping, and for how long at most. Found out by trying: from time to
+// time the four ways take turns, and the one in which a request took least time is kept. How soon
+// work comes would not tell: where a guest or its device needs the very CPU that looks out for
+// them, looking makes a short wait longer, and how one kind of wait is spent changes the other.
 class PollBudget {
  public:
-  explicit PollBudget(uint32_t max_us) : max_us_(max_us), budget_us_(max_us) {}
+  explicit PollBudget(uint32_t max_us) : max_us_(max_us), ways_(max_us > 0 ? kWays - 1 : 0) {}
 
-  // Whether to look on, when there has been nothing for so long.
-  bool allows(uint64_t idle_us) const { return idle_us < budget_us_; }
   // Whether to look at all.
-  bool looks() const { return budget_us_ > 0; }
-  // How long it took until there was work, found by looking or by being woken.
-  void waited(uint64_t us) {
+  bool looks(Wait wait) const { return (ways_ & static_cast<unsigned>(wait)) != 0; }
+  // Whether to look on, when there has been nothing for so long.
+  bool allows(Wait wait, uint64_t idle_us) const { return looks(wait) && idle_us < max_us_; }
+
+  // A wait of any kind is over. Since the one before: the time spent working, and how many requests
+  // were answered.
+  void waited(uint64_t us, uint64_t worked_us, uint32_t answered) {
     if (max_us_ == 0) return;
-    // Nobody looks for so long, and one guest that pauses must not decide alone.
-    const uint64_t counted = std::min(us, uint64_t{max_us_} * 4);
+    if (waits_ < kTrials) {
+      Trial& trial = trials_[ways_];
+      // Nobody looks for so long, and one guest that pauses must not decide alone.
+      trial.us += worked_us + std::min(us, uint64_t{max_us_} * 4);
+      trial.answered += answered;
+    }
     waits_++;
-    if (waits_ <= kTrial)
-      looking_us_ += counted;
-    else if (waits_ <= 2 * kTrial)
-      asleep_us_ += counted;
-    if (waits_ == kTrial) budget_us_ = 0;
-    // It has to be a real gain: a look costs CPU, a sleep does not.
-    if (waits_ == 2 * kTrial) budget_us_ = looking_us_ * 10 < asleep_us_ * 9 ? max_us_ : 0;
+    if (waits_ < kTrials && waits_ % kTrial == 0) ways_--;
+    if (waits_ == kTrials) ways_ = best();
     if (waits_ == kPeriod) *this = PollBudget(max_us_);
   }
 
-  static constexpr uint32_t kTrial = 32;     // waits spent looking, and as many asleep, ...
-  static constexpr uint32_t kPeriod = 2048;  // ... out of so many
+  static constexpr unsigned kWays = 4;     // sets of guest and target
+  static constexpr uint32_t kTrial = 256;  // waits per way ...
+  static constexpr uint32_t kTrials = kTrial * kWays;
+  static constexpr uint32_t kPeriod = kTrials * 16;  // ... out of so many
 
  private:
+  struct Trial {
+    uint64_t us = 0;
+    uint64_t answered = 0;
+  };
+
+  // Looking for more costs CPU, so it has to gain a tenth.
+  unsigned best() const {
+    unsigned best = 0;
+    for (unsigned way = 1; way < kWays; way++) {
+      const auto& [us, answered] = trials_[way];
+      if (us * 10 * trials_[best].answered < trials_[best].us * 9 * answered) best = way;
+    }
+    return best;
+  }
+
   uint32_t max_us_;
-  uint32_t budget_us_;
+  unsigned ways_;  // who is looked for now
   uint32_t waits_ = 0;
-  uint64_t looking_us_ = 0;
-  uint64_t asleep_us_ = 0;
+  std::array<Trial, kWays> trials_;
 };
 
 }  // namespace ringdisk

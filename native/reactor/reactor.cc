@@ -35,8 +35,7 @@ Reactor::Reactor(Platform& platform, const UringFeatures& features, const Reacto
     : platform_(platform),
       features_(features),
       options_(options),
-      target_budget_(options.poll_budget_us),
-      guest_budget_(options.poll_budget_us) {
+      poll_budget_(options.poll_budget_us) {
   if (const int error = ::pthread_create(&thread_, nullptr, &Reactor::entry, this); error != 0)
     throw std::system_error(error, std::generic_category(), "cannot start a reactor");
   started_.wait(0);
@@ -146,7 +145,7 @@ bool Reactor::round() {
 // Where looking out for a device does not pay, what was reserved goes with the call that sleeps,
 // one look at the rings later: a system call less.
 void Reactor::submit(bool worked) {
-  const bool goes_with_sleep = !budget().looks() && !(worked && held_back_);
+  const bool goes_with_sleep = !poll_budget_.looks(wait_kind()) && !(worked && held_back_);
   held_back_ = goes_with_sleep && worked;
   if (!goes_with_sleep) uring_->submit();
 }
@@ -155,26 +154,30 @@ void Reactor::submit(bool worked) {
 // reactor that sleeps at once it is not read anew.
 bool Reactor::spin_on() {
   if (active_.empty()) return false;
-  const bool begins = waiting_ == nullptr;
+  const bool begins = !waiting_;
   if (begins) {
-    waiting_ = &budget();
+    waiting_ = wait_kind();
     waiting_since_us_ = recent_us();
   }
-  if (!waiting_->looks()) return false;
+  if (!poll_budget_.looks(*waiting_)) return false;
   const uint64_t now = read_clock() / 1000;
-  if (begins) idle_since_us_ = now;
-  return waiting_->allows(now - idle_since_us_);
+  if (begins) looking_since_us_ = now;
+  return poll_budget_.allows(*waiting_, now - looking_since_us_);
 }
 
 void Reactor::wait_ended() {
-  if (waiting_ != nullptr) waiting_->waited(recent_us() - waiting_since_us_);
-  waiting_ = nullptr;
+  if (!waiting_) return;
+  waiting_.reset();
+  poll_budget_.waited(recent_us() - waiting_since_us_, waiting_since_us_ - working_since_us_,
+                      answered_);
+  working_since_us_ = recent_us();
+  answered_ = 0;
 }
 
-PollBudget& Reactor::budget() {
+Wait Reactor::wait_kind() const {
   const uint32_t in_flight = uring_->operations_in_flight();
-  if (in_flight == 0) return guest_budget_;
-  return in_flight <= kFewInFlight ? target_budget_ : no_budget_;
+  if (in_flight == 0) return Wait::guest;
+  return in_flight <= kFewInFlight ? Wait::target : Wait::crowd;
 }
 
 void Reactor::doze() {

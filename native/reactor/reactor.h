@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -59,6 +60,8 @@ class Reactor {
   // reading is a system call, so who can do without an own one does.
   uint64_t recent_ns() const { return recent_ns_; }
   uint64_t recent_us() const { return recent_ns_ / 1000; }
+  // So many requests were answered: what looking out for work is measured by.
+  void note_answers(uint32_t count) { answered_ += count; }
   uint64_t read_clock() { return recent_ns_ = now_ns(); }
 
   // Returns 0 and the local port, or -errno.
@@ -99,7 +102,7 @@ class Reactor {
   void submit(bool worked);
   bool spin_on();
   void wait_ended();
-  PollBudget& budget();
+  Wait wait_kind() const;
   void update_counters();
   void assert_on_thread() const;
 
@@ -130,13 +133,12 @@ class Reactor {
   uint32_t rounds_ = 0;
   uint64_t alarm_us_ = kNever;  // when the ring ends a sleep by itself
   bool mailbox_pending_ = true;
-  PollBudget target_budget_;  // while a few operations are with targets
-  PollBudget guest_budget_;   // while there is nothing but to wait for guests
-  PollBudget no_budget_{0};   // else
-  // The wait that goes on: whose budget, since when, and since when nothing was found.
-  PollBudget* waiting_ = nullptr;
+  PollBudget poll_budget_;
+  std::optional<Wait> waiting_;  // for whom, while there is no work
   uint64_t waiting_since_us_ = 0;
-  uint64_t idle_since_us_ = 0;
+  uint64_t looking_since_us_ = 0;
+  uint64_t working_since_us_ = recent_us();
+  uint32_t answered_ = 0;     // since then
   bool held_back_ = false;    // by the last round: what it reserved
   bool sleeps_next_ = false;  // after the last round, though it found work
 };
