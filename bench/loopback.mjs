@@ -19,7 +19,7 @@ import { writeReport } from './report/write.mjs';
 const HELP = `usage: npm run bench -- [--rounds N] [--seconds S] [--only PATTERN] [--disk DIR]
          [--output DIR]
 
-  --rounds N      default 11; every figure is their median. Many short ones beat few long ones
+  --rounds N      default 7; every figure is their median. Many short ones beat few long ones
   --seconds S     of each measurement (default 0.3)
   --only PATTERN  only what matches this regular expression: cases by their names, "instructions"
                   (per I/O, by callgrind), "control plane"; all but instructions: '^(?!instr)'
@@ -29,7 +29,7 @@ const HELP = `usage: npm run bench -- [--rounds N] [--seconds S] [--only PATTERN
 const CONTROL_PLANE = 'control plane';
 const INSTRUCTIONS = 'instructions';
 const OPTIONS = {
-  rounds: { type: 'string', default: '11' },
+  rounds: { type: 'string', default: '7' },
   seconds: { type: 'string', default: '0.3' },
   only: { type: 'string', default: '' },
   disk: { type: 'string' },

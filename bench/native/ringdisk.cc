@@ -105,6 +105,9 @@ ConnectRequest connect_request(const Settings& settings, uint32_t target, Loopba
 
 }  // namespace
 
+// Until a lone request's poll budget has tried all its ways (poll_budget.h).
+constexpr uint64_t kWarmUpMs = 400;
+
 void measure_ringdisk(const Settings& settings) {
   if (settings.callgrind) take_turns();
   Backend backend(settings);
@@ -118,8 +121,10 @@ void measure_ringdisk(const Settings& settings) {
   guest.start(kIndirectSegmentsMax, request.grants == GrantStrategy::persistent);
 
   Workload warm_up = settings.workload();
-  warm_up.bytes = uint64_t{settings.queues} * settings.depth * settings.block * 16;
-  warm_up.milliseconds.reset();
+  if (warm_up.milliseconds)
+    warm_up.milliseconds = kWarmUpMs;
+  else
+    warm_up.bytes = uint64_t{settings.queues} * settings.depth * settings.block * 16;
   WorkloadControl warming, control;
   guest.run(warm_up, warming);
   end_turns();

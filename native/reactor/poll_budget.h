@@ -31,22 +31,26 @@ class PollBudget {
   // were answered.
   void waited(uint64_t us, uint64_t worked_us, uint32_t answered) {
     if (max_us_ == 0) return;
-    if (waits_ < kTrials) {
+    if (waits_ < kTrials && waits_ % kTurn >= kSettling) {
       Trial& trial = trials_[ways_];
       // Nobody looks for so long, and one guest that pauses must not decide alone.
       trial.us += worked_us + std::min(us, uint64_t{max_us_} * 4);
       trial.answered += answered;
     }
     waits_++;
-    if (waits_ < kTrials && waits_ % kTrial == 0) ways_--;
+    if (waits_ < kTrials && waits_ % kTurn == 0) ways_--;
     if (waits_ == kTrials) ways_ = best();
     if (waits_ == kPeriod) *this = PollBudget(max_us_);
   }
 
-  static constexpr unsigned kWays = 4;     // sets of guest and target
-  static constexpr uint32_t kTrial = 256;  // waits per way ...
-  static constexpr uint32_t kTrials = kTrial * kWays;
-  static constexpr uint32_t kPeriod = kTrials * 16;  // ... out of so many
+  static constexpr unsigned kWays = 4;  // sets of guest and target
+  // Waits per way, and how many of them do not count: the scheduler takes its time to move threads
+  // together that wake each other, or apart. With a quarter of this the choice was a matter of
+  // luck.
+  static constexpr uint32_t kTurn = 1024;
+  static constexpr uint32_t kSettling = 512;
+  static constexpr uint32_t kTrials = kTurn * kWays;
+  static constexpr uint32_t kPeriod = kTrials * 16;
 
  private:
   struct Trial {
