@@ -21,12 +21,16 @@ def domain_ns(control, domid):
     return control.domain_getinfo(domid, 1)[0]["cpu_time"]
 
 
-def task_ns(path):
+def read(path):
     try:
         with open(path) as file:
-            return int(file.read().split()[0])
+            return file.read().strip()
     except OSError:  # it ended meanwhile
-        return 0
+        return ""
+
+
+def task_ns(path):
+    return int((read(path).split() or ["0"])[0])
 
 
 def process_ns():
@@ -35,8 +39,7 @@ def process_ns():
         tasks = glob.glob(f"/proc/{pid}/task/*/schedstat")
         used = sum(task_ns(task) for task in tasks)
         if used:
-            with open(f"/proc/{pid}/comm") as file:
-                found[f"{pid} {file.read().strip()}"] = used
+            found[f"{pid} {read(f'/proc/{pid}/comm')}"] = used
     return found
 
 

@@ -177,5 +177,5 @@ try {
   await main();
 } catch (error) {
   note(error instanceof Error ? (error.stack ?? error.message) : String(error));
-  process.exitCode = 1;
+  process.exit(1); // guests and daemons would keep it
 }

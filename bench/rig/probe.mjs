@@ -51,7 +51,10 @@ export class CpuProbe {
 
   /** @param {string} mark @returns {Promise<Moment>} */
   #moment(mark) {
-    const look = () => this.#moments.get(mark);
+    const look = () => {
+      if (this.#child.exitCode !== null) throw new Error('cpu_probe.py ended');
+      return this.#moments.get(mark);
+    };
     return waitFor(`the mark ${mark}`, look, { timeoutMs: MARK_MS });
   }
 }
