@@ -17,9 +17,13 @@ static bool is_chosen(const char* name, int count, char** names) {
 }
 
 static bool recovers(struct frontend* self) {
-  // A backend that was told nonsense may be closing already, or waiting for sense.
-  if (!frontend_close(self)) return false;
-  return frontend_connect(self) && frontend_works(self);
+  // A backend that was told nonsense may be closing already, or waiting for sense. What it does
+  // about the last of it may cross with this: its Closed was about an earlier Closed of ours, its
+  // InitWait is about to be taken back. Who waits in vain then closes and starts again, once.
+  for (unsigned attempt = 0; attempt < 2; attempt++) {
+    if (frontend_close(self) && frontend_connect(self)) return frontend_works(self);
+  }
+  return false;
 }
 
 // Whether the disk worked afterwards.
