@@ -177,5 +177,6 @@ try {
   await main();
 } catch (error) {
   note(error instanceof Error ? (error.stack ?? error.message) : String(error));
-  process.exit(1); // guests and daemons would keep it
+  process.exitCode = 1;
 }
+process.exit(); // guests and daemons that still run would keep it
