@@ -97,7 +97,12 @@ void Uring::wake_at(uint64_t at_us) {
   io_uring_sqe* sqe = reserve();
   io_uring_prep_timeout(sqe, &at, 0, IORING_TIMEOUT_ABS);
   sqe->user_data = static_cast<uint64_t>(Wakeup::alarm);
-  while (io_uring_sq_ready(&ring_) > 0) enter();  // the kernel reads the time then
+  // The kernel reads the time when it takes the entry. As in reserve(), an old one may want room
+  // first.
+  do {
+    enter();
+    collect();
+  } while (io_uring_sq_ready(&ring_) > 0);
 }
 
 bool Uring::kernel_work_pending() const {

@@ -65,8 +65,7 @@ class Uring {
   // whose writing never blocks.
   void write(int fd, uint32_t word);
   // Once: any sleep ends at this time (microseconds of CLOCK_MONOTONIC) at the latest, and reports
-  // Wakeup::alarm. Submits; cheaper than a time-out
-  // per sleep when many sleeps come before it.
+  // Wakeup::alarm. Submits; cheaper than a time-out per sleep when many sleeps come before it.
   void wake_at(uint64_t at_us);
 
   // Submits what was reserved and runs the kernel's deferred work if there is any. No syscall when
