@@ -103,10 +103,10 @@ ConnectRequest connect_request(const Settings& settings, uint32_t target, Loopba
   return request;
 }
 
-}  // namespace
-
 // Until a lone request's poll budget has tried all its ways (poll_budget.h).
 constexpr uint64_t kWarmUpMs = 400;
+
+}  // namespace
 
 void measure_ringdisk(const Settings& settings) {
   if (settings.callgrind) take_turns();

@@ -8,8 +8,7 @@ namespace ringdisk {
 EventWatch::EventWatch(EventChannels& events, Uring& uring, ReactorCounters& counters)
     : events_(events), uring_(uring), counters_(counters), by_uring_(events.file_is_of_ports()) {
   if (by_uring_)
-    uring_.read_when_readable(events_.fd(), std::as_writable_bytes(std::span(read_)),
-                              Wakeup::event_channel);
+    read_next();
   else
     uring_.watch(events_.fd(), Wakeup::event_channel);
 }
@@ -31,9 +30,13 @@ std::span<const Port> EventWatch::take() {
 std::span<const Port> EventWatch::take_read() {
   const std::span<Port> taken = std::span(taken_).first(read_bytes_ / sizeof(Port));
   std::copy_n(read_.begin(), taken.size(), taken.begin());
+  read_next();
+  return taken;
+}
+
+void EventWatch::read_next() {
   uring_.read_when_readable(events_.fd(), std::as_writable_bytes(std::span(read_)),
                             Wakeup::event_channel);
-  return taken;
 }
 
 void EventWatch::unmask(Port port) {

@@ -31,6 +31,7 @@ class EventWatch {
   void unmask(Port port);
 
  private:
+  void read_next();
   std::span<const Port> take_read();
 
   EventChannels& events_;

@@ -36,6 +36,12 @@ UringFeatures plain_features() {
   return features;
 }
 
+void with_best_and_plain(void (*check)(const UringFeatures&)) {
+  if (!has_uring()) return;
+  SUBCASE("best features") { check(probe_uring()); }
+  SUBCASE("plain") { check(plain_features()); }
+}
+
 void reserve_nop(Uring& uring, Operation& operation) {
   uring.reserve_for(operation)->opcode = IORING_OP_NOP;
 }
@@ -85,16 +91,10 @@ void check_watch(const UringFeatures& features) {
 }
 
 TEST_CASE("uring: more operations than the queues hold all come back, in order") {
-  if (!has_uring()) return;
-  SUBCASE("best features") { check_many_operations(probe_uring()); }
-  SUBCASE("plain") { check_many_operations(plain_features()); }
+  with_best_and_plain(check_many_operations);
 }
 
-TEST_CASE("uring: a watched descriptor reports every time") {
-  if (!has_uring()) return;
-  SUBCASE("best features") { check_watch(probe_uring()); }
-  SUBCASE("plain") { check_watch(plain_features()); }
-}
+TEST_CASE("uring: a watched descriptor reports every time") { with_best_and_plain(check_watch); }
 
 TEST_CASE("uring: a watch survives the overflow of the completion queue") {
   if (!has_uring()) return;
@@ -168,21 +168,15 @@ void check_alarm(const UringFeatures& features) {
 }
 
 TEST_CASE("uring: a descriptor is read when there is something") {
-  if (!has_uring()) return;
-  SUBCASE("best features") { check_read_when_readable(probe_uring()); }
-  SUBCASE("plain") { check_read_when_readable(plain_features()); }
+  with_best_and_plain(check_read_when_readable);
 }
 
 TEST_CASE("uring: a word is written with the next submission, and not answered") {
-  if (!has_uring()) return;
-  SUBCASE("best features") { check_write(probe_uring()); }
-  SUBCASE("plain") { check_write(plain_features()); }
+  with_best_and_plain(check_write);
 }
 
 TEST_CASE("uring: an alarm ends a sleep without a time-out, once") {
-  if (!has_uring()) return;
-  SUBCASE("best features") { check_alarm(probe_uring()); }
-  SUBCASE("plain") { check_alarm(plain_features()); }
+  with_best_and_plain(check_alarm);
 }
 
 TEST_CASE("uring: submitting nothing costs no system call") {
