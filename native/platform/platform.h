@@ -44,6 +44,17 @@ class GrantTable {
   virtual void copy(std::span<GrantCopy> batch) = 0;
 };
 
+// Taking and unmasking ports where the file of a platform's event channels can't.
+class PortCalls {
+ public:
+  // Takes pending ports, at most `ports.size()`, and fewer only when no more are pending.
+  virtual size_t take_pending(std::span<Port> ports) = 0;
+  virtual void unmask(Port local_port) = 0;
+
+ protected:
+  ~PortCalls() = default;
+};
+
 class EventChannels {
  public:
   virtual ~EventChannels() = default;
@@ -51,15 +62,12 @@ class EventChannels {
   virtual int bind(Domid domid, Port remote_port, Port& local_port) = 0;
   virtual void unbind(Port local_port) = 0;
   virtual void notify(Port local_port) = 0;
-  // Becomes readable when a port is pending; polled by the reactor's io_uring.
+  // Becomes readable when a port is pending. Reading it takes pending ports, each of which stays
+  // masked until it is written to it (xen: linux/drivers/xen/evtchn.c); neither blocks. EventWatch
+  // does both.
   virtual int fd() const = 0;
-  // Whether reading fd() is take_pending() and writing a port to it is unmask(), neither of which
-  // ever blocks: io_uring may do both then.
-  virtual bool file_is_of_ports() const = 0;
-  // Takes pending ports, at most `ports.size()`, and fewer only when no more are pending; each
-  // stays masked until unmask().
-  virtual size_t take_pending(std::span<Port> ports) = 0;
-  virtual void unmask(Port local_port) = 0;
+  // Not null where the file can only be watched.
+  virtual PortCalls* port_calls() { return nullptr; }
 };
 
 class Platform {

@@ -6,11 +6,11 @@
 namespace ringdisk {
 
 EventWatch::EventWatch(EventChannels& events, Uring& uring, ReactorCounters& counters)
-    : events_(events), uring_(uring), counters_(counters), by_uring_(events.file_is_of_ports()) {
-  if (by_uring_)
-    read_next();
-  else
+    : events_(events), uring_(uring), counters_(counters), calls_(events.port_calls()) {
+  if (calls_)
     uring_.watch(events_.fd(), Wakeup::event_channel);
+  else
+    read_next();
 }
 
 void EventWatch::note(const Uring::Reaped& reaped) {
@@ -21,9 +21,9 @@ void EventWatch::note(const Uring::Reaped& reaped) {
 
 std::span<const Port> EventWatch::take() {
   pending_ = false;
-  if (by_uring_) return take_read();
+  if (!calls_) return take_read();
   counters_.event_reads.add();
-  return std::span(taken_).first(events_.take_pending(taken_));
+  return std::span(taken_).first(calls_->take_pending(taken_));
 }
 
 // The kernel gets its buffer back before anybody acts on what was in it: whoever does may submit.
@@ -40,9 +40,9 @@ void EventWatch::read_next() {
 }
 
 void EventWatch::unmask(Port port) {
-  if (by_uring_) return uring_.write(events_.fd(), port);
+  if (!calls_) return uring_.write(events_.fd(), port);
   counters_.event_unmasks.add();
-  events_.unmask(port);
+  calls_->unmask(port);
 }
 
 }  // namespace ringdisk

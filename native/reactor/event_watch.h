@@ -15,7 +15,7 @@ namespace ringdisk {
 
 // How a reactor hears of events. Its io_uring watches the platform's file, and where that file is
 // read and written in ports (Xen's is) does both with the calls that are made anyway: in a PV dom0
-// a system call is dear. Where it is not, the platform is asked.
+// a system call is dear. Where it is not, the platform is called.
 class EventWatch {
  public:
   // All three must live longer; the ring must be gone before this is: it reads into it.
@@ -37,7 +37,7 @@ class EventWatch {
   EventChannels& events_;
   Uring& uring_;
   ReactorCounters& counters_;
-  const bool by_uring_;
+  PortCalls* const calls_;  // null: the ring does both
   bool pending_ = false;
   uint32_t read_bytes_ = 0;
   std::array<Port, kPendingPorts> read_;  // the kernel's, while it is not pending

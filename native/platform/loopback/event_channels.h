@@ -12,7 +12,7 @@ namespace ringdisk {
 // The backend's event channels on the loopback machine: one epoll set of FIFOs. A port that fired
 // is disarmed (masked) until unmask(); what arrives meanwhile stays in its FIFO (pending while
 // masked).
-class LoopbackEventChannels final : public EventChannels {
+class LoopbackEventChannels final : public EventChannels, public PortCalls {
  public:
   explicit LoopbackEventChannels(std::string machine_dir);
 
@@ -22,7 +22,7 @@ class LoopbackEventChannels final : public EventChannels {
   void unbind(Port local_port) override;
   void notify(Port local_port) override;
   int fd() const override { return epoll_.get(); }
-  bool file_is_of_ports() const override { return false; }
+  PortCalls* port_calls() override { return this; }
   size_t take_pending(std::span<Port> ports) override;
   void unmask(Port local_port) override;
 

@@ -34,13 +34,4 @@ void XenEventChannels::notify(Port local_port) {
   [[maybe_unused]] const int result = ::ioctl(evtchn_.get(), IOCTL_EVTCHN_NOTIFY, &request);
 }
 
-size_t XenEventChannels::take_pending(std::span<Port> ports) {
-  const ssize_t bytes = ::read(evtchn_.get(), ports.data(), ports.size_bytes());
-  return bytes > 0 ? static_cast<size_t>(bytes) / sizeof(Port) : 0;
-}
-
-void XenEventChannels::unmask(Port local_port) {
-  [[maybe_unused]] const ssize_t bytes = ::write(evtchn_.get(), &local_port, sizeof local_port);
-}
-
 }  // namespace ringdisk

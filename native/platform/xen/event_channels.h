@@ -13,9 +13,6 @@ class XenEventChannels final : public EventChannels {
   void unbind(Port local_port) override;
   void notify(Port local_port) override;
   int fd() const override { return evtchn_.get(); }
-  bool file_is_of_ports() const override { return true; }
-  size_t take_pending(std::span<Port> ports) override;
-  void unmask(Port local_port) override;
 
  private:
   Fd evtchn_;

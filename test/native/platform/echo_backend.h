@@ -95,12 +95,12 @@ class EchoBackend {
     while (!stopping_) {
       pollfd readable{channels_->fd(), POLLIN, 0};
       if (::poll(&readable, 1, kPollMs) <= 0) continue;
-      if (channels_->take_pending(ports) == 0) continue;
+      if (channels_->port_calls()->take_pending(ports) == 0) continue;
       do {
         while (next_ != load(wire::kReqProd)) serve_one();
         store(wire::kReqEvent, next_ + 1);
       } while (next_ != load(wire::kReqProd));
-      channels_->unmask(port_);
+      channels_->port_calls()->unmask(port_);
     }
   }
 

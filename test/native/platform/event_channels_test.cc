@@ -30,9 +30,9 @@ struct Fixture {
   // Binds and takes the event every fresh binding has.
   void bind() {
     REQUIRE(channels->bind(kDomid, remote, local) == 0);
-    REQUIRE(channels->take_pending(pending) == 1);
+    REQUIRE(channels->port_calls()->take_pending(pending) == 1);
     CHECK(pending[0] == local);
-    channels->unmask(local);
+    channels->port_calls()->unmask(local);
   }
 };
 

@@ -112,7 +112,7 @@ TEST_CASE("reactor: an event wakes it, its port masked until somebody unmasks it
   f.guest.notify(ports.remote);
   for (int i = 0; i < 3; i++) run_on(f.reactor, [] {});
   CHECK(poller.events == 1);
-  run_on(f.reactor, [&] { f.reactor.events().unmask(ports.local); });
+  run_on(f.reactor, [&] { f.reactor.unmask(ports.local); });
   CHECK(eventually([&] { return poller.events == 2; }));
   f.remove(poller, ports);
 }
