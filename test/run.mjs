@@ -9,10 +9,16 @@ import { fileURLToPath } from 'node:url';
 import { run, step } from '../src/setup/steps.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** The fuzzers are built beside the tests under the same sanitizers: most of it is the same. */
+const ASAN = {
+  name: 'native asan+ubsan',
+  sanitize: 'address,undefined',
+  besides: ['RINGDISK_FUZZ=ON', 'RINGDISK_KILL_POINTS=ON'],
+};
 const NATIVE_BUILDS = [
-  { name: 'native', sanitize: '' },
-  { name: 'native asan+ubsan', sanitize: 'address,undefined' },
-  { name: 'native tsan', sanitize: 'thread' },
+  { name: 'native', sanitize: '', besides: [] },
+  ASAN,
+  { name: 'native tsan', sanitize: 'thread', besides: [] },
 ];
 
 const FUZZERS = ['validate', 'queue', 'recover'];
@@ -33,8 +39,8 @@ async function main() {
   process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
 }
 
-async function nativeTier({ name, sanitize }) {
-  const definitions = ['RINGDISK_TESTS=ON', `RINGDISK_SANITIZE=${sanitize}`];
+async function nativeTier({ name, sanitize, besides }) {
+  const definitions = ['RINGDISK_TESTS=ON', `RINGDISK_SANITIZE=${sanitize}`, ...besides];
   return builtTier(name, definitions, (folder) => runNativeTests(name, folder));
 }
 
@@ -65,34 +71,30 @@ async function simulationTier() {
 /** The inputs of all fuzzers, without the fuzzer and under the sanitizers. */
 async function fuzzTier() {
   const name = 'fuzz corpora';
-  const definitions = [
-    'RINGDISK_FUZZ=ON',
-    'RINGDISK_KILL_POINTS=ON',
-    'RINGDISK_SANITIZE=address,undefined',
-  ];
-  return builtTier(name, definitions, async (folder) => {
-    const results = [];
-    for (const fuzzer of FUZZERS) {
-      const [program, corpus] = [`${folder}/fuzz_${fuzzer}`, `test/fuzz/corpus/${fuzzer}`];
-      results.push(await step(`${name}: ${fuzzer}`, program, [corpus]));
-      const env = { ...process.env, RINGDISK_PLANT: 'capacity' };
-      results.push(
-        await stepThatFails(
-          `${name}: ${fuzzer}, planted`,
-          /^fuzz: not so: /m,
-          program,
-          [corpus],
-          env,
-        ),
-      );
-    }
-    return countSteps(results);
-  });
+  const started = performance.now();
+  const results = [];
+  for (const fuzzer of FUZZERS) {
+    const [program, corpus] = [
+      `${folderOf(ASAN.name)}/fuzz_${fuzzer}`,
+      `test/fuzz/corpus/${fuzzer}`,
+    ];
+    results.push(await step(`${name}: ${fuzzer}`, program, [corpus]));
+    const env = { ...process.env, RINGDISK_PLANT: 'capacity' };
+    const planted = `${name}: ${fuzzer}, planted`;
+    results.push(await stepThatFails(planted, /^fuzz: not so: /m, program, [corpus], env));
+  }
+  const seconds = (performance.now() - started) / 1000;
+  return { name, reasons: {}, ...countSteps(results), seconds };
+}
+
+/** @param {string} name of a tier */
+function folderOf(name) {
+  return `out/${name.replaceAll(/\W+/g, '-')}`;
 }
 
 async function builtTier(name, definitions, run) {
   const started = performance.now();
-  const folder = `out/${name.replaceAll(/\W+/g, '-')}`;
+  const folder = folderOf(name);
   const built = await buildNative(name, folder, definitions);
   const counts = built ? await run(folder) : oneFailure();
   return { name, reasons: {}, ...counts, seconds: (performance.now() - started) / 1000 };
