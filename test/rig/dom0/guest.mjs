@@ -84,7 +84,7 @@ export class Guest {
    * @param {GuestOptions} options
    */
   static async startCreation(name, options) {
-    const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 448, blkfront = {} } = options;
+    const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 256, blkfront = {} } = options;
     const parameters =
       blkfront === 'none'
         ? [blkfront]
@@ -92,8 +92,8 @@ export class Guest {
     const config = [
       `name = "${name}"`,
       `type = "${type}"`,
-      'kernel = "/host/guest.vmlinuz"',
-      'ramdisk = "/host/guest.img"',
+      'kernel = "/rig/guest.vmlinux"',
+      'ramdisk = "/run/rig/guest.img"',
       `extra = "console=hvc0 mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}"`,
       `memory = ${memoryMib}`,
       `vcpus = ${vcpus}`,

@@ -2,7 +2,7 @@
 // What must hold after every test whatever it did: quiet kernel and hypervisor logs, a living
 // daemon; and once a scenario's guests are gone, nothing of theirs still held.
 import { appendFile, readdir, readFile, stat } from 'node:fs/promises';
-import { LOG as DAEMON_LOG, Daemon, ringdiskJson } from './daemon.mjs';
+import { LOG as DAEMON_LOG, Daemon, quickStats } from './daemon.mjs';
 import { run, waitFor } from './shell.mjs';
 
 const LOGS = '/host/logs';
@@ -83,7 +83,7 @@ async function guestDomains() {
  * @returns {Promise<string[]>} what it still holds of guests that are gone
  */
 async function heldBy(daemon) {
-  const { engine } = await ringdiskJson('stats');
+  const { engine } = await quickStats();
   const held = [];
   if (engine.mappedPages !== 0) held.push(`stats: mappedPages ${engine.mappedPages}`);
   if (engine.boundPorts !== 0) held.push(`stats: boundPorts ${engine.boundPorts}`);
@@ -147,7 +147,7 @@ export async function evidence() {
 /** @returns {Promise<string[]>} what the daemon counts now, if it still answers */
 async function counters() {
   try {
-    const { engine, vbds } = await ringdiskJson('stats');
+    const { engine, vbds } = await quickStats();
     return [engine, ...vbds].map((value) => JSON.stringify(value));
   } catch (error) {
     return [String(error)];

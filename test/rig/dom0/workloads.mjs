@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shell text for guests: what they do with their disks. Amounts are fixed and small, since every
-// instruction of guest, Xen and dom0 is emulated (2000 to 4000 I/Os a second).
+// instruction of guest, Xen and dom0 is emulated (2000 to 4000 I/Os a second). fio's jobs are
+// threads: a new process costs a PV guest many hypercalls.
 
 /**
  * Every pattern of the data path. Sub-page requests are neither page sized nor page aligned in
@@ -12,20 +13,20 @@ rwmixread=40
 bs=4k
 iodepth=32
 numjobs=4
-size=2M
+size=1M
 offset_increment=2M
 verify_backlog=128`,
   'many jobs': `rw=randwrite
 bs=4k
 iodepth=8
 numjobs=8
-size=1M
+size=512k
 offset=16M
 offset_increment=1M`,
   sequential: `rw=write
 bs=1M
 iodepth=4
-size=32M
+size=16M
 offset=32M`,
   'sub-page': `rw=randwrite
 bssplit=512/20:1k/20:1536/15:3k/15:3584/15:7680/10:65024/5
@@ -33,7 +34,7 @@ blockalign=512
 verify_interval=512
 iomem_align=512
 iodepth=16
-size=2M
+size=1M
 offset=64M`,
 };
 
@@ -50,6 +51,7 @@ cat > /tmp/${vdev}.fio <<'END'
 filename=/dev/${vdev}
 ioengine=libaio
 direct=1
+thread
 verify=crc32c
 verify_fatal=1
 group_reporting
@@ -88,9 +90,10 @@ export function load(vdev, offset = '256M') {
   return `wait_for_disk ${vdev}
 rm -f /tmp/stop-${vdev}
 until [ -e /tmp/stop-${vdev} ]; do
-  fio --name=load --filename=/dev/${vdev} --ioengine=libaio --direct=1 --rw=randrw --bs=4k \\
-    --iodepth=32 --numjobs=4 --size=1M --offset=${offset} --offset_increment=1M --group_reporting \\
-    --verify=crc32c --verify_backlog=64 --output=/tmp/load.out || { tail /tmp/load.out; exit 1; }
+  fio --name=load --filename=/dev/${vdev} --ioengine=libaio --direct=1 --thread --rw=randrw \\
+    --bs=4k --iodepth=32 --numjobs=4 --size=1M --offset=${offset} --offset_increment=1M \\
+    --group_reporting --verify=crc32c --verify_backlog=64 --output=/tmp/load.out ||
+    { tail /tmp/load.out; exit 1; }
 done
 `;
 }
@@ -107,8 +110,9 @@ export const FILES_BYTES = 40 << 20;
 export function makeFileSystem(vdev, kind) {
   // Nothing lazy: what the kernel initialises later would look like space that was not given back.
   const eager = '-E lazy_itable_init=0,lazy_journal_init=0';
-  const make = kind === 'ext4' ? `mke2fs -q -t ext4 -F ${eager}` : 'mkfs.xfs -q -f';
+  const make = kind === 'ext4' ? `/bin/mke2fs -q -t ext4 -F ${eager}` : 'mkfs.xfs -q -f';
   return `wait_for_disk ${vdev}
+load_file_systems
 umount /mnt/${vdev} 2>/dev/null || true
 ${make} /dev/${vdev}
 mkdir -p /mnt/${vdev}
@@ -146,7 +150,7 @@ sha256sum -c /tmp/${vdev}.sums
 export function removeAndTrim(vdev) {
   return `rm /mnt/${vdev}/small.* /mnt/${vdev}/large
 sync
-fstrim -v /mnt/${vdev}
+/bin/fstrim -v /mnt/${vdev}
 sync
 `;
 }
@@ -165,6 +169,7 @@ cat > /tmp/mixed-${vdev}.fio <<'END'
 filename=/dev/${vdev}
 ioengine=libaio
 direct=1
+thread
 verify=crc32c
 verify_fatal=1
 [random]
@@ -200,7 +205,7 @@ head -c 1048576 /dev/urandom > /tmp/new-${vdev}
 until [ -e /tmp/stop-${vdev} ]; do
   fio --output=/tmp/mixed-${vdev}.out /tmp/mixed-${vdev}.fio & fio=$!
   for i in 1 2 3 4; do
-    blkdiscard -o 16M -l 1M /dev/${vdev}
+    /bin/blkdiscard -o 16M -l 1M /dev/${vdev}
     dd if=/tmp/new-${vdev} of=/dev/${vdev} bs=64k seek=256 oflag=direct 2>/dev/null
     dd if=/dev/${vdev} bs=64k skip=256 count=16 iflag=direct 2>/dev/null | cmp - /tmp/new-${vdev}
   done

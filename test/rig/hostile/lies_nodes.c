@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOMENT_MS = 300, FLOOD_MS = 30000 };
+enum { MOMENT_MS = 300, FLOOD_MS = 15000 };
 
 static void garbage_nodes(struct frontend* self) {
   static const char* const nodes[] = {
@@ -28,7 +28,7 @@ static void garbage_nodes(struct frontend* self) {
 }
 
 static void any_state(struct frontend* self) {
-  for (unsigned i = 0; i < 3000; i++) frontend_state(self, (enum state)random_below(9));
+  for (unsigned i = 0; i < 1500; i++) frontend_state(self, (enum state)random_below(9));
 }
 
 // As many nodes as xenstored allows this domain, or as there is time for; each fires the backend's

@@ -4,9 +4,8 @@
 # usage: boot.sh IMAGE SHARE [SECONDS]
 #   IMAGE    the folder that build.sh printed
 #   SHARE    a folder that dom0 mounts read-write at /host; its dom0_job (bash) is what dom0 runs.
-#            Its program `hostile` is put into the guests, which boot /host/guest.vmlinuz with
-#            /host/guest.img. SHARE/nvme{0,1,2,3}.img are dom0's NVMe disks (serials rig0 to rig3);
-#            2 has 4 KiB logical blocks, 3 has errors: see below.
+#            Its program `hostile` is put into the guests. SHARE/nvme{0,1,2,3}.img are dom0's NVMe
+#            disks (serials rig0 to rig3); 2 has 4 KiB logical blocks, 3 has errors: see below.
 #   SECONDS  the time limit (default 900)
 # exit status: dom0_job's own; 124 on the time limit; 125 when dom0 went down before its end.
 # The console is in SHARE/logs/console.log.
@@ -26,14 +25,13 @@ flock --nonblock 9 || { echo "rig: waiting for another rig to end" >&2; flock 9;
 mkdir -p "$share/logs"
 rm -f "$share/status"
 cp "$here/dom0_init" "$share/dom0_init"
-cp "$image/vmlinuz" "$share/guest.vmlinuz"
 init=$(mktemp -d)
 trap 'rm -rf "$init"' EXIT
 install -m 755 "$here/guest_init" "$init/init"
 mkdir "$init/bin"
 install -m 755 "$share/hostile" "$init/bin/hostile"
-(cd "$init" && find . | cpio --quiet -o -H newc) > "$share/guest.img"
-cat "$image/guest.img" >> "$share/guest.img"
+# dom0_init puts it before the rest of the guests' initramfs.
+(cd "$init" && find . | cpio --quiet -o -H newc) > "$share/guest_init.img"
 for disk in 0 1 2; do
   [ -f "$share/nvme$disk.img" ] || truncate -s 1G "$share/nvme$disk.img"
 done

@@ -7,7 +7,7 @@ import { blockTarget } from '../dom0/targets.mjs';
 import { load, stopLoad } from '../dom0/workloads.mjs';
 
 const PICTURE = '/host/logs/flamegraph.svg';
-const SECONDS = 20;
+const SECONDS = 10;
 const UNKNOWN_MAX = 0.01;
 /** Of the daemon, of its way into the kernel, and of the disk's driver there. */
 const FRAMES = ['ringdisk::Queue::poll', '__do_sys_io_uring_enter', 'nvme_'];

@@ -16,7 +16,7 @@ import {
 } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
-const KILLS = 6;
+const KILLS = 4;
 /** The killed daemon has served for a random time up to this. */
 const SERVED_MS_MAX = 3000;
 const LOAD_MS = 240_000;
