@@ -81,32 +81,64 @@ async function idle() {
   await machine.close();
 }
 
-/** One VBD against 64, two queues each; total, and how equal the shares are. */
+/** One VBD against 64, two queues each; total, how equal the shares are, what a request costs. */
 async function throughput() {
   const machine = await Machine.start({ reactors: REACTORS });
   const guests = await connected(machine, 64, 2);
-  const load = { ...PAGE, depth: 32, milliseconds: 1000 };
   const ratios = [];
   const fairness = [];
+  const costs = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const alone = await guests[round].run(load);
-    const all = await Promise.all(guests.map((guest) => guest.run(load)));
-    const speeds = all.map(({ requests, seconds }) => requests / seconds);
-    const total = speeds.reduce((sum, speed) => sum + speed, 0);
-    ratios.push(total / (alone.requests / alone.seconds));
-    fairness.push(jain(speeds));
-    const busy = digits((machine.memory() - machine.emptyMemory) / 128 / 1024);
-    console.log(`  ${digits(total)} I/Os a second in all; memory per busy queue ${busy} KiB`);
+    const alone = await together(machine, [guests[round]]);
+    const all = await together(machine, guests);
+    const total = sum(all.speeds);
+    ratios.push(total / sum(alone.speeds));
+    fairness.push(jain(all.speeds));
+    costs.push(all.cpuUs / alone.cpuUs);
+    const [one, many] = [alone.cpuUs, all.cpuUs].map(digits);
+    console.log(
+      `  ${digits(total)} I/Os a second in all; daemon's CPU per I/O ${one} -> ${many} µs`,
+    );
   }
+  const busy = digits((machine.memory() - machine.emptyMemory) / 128 / 1024);
   console.log(`64 disks of 2 queues: ${shown(figure(ratios))} of one disk's throughput`);
+  console.log(`  the daemon's CPU per I/O: × ${shown(figure(costs))}`);
   console.log(`  Jain's index of their shares: ${shown(figure(fairness))}`);
+  console.log(`  memory per busy queue ${busy} KiB`);
   await machine.close();
+}
+
+/**
+ * All of them busy for a second.
+ * @param {Machine} machine
+ * @param {import('../dist/platform/loopback_frontend.js').LoopbackFrontend[]} guests
+ * @returns {Promise<{ speeds: number[], cpuUs: number }>} I/Os a second of each, and how long the
+ *   daemon's threads ran per I/O; that they look out for work is in it
+ */
+async function together(machine, guests) {
+  const before = cpuNs(machine);
+  const load = { ...PAGE, depth: 32, milliseconds: 1000 };
+  const results = await Promise.all(guests.map((guest) => guest.run(load)));
+  const requests = sum(results.map((result) => result.requests));
+  return {
+    speeds: results.map((result) => result.requests / result.seconds),
+    cpuUs: (cpuNs(machine) - before) / 1000 / requests,
+  };
+}
+
+/** Of all the daemon's threads. @param {Machine} machine */
+function cpuNs(machine) {
+  return sum(machine.threadFiles('schedstat').map((text) => Number(text.split(' ')[0])));
+}
+
+/** @param {number[]} numbers */
+function sum(numbers) {
+  return numbers.reduce((a, b) => a + b, 0);
 }
 
 /** @param {number[]} shares @returns {number} 1: all equal; 1/n: one has all */
 function jain(shares) {
-  const sum = shares.reduce((a, b) => a + b, 0);
-  return sum ** 2 / (shares.length * shares.reduce((a, b) => a + b * b, 0));
+  return sum(shares) ** 2 / (shares.length * sum(shares.map((share) => share ** 2)));
 }
 
 /**
@@ -172,15 +204,14 @@ async function connected(machine, count, queues) {
 /** Of all the daemon's reactors. @param {Machine} machine */
 async function wakeups(machine) {
   const { reactors } = (await machine.stats()).engine;
-  return reactors.reduce((sum, reactor) => sum + reactor.wakeups, 0);
+  return sum(reactors.map(({ wakeups }) => wakeups));
 }
 
 /** Of all the daemon's threads. @param {Machine} machine */
 function switches(machine) {
   const pattern = /^(?:non)?voluntary_ctxt_switches:\s+(\d+)/gm;
   const texts = machine.threadFiles('status');
-  const counts = texts.flatMap((text) => [...text.matchAll(pattern)].map(([, n]) => Number(n)));
-  return counts.reduce((sum, count) => sum + count, 0);
+  return sum(texts.flatMap((text) => [...text.matchAll(pattern)].map(([, n]) => Number(n))));
 }
 
 await main();
