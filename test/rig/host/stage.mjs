@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts what dom0 needs on the shared folder: the built project with its production dependencies,
-// and, at the paths they have in the repository, the rig's own driver and scenarios.
+// the Node that it was built with, and, at the paths they have in the repository, the rig's own
+// driver and scenarios.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
@@ -33,6 +34,7 @@ export function stage(share, folders) {
   rmSync(project, { recursive: true, force: true });
   const dependencies = productionDependencies().map((path) => relative(ROOT, path));
   for (const path of [...COPIED, ...dependencies]) copy(join(ROOT, path), join(project, path));
+  copy(process.execPath, join(share, 'node'));
   compileHostileFrontend(join(ROOT, 'test/rig/hostile'), join(share, 'hostile'));
   for (const folder of ['test/rig/dom0', ...folders]) {
     rmSync(join(share, folder), { recursive: true, force: true });

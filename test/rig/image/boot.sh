@@ -4,8 +4,9 @@
 # usage: boot.sh IMAGE SHARE [SECONDS]
 #   IMAGE    the folder that build.sh printed
 #   SHARE    a folder that dom0 mounts read-write at /host; its dom0_job (bash) is what dom0 runs.
-#            Its program `hostile` is put into the guests. SHARE/nvme{0,1,2,3}.img are dom0's NVMe
-#            disks (serials rig0 to rig3); 2 has 4 KiB logical blocks, 3 has errors: see below.
+#            Its program `hostile` is put into the guests, its `node` into dom0.
+#            SHARE/nvme{0,1,2,3}.img are dom0's NVMe disks (serials rig0 to rig3); 2 has 4 KiB
+#            logical blocks, 3 has errors: see below.
 #   SECONDS  the time limit (default 900)
 # exit status: dom0_job's own; 124 on the time limit; 125 when dom0 went down before its end.
 # The console is in SHARE/logs/console.log.
