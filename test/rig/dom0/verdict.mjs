@@ -52,8 +52,25 @@ export class Logs {
     const from = this.#seen.get(path) ?? 0;
     const bytes = await readFile(path);
     this.#seen.set(path, bytes.length);
-    return bytes.subarray(from).toString().split('\n');
+    return withoutStraySteps(bytes.subarray(from).toString().split('\n'));
   }
+}
+
+/**
+ * Without a single step in a guest's kernel that nobody asked for: seen once in this emulation,
+ * right after a cmpxchg16b, with flags (06380bc2) that no CPU has. The kernel reports it, clears
+ * the flag and goes on.
+ * @param {string[]} lines
+ */
+export function withoutStraySteps(lines) {
+  const kept = [];
+  for (let i = 0; i < lines.length; i++) {
+    const begins =
+      lines[i]?.includes('[ cut here ]') && / exc_debug_kernel\+/.test(lines[i + 1] ?? '');
+    if (begins) while (i < lines.length && !lines[i]?.includes('[ end trace')) i++;
+    else kept.push(lines[i] ?? '');
+  }
+  return kept;
 }
 
 /**
