@@ -71,20 +71,18 @@ async function simulationTier() {
 /** The inputs of all fuzzers, without the fuzzer and under the sanitizers. */
 async function fuzzTier() {
   const name = 'fuzz corpora';
-  const started = performance.now();
-  const results = [];
-  for (const fuzzer of FUZZERS) {
-    const [program, corpus] = [
-      `${folderOf(ASAN.name)}/fuzz_${fuzzer}`,
-      `test/fuzz/corpus/${fuzzer}`,
-    ];
-    results.push(await step(`${name}: ${fuzzer}`, program, [corpus]));
-    const env = { ...process.env, RINGDISK_PLANT: 'capacity' };
-    const planted = `${name}: ${fuzzer}, planted`;
-    results.push(await stepThatFails(planted, /^fuzz: not so: /m, program, [corpus], env));
-  }
-  const seconds = (performance.now() - started) / 1000;
-  return { name, reasons: {}, ...countSteps(results), seconds };
+  const folder = folderOf(ASAN.name);
+  return timedTier(name, async () => {
+    const results = [];
+    for (const fuzzer of FUZZERS) {
+      const [program, corpus] = [`${folder}/fuzz_${fuzzer}`, `test/fuzz/corpus/${fuzzer}`];
+      results.push(await step(`${name}: ${fuzzer}`, program, [corpus]));
+      const env = { ...process.env, RINGDISK_PLANT: 'capacity' };
+      const planted = `${name}: ${fuzzer}, planted`;
+      results.push(await stepThatFails(planted, /^fuzz: not so: /m, program, [corpus], env));
+    }
+    return countSteps(results);
+  });
 }
 
 /** @param {string} name of a tier */
@@ -92,11 +90,17 @@ function folderOf(name) {
   return `out/${name.replaceAll(/\W+/g, '-')}`;
 }
 
-async function builtTier(name, definitions, run) {
-  const started = performance.now();
+function builtTier(name, definitions, run) {
   const folder = folderOf(name);
-  const built = await buildNative(name, folder, definitions);
-  const counts = built ? await run(folder) : oneFailure();
+  return timedTier(name, async () => {
+    const built = await buildNative(name, folder, definitions);
+    return built ? run(folder) : oneFailure();
+  });
+}
+
+async function timedTier(name, count) {
+  const started = performance.now();
+  const counts = await count();
   return { name, reasons: {}, ...counts, seconds: (performance.now() - started) / 1000 };
 }
 

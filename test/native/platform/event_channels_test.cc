@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <span>
 
 #include "platform/loopback/domain.h"
 #include "platform/loopback/loopback_platform.h"
@@ -42,6 +43,15 @@ TEST_CASE_FIXTURE(Fixture, "notify wakes the guest, once for many") {
   for (int i = 0; i < 10'000; i++) channels->notify(local);
   CHECK(guest.wait(remote, kSoonMs));
   CHECK_FALSE(guest.wait(remote, 0));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a short list takes the rest next time") {
+  PortCalls& calls = *channels->port_calls();
+  std::array<Port, 3> locals{};
+  for (Port& port : locals) REQUIRE(channels->bind(kDomid, guest.open_port(), port) == 0);
+  CHECK(calls.take_pending(std::span(pending).first(2)) == 2);
+  CHECK(calls.take_pending(std::span(pending).first(2)) == 1);
+  CHECK(calls.take_pending(pending) == 0);
 }
 
 TEST_CASE_FIXTURE(Fixture, "a port that is not a FIFO cannot be bound") {

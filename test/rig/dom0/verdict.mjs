@@ -59,18 +59,28 @@ export class Logs {
 /**
  * Without a single step in a guest's kernel that nobody asked for: seen once in this emulation,
  * right after a cmpxchg16b, with flags (06380bc2) that no CPU has. The kernel reports it, clears
- * the flag and goes on.
+ * the flag and goes on. Only whole reports are left out.
  * @param {string[]} lines
  */
 export function withoutStraySteps(lines) {
   const kept = [];
   for (let i = 0; i < lines.length; i++) {
-    const begins =
-      lines[i]?.includes('[ cut here ]') && / exc_debug_kernel\+/.test(lines[i + 1] ?? '');
-    if (begins) while (i < lines.length && !lines[i]?.includes('[ end trace')) i++;
-    else kept.push(lines[i] ?? '');
+    const end = isStrayStep(lines, i) ? endOfReport(lines, i) : undefined;
+    if (end === undefined) kept.push(lines[i] ?? '');
+    else i = end;
   }
   return kept;
+}
+
+/** @param {string[]} lines @param {number} i */
+function isStrayStep(lines, i) {
+  return lines[i]?.includes('[ cut here ]') && / exc_debug_kernel\+/.test(lines[i + 1] ?? '');
+}
+
+/** @param {string[]} lines @param {number} begin @returns {number | undefined} its last line */
+function endOfReport(lines, begin) {
+  const next = lines.findIndex((line, i) => i > begin && /\[ (cut here|end trace)/.test(line));
+  return lines[next]?.includes('[ end trace') ? next : undefined;
 }
 
 /**

@@ -5,8 +5,8 @@ import { Guest } from '../dom0/guest.mjs';
 import { fileTarget } from '../dom0/targets.mjs';
 import { randomMix } from '../dom0/workloads.mjs';
 
-const WARM_UP_ROUNDS = 3;
-const ROUNDS = 6;
+const WARM_UP_ROUNDS = 4;
+const ROUNDS = 8;
 /** V8 may keep a little more between two collections; a leaked ring or pool would be far more. */
 const GROWTH_MAX = 6 << 20;
 
