@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "addon/convert.h"
 
+#include <array>
 #include <cstring>
+#include <sstream>
 
 #include "metrics/counter_names.h"
 
@@ -84,7 +86,19 @@ OnError to_on_error(const Napi::Object& object) {
   reject(object.Env(), "unknown onError " + on_error);
 }
 
-Napi::Object from_capabilities(Napi::Env env, const Capabilities& capabilities) {
+// In the order of MediumKind.
+constexpr std::array kKindNames = {"file", "block", "nvme", "null"};
+
+Napi::Array from_lines(Napi::Env env, const std::string& text) {
+  Napi::Array lines = Napi::Array::New(env);
+  std::istringstream all(text);
+  std::string line;
+  while (std::getline(all, line)) lines[lines.Length()] = line;
+  return lines;
+}
+
+Napi::Object from_facts(Napi::Env env, const MediumFacts& facts) {
+  const Capabilities& capabilities = facts.capabilities;
   Napi::Object object = Napi::Object::New(env);
   object["capacity"] = static_cast<double>(capabilities.capacity);
   object["ioAlignment"] = capabilities.io_alignment;
@@ -96,6 +110,9 @@ Napi::Object from_capabilities(Napi::Env env, const Capabilities& capabilities) 
   object["discardGranularity"] = capabilities.discard_granularity;
   object["discardAlignment"] = capabilities.discard_alignment;
   object["rotational"] = capabilities.rotational;
+  object["kind"] = kKindNames[static_cast<size_t>(facts.kind)];
+  object["identity"] = facts.identity.data();
+  object["warnings"] = from_lines(env, facts.warnings.data());
   return object;
 }
 
@@ -160,8 +177,11 @@ EngineSettings to_engine_settings(const Napi::Object& object) {
 }
 
 TargetSpec to_target_spec(const Napi::Object& object) {
-  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly"),
-          boolean(object, "takeOver")};
+  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+}
+
+TargetClaim to_target_claim(const Napi::Object& object) {
+  return {boolean(object, "share"), boolean(object, "takeOver")};
 }
 
 ConnectRequest to_connect_request(const Napi::Object& object) {
@@ -194,7 +214,6 @@ Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features) {
   object["coopTaskrun"] = features.coop_taskrun;
   object["bigEntries"] = features.big_entries;
   object["uringCommand"] = features.uring_cmd;
-  object["blockDiscard"] = features.block_discard;
   return object;
 }
 
@@ -205,8 +224,8 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::done:
       object["command"] = event.command;
       object["value"] = event.value;
-      if (event.capabilities) {
-        object["capabilities"] = from_capabilities(env, *event.capabilities);
+      if (event.facts) {
+        object["capabilities"] = from_facts(env, *event.facts);
         object["fenced"] = event.fenced;
       }
       break;
@@ -220,6 +239,7 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
       break;
     case EngineEvent::Type::fence_lifted:
       object["target"] = event.value;
+      if (!event.text.empty()) object["warning"] = event.text;
       break;
     case EngineEvent::Type::ring_broken:
       object["vbd"] = event.vbd;
@@ -237,6 +257,19 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
       break;
   }
   return object;
+}
+
+Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits) {
+  const uint64_t now = Reactor::now_us();
+  Napi::Array all = Napi::Array::New(env, waits.size());
+  for (uint32_t i = 0; i < waits.size(); i++) {
+    Napi::Object wait = Napi::Object::New(env);
+    wait["call"] = waits[i].call;
+    wait["sinceMs"] = static_cast<double>((now - waits[i].since_us) / 1000);
+    wait["count"] = waits[i].count;
+    all[i] = wait;
+  }
+  return all;
 }
 
 Napi::Object from_vbd_counters(Napi::Env env,

@@ -25,6 +25,8 @@ struct EngineSettings {
 
 EngineSettings to_engine_settings(const Napi::Object& object);
 TargetSpec to_target_spec(const Napi::Object& object);
+TargetClaim to_target_claim(const Napi::Object& object);
+Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits);
 ConnectRequest to_connect_request(const Napi::Object& object);
 
 Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);

@@ -16,6 +16,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     return DefineClass(env, "Engine",
                        {
                            InstanceMethod<&EngineObject::open_target>("openTarget"),
+                           InstanceMethod<&EngineObject::cancel_open>("cancelOpen"),
+                           InstanceMethod<&EngineObject::claim_target>("claimTarget"),
+                           InstanceMethod<&EngineObject::target_waits>("targetWaits"),
+                           InstanceMethod<&EngineObject::target_worker>("targetWorker"),
                            InstanceMethod<&EngineObject::refresh_target>("refreshTarget"),
                            InstanceMethod<&EngineObject::close_target>("closeTarget"),
                            InstanceMethod<&EngineObject::connect>("connect"),
@@ -75,6 +79,16 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   void open_target(const Napi::CallbackInfo& info) {
     engine().open_target(id(info, 0), to_target_spec(info[1].As<Napi::Object>()));
+  }
+  void cancel_open(const Napi::CallbackInfo& info) { engine().cancel_open(id(info, 0)); }
+  void claim_target(const Napi::CallbackInfo& info) {
+    engine().claim_target(id(info, 0), id(info, 1), to_target_claim(info[2].As<Napi::Object>()));
+  }
+  Napi::Value target_waits(const Napi::CallbackInfo& info) {
+    return from_waits(info.Env(), engine().target_waits(id(info, 0)));
+  }
+  Napi::Value target_worker(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), engine().target_worker(id(info, 0)));
   }
   void refresh_target(const Napi::CallbackInfo& info) {
     engine().refresh_target(id(info, 0), id(info, 1));

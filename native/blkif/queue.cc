@@ -50,7 +50,7 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
       io_alignment_(shared_->target->capabilities().io_alignment),
       bounce_(reactor.bounce()),
       fenced_(shared_->target->fenced()) {
-  channel_ = shared_->target->open_channel(reactor_.uring(), reactor_.offload());
+  channel_ = shared_->target->open_channel({reactor_.uring(), reactor_.lanes()});
   if (shared_->grants == GrantStrategy::persistent)
     persistent_ = std::make_unique<PersistentCache>(reactor_.grants(), *shared_->budget,
                                                     shared_->domid, shared_->persistent_pages_max);

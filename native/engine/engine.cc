@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
 #include <system_error>
-#include <thread>
 
 #include "base/assert.h"
 #include "base/kill_point.h"
 #include "metrics/stats_page.h"
+#include "target/null_target.h"
 
 namespace ringdisk {
 namespace {
@@ -23,25 +21,13 @@ std::string stats_page_path(const std::string& journal) {
   return journal.empty() ? "" : journal + ".stats";
 }
 
-// Opening and measuring a target can block for as long as a device hangs: each gets a short-lived
-// thread, so that one bad device holds up neither the owner nor other targets.
-void run_aside(const std::shared_ptr<EventBus>& bus, uint32_t command,
-               std::function<BusMessage()> work) {
-  std::thread([bus, command, work = std::move(work)] {
-    ::pthread_setname_np(::pthread_self(), "rd-target");
-    BusMessage message{.type = BusMessage::Type::command_failed, .command = command};
-    try {
-      message = work();
-      message.command = command;
-    } catch (const std::system_error& error) {
-      message.error = error.code().value();
-      message.text = error.what();
-    } catch (const std::exception& error) {
-      message.error = EINVAL;
-      message.text = error.what();
-    }
-    bus->send(std::move(message));
-  }).detach();
+constexpr uint64_t kLongUs = 1'000'000;
+
+BusMessage failure(uint32_t command, const TargetAnswer& answer) {
+  return {.type = BusMessage::Type::command_failed,
+          .command = command,
+          .error = answer.error,
+          .text = answer.text};
 }
 
 }  // namespace
@@ -62,29 +48,66 @@ Engine::Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
     reactor.bounce_pool_bytes = options.bounce_pool_bytes;
     reactors_.push_back(std::make_unique<Reactor>(*platform_, features, reactor));
   }
+  workers_ = std::make_unique<Workers>(options.worker_program);
 }
 
 Engine::~Engine() {
   RD_ASSERT(vbds_.empty());
   bus_->close();
+  bus_->take();  // a target among them is closed while there are workers
 }
 
 void Engine::open_target(uint32_t command, const TargetSpec& spec) {
-  run_aside(bus_, command, [spec] {
-    BusMessage message{.type = BusMessage::Type::target_opened};
-    message.target = ringdisk::open_target(spec);
-    return message;
+  if (spec.kind == "null") {
+    try {
+      bus_->send({.type = BusMessage::Type::target_opened,
+                  .command = command,
+                  .target = std::make_shared<NullTarget>(spec)});
+    } catch (const std::invalid_argument& error) {
+      refuse(command, EINVAL, error.what());
+    }
+    return;
+  }
+  opening_[command] = workers_->open(spec, [bus = bus_, command](Workers::Opened opened) {
+    if (opened.error != 0)
+      return bus->send(failure(command, {.error = opened.error, .text = opened.text}));
+    bus->send({.type = BusMessage::Type::target_opened,
+               .command = command,
+               .target = std::move(opened.target)});
+  });
+}
+
+void Engine::cancel_open(uint32_t open_command) {
+  const auto found = opening_.find(open_command);
+  if (found != opening_.end()) workers_->cancel_open(found->second);
+}
+
+void Engine::claim_target(uint32_t command, uint32_t handle, const TargetClaim& claim) {
+  const auto found = targets_.find(handle);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  const auto claimed = [bus = bus_, command, handle](const TargetAnswer& answer) {
+    if (answer.error != 0) return bus->send(failure(command, answer));
+    bus->send({.type = BusMessage::Type::target_claimed,
+               .command = command,
+               .handle = handle,
+               .fenced = answer.fenced,
+               .text = answer.text});
+  };
+  found->second->claim(claim, claimed, [bus = bus_, handle](const std::string& warning) {
+    bus->send({.type = BusMessage::Type::fence_lifted, .handle = handle, .text = warning});
   });
 }
 
 void Engine::refresh_target(uint32_t command, uint32_t handle) {
   const auto found = targets_.find(handle);
   if (found == targets_.end()) return refuse(command, EBADF, "no such target");
-  run_aside(bus_, command, [target = found->second, handle] {
-    return BusMessage{.type = BusMessage::Type::target_refreshed,
-                      .handle = handle,
-                      .capacity = target->measure(),
-                      .target = target};
+  found->second->measure([bus = bus_, command, handle](const TargetAnswer& answer) {
+    if (answer.error != 0) return bus->send(failure(command, answer));
+    bus->send({.type = BusMessage::Type::target_refreshed,
+               .command = command,
+               .handle = handle,
+               .capacity = answer.capacity,
+               .direct_end = answer.direct_end});
   });
 }
 
@@ -94,12 +117,23 @@ void Engine::close_target(uint32_t command, uint32_t handle) {
   for (const auto& [id, vbd] : vbds_)
     if (vbd->shared->target == found->second)
       return refuse(command, EBUSY, "a VBD is still connected to this target");
-  // Closing a file can block too (the last reference may have to be written back).
-  run_aside(bus_, command, [target = std::move(found->second)]() mutable {
-    target.reset();
-    return BusMessage{.type = BusMessage::Type::target_refreshed};
+  found->second->close([bus = bus_, command, handle](const TargetAnswer&) {
+    bus->send(
+        {.type = BusMessage::Type::target_closed, .command = command, .handle = handle});
   });
   targets_.erase(handle);
+}
+
+std::vector<TargetWait> Engine::target_waits(uint32_t target) const {
+  const auto found = targets_.find(target);
+  if (found == targets_.end()) return {};
+  const uint64_t now = Reactor::now_us();
+  return found->second->waits(now > kLongUs ? now - kLongUs : 0);
+}
+
+int Engine::target_worker(uint32_t target) const {
+  const auto found = targets_.find(target);
+  return found == targets_.end() ? 0 : found->second->worker();
 }
 
 void Engine::check(const ConnectRequest& request, const Target& target) {
@@ -243,6 +277,8 @@ void Engine::handle(BusMessage& message) {
   switch (message.type) {
     case BusMessage::Type::target_opened:
     case BusMessage::Type::target_refreshed:
+    case BusMessage::Type::target_claimed:
+    case BusMessage::Type::target_closed:
     case BusMessage::Type::command_failed:
       return on_target(message);
     case BusMessage::Type::fence_lifted:
@@ -275,37 +311,61 @@ void Engine::handle(BusMessage& message) {
 }
 
 void Engine::on_target(BusMessage& message) {
-  if (message.type == BusMessage::Type::command_failed)
-    return fail(message.command, message.error, std::move(message.text));
-  if (message.type == BusMessage::Type::target_opened) {
-    message.handle = next_handle_++;
-    targets_.emplace(message.handle, message.target);
-    if (message.target->fenced()) wait_for_fence(message.handle, message.target);
+  opening_.erase(message.command);
+  switch (message.type) {
+    case BusMessage::Type::command_failed:
+      return fail(message.command, message.error, std::move(message.text));
+    case BusMessage::Type::target_opened:
+      return target_opened(message);
+    case BusMessage::Type::target_refreshed:
+      return tell_of_target(message);
+    case BusMessage::Type::target_claimed:
+      return target_claimed(message);
+    default:
+      events_.push_back({.type = EngineEvent::Type::done,
+                         .command = message.command,
+                         .value = message.handle});
   }
-  EngineEvent event{
-      .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
-  if (message.target) {
-    event.fenced = message.target->fenced();
-    if (message.type == BusMessage::Type::target_refreshed)
-      message.target->set_capacity(message.capacity);
-    event.capabilities = message.target->capabilities();
-    grow(message.target);
+}
+
+void Engine::target_claimed(const BusMessage& message) {
+  EngineEvent event{.type = EngineEvent::Type::done,
+                    .command = message.command,
+                    .value = message.handle,
+                    .fenced = message.fenced};
+  if (const auto found = targets_.find(message.handle); found != targets_.end()) {
+    if (!message.text.empty()) found->second->warn(message.text);
+    event.facts = found->second->facts();
   }
   events_.push_back(std::move(event));
 }
 
-// For as long as the device takes. Queues hold their writes meanwhile.
-void Engine::wait_for_fence(uint32_t handle, const std::shared_ptr<Target>& target) {
-  run_aside(bus_, 0, [handle, target] {
-    target->wait_for_fence();
-    return BusMessage{.type = BusMessage::Type::fence_lifted, .handle = handle};
-  });
+void Engine::target_opened(BusMessage& message) {
+  const uint32_t handle = next_handle_++;
+  targets_.emplace(handle, message.target);
+  events_.push_back({.type = EngineEvent::Type::done,
+                     .command = message.command,
+                     .value = handle,
+                     .facts = message.target->facts()});
+}
+
+void Engine::tell_of_target(const BusMessage& message) {
+  EngineEvent event{
+      .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
+  if (const auto found = targets_.find(message.handle); found != targets_.end()) {
+    found->second->resize(message.capacity, message.direct_end);
+    event.facts = found->second->facts();
+    grow(found->second);
+  }
+  events_.push_back(std::move(event));
 }
 
 void Engine::on_fence_lifted(const BusMessage& message) {
   for (const auto& reactor : reactors_)
-    reactor->post([reactor = reactor.get()] { reactor->activate_blocked(); });
-  events_.push_back({.type = EngineEvent::Type::fence_lifted, .value = message.handle});
+    reactor->post_always([reactor = reactor.get()] { reactor->activate_blocked(); });
+  events_.push_back({.type = EngineEvent::Type::fence_lifted,
+                     .value = message.handle,
+                     .text = message.text});
 }
 
 // Connected VBDs may use the new end at once; the guest learns of it from the control plane.

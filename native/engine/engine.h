@@ -16,6 +16,7 @@
 #include "platform/platform.h"
 #include "reactor/reactor.h"
 #include "target/target.h"
+#include "target/workers.h"
 
 namespace ringdisk {
 
@@ -25,6 +26,7 @@ struct EngineOptions {
   uint32_t poll_budget_us = 50;
   size_t bounce_pool_bytes = 32u << 20;   // per reactor
   uint32_t persistent_pages_max = 65536;  // host-wide
+  std::string worker_program{};           // empty: the one beside this code
 };
 
 struct ConnectRequest {
@@ -54,9 +56,10 @@ struct EngineEvent {
   Type type;
   uint32_t command = 0;  // recovered: that of the connect
   uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
-  std::optional<Capabilities> capabilities{};
-  bool fenced = false;  // a target just opened: writes wait until fence_lifted (value: the target)
+  std::optional<MediumFacts> facts{};  // a target was opened or refreshed
+  bool fenced = false;  // a target was claimed: writes wait until fence_lifted (value: the target)
   int error = 0;        // errno
+  // What failed; fence_lifted: a warning for the operator, where there is one.
   std::string text{};
   uint32_t vbd = 0;
   uint32_t queue = 0;
@@ -69,7 +72,13 @@ class Engine final : private QueueEvents {
          std::function<void()> wake);
   ~Engine() override;  // no VBD may be connected
 
+  // Opens and probes; nothing is excluded by that. As long as the medium takes, which may be for
+  // ever.
   void open_target(uint32_t command, const TargetSpec& spec);
+  // An open_target() that has not been answered fails at once with ECANCELED.
+  void cancel_open(uint32_t open_command);
+  // Once, before a VBD that writes is connected.
+  void claim_target(uint32_t command, uint32_t target, const TargetClaim& claim);
   void refresh_target(uint32_t command, uint32_t target);
   void close_target(uint32_t command, uint32_t target);
   // All queues are made and checked before any of them serves: if one cannot be, none has shown an
@@ -86,6 +95,10 @@ class Engine final : private QueueEvents {
   std::vector<uint32_t> reactors_of(uint32_t vbd) const;
   const std::vector<std::unique_ptr<Reactor>>& reactors() const { return reactors_; }
   uint32_t persistent_pages() const { return budget_.used(); }
+  // What the target's worker has been waiting for for longer than a second.
+  std::vector<TargetWait> target_waits(uint32_t target) const;
+  // The process number of the target's worker; 0: it has none.
+  int target_worker(uint32_t target) const;
 
  private:
   struct Vbd {
@@ -117,7 +130,9 @@ class Engine final : private QueueEvents {
   void take_down(Vbd& vbd);
   void handle(BusMessage& message);
   void on_target(BusMessage& message);
-  void wait_for_fence(uint32_t handle, const std::shared_ptr<Target>& target);
+  void target_opened(BusMessage& message);
+  void target_claimed(const BusMessage& message);
+  void tell_of_target(const BusMessage& message);
   void on_fence_lifted(const BusMessage& message);
   void on_queue(BusMessage& message);
   void tell_if_recovered(const Vbd& vbd);
@@ -131,6 +146,9 @@ class Engine final : private QueueEvents {
   GrantBudget budget_;
   std::shared_ptr<EventBus> bus_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
+  // Lanes are the reactors', targets ask it: between the two.
+  std::unique_ptr<Workers> workers_;
+  std::unordered_map<uint32_t, uint64_t> opening_;  // by command: the ticket
   size_t next_reactor_ = 0;
   uint32_t next_handle_ = 1;
   std::unordered_map<uint32_t, std::shared_ptr<Target>> targets_;

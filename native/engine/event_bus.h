@@ -18,6 +18,8 @@ struct BusMessage {
   enum class Type : uint8_t {
     target_opened,
     target_refreshed,
+    target_claimed,
+    target_closed,
     command_failed,
     fence_lifted,
     queue_made,
@@ -31,11 +33,13 @@ struct BusMessage {
   };
   Type type;
   uint32_t command = 0;  // target_*, command_failed
-  uint32_t handle = 0;   // target_refreshed, fence_lifted: the target; others: the VBD
+  uint32_t handle = 0;   // target_*, fence_lifted: the target; others: the VBD
   uint32_t queue = 0;
   int error = 0;          // errno
   bool drained = true;    // queue_down
+  bool fenced = false;    // target_claimed
   uint64_t capacity = 0;  // target_refreshed: as measured, bytes
+  uint64_t direct_end = 0;
   std::string text{};
   std::shared_ptr<Target> target{};
 };
@@ -47,6 +51,7 @@ class EventBus {
 
   void send(BusMessage message) {
     const std::lock_guard lock(mutex_);
+    if (closed_) return;
     messages_.push_back(std::move(message));
     if (messages_.size() == 1 && wake_) wake_();
   }
@@ -54,9 +59,10 @@ class EventBus {
     const std::lock_guard lock(mutex_);
     return std::exchange(messages_, {});
   }
-  // No wake() after this; late messages are dropped with the bus.
+  // No wake() after this; late messages are dropped.
   void close() {
     const std::lock_guard lock(mutex_);
+    closed_ = true;
     wake_ = nullptr;
   }
 
@@ -64,6 +70,7 @@ class EventBus {
   std::mutex mutex_;
   std::function<void()> wake_;
   std::vector<BusMessage> messages_;
+  bool closed_ = false;
 };
 
 }  // namespace ringdisk

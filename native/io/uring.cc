@@ -123,7 +123,8 @@ void Uring::submit() {
 }
 
 void Uring::sleep(uint64_t timeout_us) {
-  if (reaped_.operations != nullptr || reaped_.event_channel || reaped_.mailbox || reaped_.alarm)
+  if (reaped_.operations != nullptr || reaped_.event_channel || reaped_.mailbox || reaped_.alarm ||
+      reaped_.lanes)
     return submit();
   __kernel_timespec timeout = to_timespec(timeout_us);
   const unsigned before = io_uring_sq_ready(&ring_);
@@ -153,6 +154,7 @@ void Uring::take(const io_uring_cqe& completion) {
   }
   if (wakeup == Wakeup::mailbox) reaped_.mailbox = true;
   if (wakeup == Wakeup::alarm) reaped_.alarm = true;
+  if (wakeup == Wakeup::lanes) reaped_.lanes = true;
   if (wakeup != Wakeup::event_channel) return;
   reaped_.event_channel = true;
   // A read that failed found nothing: whoever asked for it asks again.

@@ -24,16 +24,11 @@ struct UringFeatures {
   bool coop_taskrun = false;
   bool big_entries = false;  // SQE128 + CQE32: NVMe passthrough needs them
   bool uring_cmd = false;
-  bool block_discard = false;  // some block device of this host takes discard as a uring command
 };
 UringFeatures probe_uring();
 
-// Whether this block device takes discard as a uring command (kernel 6.12 and later). Asks with a
-// command that every kernel refuses, so nothing is discarded; `fd` may be open for reading only.
-bool takes_discard_command(int fd);
-
 // Completions of the reactor's own business, told apart from Operation addresses by being small.
-enum class Wakeup : uint64_t { none = 0, event_channel = 1, mailbox = 2, alarm = 3 };
+enum class Wakeup : uint64_t { none = 0, event_channel = 1, mailbox = 2, alarm = 3, lanes = 4 };
 
 // Created, used and destroyed on one thread: the kernel refuses a second one (SINGLE_ISSUER).
 class Uring {
@@ -79,6 +74,7 @@ class Uring {
     bool event_channel = false;
     bool mailbox = false;
     bool alarm = false;
+    bool lanes = false;
     uint32_t event_bytes = 0;  // what read_when_readable() read of them
   };
   // Read an operation's `next` before advancing it: once submitted again it may join a new list.
@@ -97,7 +93,7 @@ class Uring {
   uint32_t operations_in_flight() const { return operations_in_flight_; }
 
  private:
-  static constexpr size_t kWakeupKinds = 4;  // indexed by Wakeup
+  static constexpr size_t kWakeupKinds = 5;  // indexed by Wakeup
   static constexpr unsigned kSubmissionEntries = 512;
 
   bool kernel_work_pending() const;
@@ -109,7 +105,7 @@ class Uring {
 
   UringFeatures features_;
   io_uring ring_{};
-  std::array<int, kWakeupKinds> watched_fds_{-1, -1, -1, -1};
+  std::array<int, kWakeupKinds> watched_fds_{-1, -1, -1, -1, -1};
   std::array<bool, kWakeupKinds> disarmed_{};
   // What write() writes, in turn: the kernel has read each when it has taken its submission entry,
   // of which there are no more than these.

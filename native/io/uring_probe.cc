@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this kernel's io_uring can do, found out by asking it: versions lie, because distributions
 // backport and administrators switch things off.
-#include <fcntl.h>
-
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <filesystem>
-#include <fstream>
 #include <memory>
-#include <string>
 #include <system_error>
 
-#include "base/fd.h"
 #include "io/uring.h"
-#include "io/uring_uapi.h"
 
 namespace ringdisk {
 namespace {
@@ -71,27 +63,6 @@ void describe(UringFeatures& features, unsigned flags) {
   features.big_entries = (flags & IORING_SETUP_SQE128) != 0;
 }
 
-bool is_removable(const std::string& name) {
-  std::ifstream file("/sys/block/" + name + "/removable");
-  int removable = 1;
-  file >> removable;
-  return removable != 0;
-}
-
-// Any block device of this host, opened for reading only. Not a removable one: opening those may
-// spin up a drive or close a tray.
-Fd open_some_block_device() {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/block", error)) {
-    std::string name = entry.path().filename();
-    if (is_removable(name)) continue;
-    std::replace(name.begin(), name.end(), '!', '/');
-    Fd fd(open(("/dev/" + name).c_str(), O_RDONLY | O_CLOEXEC));
-    if (fd.valid()) return fd;
-  }
-  return Fd();
-}
-
 }  // namespace
 
 UringFeatures probe_uring() {
@@ -110,27 +81,7 @@ UringFeatures probe_uring() {
     features.uring_cmd = ring.has(IORING_OP_URING_CMD);
     break;
   }
-  if (!features.uring_cmd) return features;
-  const Fd device = open_some_block_device();
-  features.block_discard = device.valid() && takes_discard_command(device.get());
   return features;
-}
-
-bool takes_discard_command(int fd) {
-  ProbeRing ring(kBaseFlags);
-  if (ring.error() != 0 || !ring.has(IORING_OP_URING_CMD)) return false;
-  io_uring_sqe* sqe = io_uring_get_sqe(ring.get());
-  io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, nullptr, 0, 0);
-  sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
-  // Wrong three times over: a length where none belongs, an odd offset, nothing to discard. A
-  // kernel that knows the command answers EINVAL, one that does not EOPNOTSUPP.
-  sqe->len = 1;
-  sqe->addr = 1;
-  sqe->addr3 = 0;
-  io_uring_cqe* completion = nullptr;
-  if (io_uring_submit_and_wait(ring.get(), 1) < 0) return false;
-  if (io_uring_peek_cqe(ring.get(), &completion) != 0) return false;
-  return completion->res == -EINVAL;
 }
 
 }  // namespace ringdisk

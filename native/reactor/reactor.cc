@@ -72,13 +72,15 @@ void Reactor::set_up() {
   }
   // Here and not in the constructor: the ring belongs to the thread that makes it (SINGLE_ISSUER).
   uring_ = std::make_unique<Uring>(features_);
-  offload_ = std::make_unique<Offload>([this] { mailbox_.wake(); });
+  lanes_ = std::make_unique<Lanes>(
+      [this](std::function<void()> work) { mailbox_.post_always(std::move(work)); });
   grants_ = std::make_unique<CountedGrants>(platform_.open_grant_table(), counters_);
   events_ = platform_.open_event_channels();
   bounce_ = std::make_unique<BouncePool>(*uring_, options_.bounce_pool_bytes);
   transfer_ = std::make_unique<Transfer>(*grants_);
   event_watch_ = std::make_unique<EventWatch>(*events_, *uring_, counters_);
   uring_->watch(mailbox_.fd(), Wakeup::mailbox);
+  listen_to_lanes();
 }
 
 void Reactor::run() {
@@ -106,8 +108,8 @@ void Reactor::run() {
 // On the thread that set it up, users before what they use.
 void Reactor::tear_down() {
   transfer_.reset();
-  offload_.reset();
   uring_.reset();
+  lanes_.reset();
   bounce_.reset();
   event_watch_.reset();
   events_.reset();
@@ -125,13 +127,15 @@ bool Reactor::round() {
   bool worked = mailbox_pending_ && run_mailbox();
   worked |= event_watch_->pending() && take_events();
   for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
+  lanes_->ring();
   submit(worked);
   RD_KILL_POINT("submit:entered");
+  worked |= run_lanes();
   const bool completed = complete();
   worked |= completed;
   // A guest that asks little at a time has nothing more right after, and going to sleep looks once
   // more. But what was completed may let somebody start who would agree to sleep.
-  sleeps_next_ = held_back_ && !completed && uring_->operations_in_flight() <= kFewInFlight;
+  sleeps_next_ = held_back_ && !completed && operations_in_flight() <= kFewInFlight;
   run_later();
   // A reactor that never sleeps looks at the clock now and then, for those who wait for it.
   if (++rounds_ % kRoundsPerClock == 0) {
@@ -174,8 +178,12 @@ void Reactor::wait_ended() {
   answered_ = 0;
 }
 
+uint32_t Reactor::operations_in_flight() const {
+  return uring_->operations_in_flight() + lanes_->in_flight();
+}
+
 Wait Reactor::wait_kind() const {
-  const uint32_t in_flight = uring_->operations_in_flight();
+  const uint32_t in_flight = operations_in_flight();
   if (in_flight == 0) return Wait::guest;
   return in_flight <= kFewInFlight ? Wait::target : Wait::crowd;
 }
@@ -186,13 +194,15 @@ void Reactor::doze() {
   const uint64_t deadline = next_deadline();
   update_counters();
   const uint64_t before_ns = recent_ns_;
-  const bool sleeps = deadline > recent_us();
+  lanes_->ring();
+  const bool sleeps = deadline > recent_us() && lanes_->arm();
   if (sleeps) {
     counters_.sleeps.add();
     sleep_until(deadline);
     counters_.wakeups.add();
   }
   complete();
+  run_lanes();
   run_later();
   if (sleeps) {
     if (recent_ns_ == before_ns) read_clock();  // else whoever was answered has had it read
@@ -224,8 +234,20 @@ bool Reactor::run_mailbox() {
   mailbox_pending_ = false;
   const std::vector<Mailbox::Command> commands = mailbox_.take();
   for (const Mailbox::Command& command : commands) command();
-  const bool collected = run_operations(offload_->collect());
-  return !commands.empty() || collected;
+  return !commands.empty();
+}
+
+// What workers have done: as complete() for io_uring.
+bool Reactor::run_lanes() {
+  if (lanes_->in_flight() == 0) return false;
+  const bool any = run_operations(lanes_->collect());
+  if (any) run_finishes();
+  return any;
+}
+
+void Reactor::listen_to_lanes() {
+  uring_->read_when_readable(lanes_->bell(), std::as_writable_bytes(std::span(&bell_, 1)),
+                             Wakeup::lanes);
 }
 
 bool Reactor::take_events() {
@@ -245,7 +267,8 @@ bool Reactor::complete() {
   event_watch_->note(reaped);
   if (reaped.alarm) alarm_us_ = kNever;
   mailbox_pending_ |= reaped.mailbox;
-  bool worked = reaped.event_channel || reaped.mailbox;
+  if (reaped.lanes) listen_to_lanes();
+  bool worked = reaped.event_channel || reaped.mailbox || reaped.lanes;
   worked |= run_operations(reaped.operations);
   worked |= run_finishes();
   return worked;

@@ -15,7 +15,6 @@
 #include "grants/bounce_pool.h"
 #include "grants/persistent_cache.h"
 #include "grants/transfer.h"
-#include "io/offload.h"
 #include "io/uring.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
@@ -23,6 +22,7 @@
 #include "reactor/mailbox.h"
 #include "reactor/poll_budget.h"
 #include "reactor/poller.h"
+#include "target/lanes.h"
 
 namespace ringdisk {
 
@@ -49,7 +49,7 @@ class Reactor {
 
   // The rest is for pollers, on the reactor's thread.
   Uring& uring() { return *uring_; }
-  Offload& offload() { return *offload_; }
+  Lanes& lanes() { return *lanes_; }
   GrantTable& grants() { return *grants_; }
   EventChannels& events() { return *events_; }
   BouncePool& bounce() { return *bounce_; }
@@ -91,6 +91,8 @@ class Reactor {
   void doze();
   void sleep_until(uint64_t deadline_us);
   bool run_mailbox();
+  bool run_lanes();
+  void listen_to_lanes();
   bool take_events();
   bool complete();
   bool run_operations(Operation* list);
@@ -102,6 +104,7 @@ class Reactor {
   void submit(bool worked);
   bool spin_on();
   void wait_ended();
+  uint32_t operations_in_flight() const;
   Wait wait_kind() const;
   void update_counters();
   void assert_on_thread() const;
@@ -118,7 +121,7 @@ class Reactor {
   int start_errno_ = 0;
 
   std::unique_ptr<Uring> uring_;
-  std::unique_ptr<Offload> offload_;
+  std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<GrantTable> grants_;
   std::unique_ptr<EventChannels> events_;
   std::unique_ptr<EventWatch> event_watch_;
@@ -131,6 +134,7 @@ class Reactor {
   std::vector<Mailbox::Command> later_;
   uint64_t recent_ns_ = now_ns();
   uint32_t rounds_ = 0;
+  uint64_t bell_ = 0;  // what the lanes' eventfd held: the kernel writes it
   uint64_t alarm_us_ = kNever;  // when the ring ends a sleep by itself
   bool mailbox_pending_ = true;
   PollBudget poll_budget_;

@@ -1,79 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/fd_channel.h"
 
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
+#include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstddef>
+#include <utility>
 
 #include "base/assert.h"
-#include "io/offload.h"
 #include "io/uring.h"
-#include "io/uring_uapi.h"
 #include "target/part.h"
+#include "target/worker_link.h"
 
 namespace ringdisk {
 namespace {
 
-// The whole of what remains in one submission.
+using Kind = Operation::Kind;
+
+// Where the part under way is: here or with the worker. In the operation's scratch space, before
+// what the lane keeps there.
+bool& with_worker(Operation& operation) { return *reinterpret_cast<bool*>(operation.scratch); }
+
+// The whole of what remains in one submission, that is refused rather than wait.
 void prepare_transfer(io_uring_sqe* sqe, int fd, const Operation& operation) {
-  const bool write = operation.kind == Operation::Kind::write;
+  const bool write = operation.kind == Kind::write;
   int opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
   if (operation.registered) opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
   io_uring_prep_rw(opcode, sqe, fd, operation.memory + operation.done,
                    static_cast<uint32_t>(operation.part), operation.offset + operation.done);
+  sqe->rw_flags = RWF_NOWAIT;
   sqe->buf_index = 0;
 }
 
-int32_t discard_by_ioctl(const Operation& operation, int fd) {
-  uint64_t range[2] = {operation.offset + operation.done, operation.part};
-  const unsigned long request = operation.secure ? BLKSECDISCARD : BLKDISCARD;
-  return ioctl(fd, request, range) == 0 ? 0 : -errno;
-}
-
-void prepare_discard_command(io_uring_sqe* sqe, int fd, const Operation& operation) {
-  io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, nullptr, 0, 0);
-  sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
-  sqe->addr = operation.offset + operation.done;
-  sqe->addr3 = operation.part;
-}
+bool would_wait(int32_t result) { return result == -EAGAIN || result == -EOPNOTSUPP; }
 
 }  // namespace
 
-FdChannel::FdChannel(int fd, DiscardMethod discard, bool secure_discard, Uring& uring,
-                     Offload& offload)
-    : fd_(fd),
-      discard_(discard),
-      secure_discard_(secure_discard),
-      uring_(uring),
-      offload_(offload) {}
+FdChannel::FdChannel(const Target& target, std::shared_ptr<WorkerLink> worker,
+                     const ChannelContext& context)
+    : target_(target),
+      fd_(worker->io()),
+      reads_here_(fd_ >= 0 && target.facts().reads_without_waiting),
+      writes_here_(fd_ >= 0 && target.facts().writes_without_waiting),
+      uring_(context.uring),
+      lane_(context.lanes, std::move(worker)) {}
 
 bool FdChannel::start(Operation& operation) {
   begin_parts(operation);
-  if (operation.kind == Operation::Kind::discard && method_for(operation) == DiscardMethod::none) {
+  if (operation.kind == Kind::discard && !takes_discard(operation))
     return finish(operation, -EOPNOTSUPP);
-  }
   submit_part(operation);
   return false;
 }
 
 bool FdChannel::advance(Operation& operation, int32_t part_result) {
+  if (!with_worker(operation) && would_wait(part_result)) {
+    send(operation, operation.kind == Kind::write ? LaneCall::write : LaneCall::read);
+    return false;
+  }
   if (may_retry(operation, part_result)) {
     submit_part(operation);
     return false;
   }
   if (part_result < 0) return finish(operation, part_result);
   switch (operation.kind) {
-    case Operation::Kind::flush:
+    case Kind::flush:
       return finish(operation, 0);
-    case Operation::Kind::discard:
+    case Kind::discard:
       operation.done += operation.part;
       break;
-    case Operation::Kind::read:
-    case Operation::Kind::write:
+    case Kind::read:
+    case Kind::write:
       // Nothing moved and no error: the medium ends before the capacity we were told.
       if (part_result == 0) return finish(operation, -EIO);
       operation.done += static_cast<uint64_t>(part_result);
@@ -88,45 +85,47 @@ bool FdChannel::advance(Operation& operation, int32_t part_result) {
 
 void FdChannel::submit_part(Operation& operation) {
   switch (operation.kind) {
-    case Operation::Kind::read:
-    case Operation::Kind::write:
+    case Kind::read:
+    case Kind::write:
       return submit_transfer(operation);
-    case Operation::Kind::flush:
-      return submit_flush(operation);
-    case Operation::Kind::discard:
-      return submit_discard(operation);
+    case Kind::flush:
+      operation.part = 0;
+      return send(operation, LaneCall::flush);
+    case Kind::discard:
+      operation.part = discard_part_bytes(operation);
+      return send(operation, discard_call(operation));
   }
 }
 
+// What lies behind the last whole block of a file is a part of its own.
 void FdChannel::submit_transfer(Operation& operation) {
+  const bool write = operation.kind == Kind::write;
+  const uint64_t at = operation.offset + operation.done;
+  const uint64_t direct_end = target_.direct_end();
   operation.part = operation.length - operation.done;
-  prepare_transfer(uring_.reserve_for(operation), fd_, operation);
-}
-
-void FdChannel::submit_flush(Operation& operation) {
-  io_uring_sqe* sqe = uring_.reserve_for(operation);
-  sqe->opcode = IORING_OP_FSYNC;
-  sqe->fd = fd_;
-  sqe->fsync_flags = IORING_FSYNC_DATASYNC;
-}
-
-void FdChannel::submit_discard(Operation& operation) {
-  operation.part = discard_part_bytes(operation);
-  const DiscardMethod method = method_for(operation);
-  if (method == DiscardMethod::offload) return offload_.submit(operation, discard_by_ioctl, fd_);
-  io_uring_sqe* sqe = uring_.reserve_for(operation);
-  if (method == DiscardMethod::command) {
-    prepare_discard_command(sqe, fd_, operation);
-  } else {
-    io_uring_prep_fallocate(sqe, fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                            static_cast<off_t>(operation.offset + operation.done),
-                            static_cast<off_t>(operation.part));
+  if (at < direct_end) operation.part = std::min(operation.part, direct_end - at);
+  if (at < direct_end && (write ? writes_here_ : reads_here_)) {
+    with_worker(operation) = false;
+    return prepare_transfer(uring_.reserve_for(operation), fd_, operation);
   }
+  send(operation, write ? LaneCall::write : LaneCall::read);
 }
 
-DiscardMethod FdChannel::method_for(const Operation& operation) const {
-  if (!operation.secure) return discard_;
-  return secure_discard_ ? DiscardMethod::offload : DiscardMethod::none;
+void FdChannel::send(Operation& operation, LaneCall call) {
+  with_worker(operation) = true;
+  const bool moves_data = call == LaneCall::read || call == LaneCall::write;
+  if (moves_data) operation.part = std::min<uint64_t>(operation.part, kLaneCallBytesMax);
+  lane_.submit(operation, call);
+}
+
+LaneCall FdChannel::discard_call(const Operation& operation) const {
+  if (operation.secure) return LaneCall::secure_discard;
+  return target_.facts().kind == MediumKind::file ? LaneCall::punch_hole : LaneCall::discard;
+}
+
+bool FdChannel::takes_discard(const Operation& operation) const {
+  const Capabilities& can = target_.capabilities();
+  return operation.secure ? can.secure_discard : can.discard;
 }
 
 }  // namespace ringdisk

@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // The channel of everything that is one file descriptor to the kernel: regular files and block
-// devices. The owner of the descriptor outlives the channel.
+// devices. Reads and writes go by the reactor's io_uring, which is told never to wait. What would
+// have to, and everything else, goes to the worker.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
+#include "target/lanes.h"
 #include "target/target.h"
 
 namespace ringdisk {
 
-// How the two kinds of discard are carried out.
-enum class DiscardMethod : uint8_t {
-  none,
-  punch_hole,  // regular file
-  command,     // block device, through io_uring
-  offload,     // block device, by ioctl on the helper thread
-};
-
 class FdChannel final : public TargetChannel {
  public:
-  FdChannel(int fd, DiscardMethod discard, bool secure_discard, Uring& uring, Offload& offload);
+  // `target` outlives it.
+  FdChannel(const Target& target, std::shared_ptr<WorkerLink> worker,
+            const ChannelContext& context);
 
   bool start(Operation& operation) override;
   bool advance(Operation& operation, int32_t part_result) override;
@@ -27,15 +24,16 @@ class FdChannel final : public TargetChannel {
  private:
   void submit_part(Operation& operation);
   void submit_transfer(Operation& operation);
-  void submit_flush(Operation& operation);
-  void submit_discard(Operation& operation);
-  DiscardMethod method_for(const Operation& operation) const;
+  void send(Operation& operation, LaneCall call);
+  LaneCall discard_call(const Operation& operation) const;
+  bool takes_discard(const Operation& operation) const;
 
+  const Target& target_;
   const int fd_;
-  const DiscardMethod discard_;
-  const bool secure_discard_;
+  const bool reads_here_;
+  const bool writes_here_;
   Uring& uring_;
-  Offload& offload_;
+  Lane lane_;
 };
 
 }  // namespace ringdisk

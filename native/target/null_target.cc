@@ -51,14 +51,16 @@ uint64_t parse_capacity(const std::string& text) {
 }  // namespace
 
 NullTarget::NullTarget(const TargetSpec& spec) {
-  capabilities_.capacity = parse_capacity(spec.path);
-  capabilities_.read_only = spec.read_only;
-  capabilities_.discard = !spec.read_only;
-  capabilities_.discard_granularity = spec.read_only ? 0 : kSectorBytes;
+  facts_.kind = MediumKind::null;
+  Capabilities& can = facts_.capabilities;
+  can.capacity = parse_capacity(spec.path);
+  can.read_only = spec.read_only;
+  can.discard = !spec.read_only;
+  can.discard_granularity = spec.read_only ? 0 : kSectorBytes;
 }
 
-std::unique_ptr<TargetChannel> NullTarget::open_channel(Uring&, Offload&) {
-  return std::make_unique<NullChannel>(capabilities_.read_only);
+std::unique_ptr<TargetChannel> NullTarget::open_channel(const ChannelContext&) {
+  return std::make_unique<NullChannel>(capabilities().read_only);
 }
 
 }  // namespace ringdisk

@@ -12,8 +12,7 @@ class NullTarget final : public Target {
  public:
   explicit NullTarget(const TargetSpec& spec);
 
-  uint64_t measure() const override { return capabilities_.capacity; }
-  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+  std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) override;
 };
 
 }  // namespace ringdisk

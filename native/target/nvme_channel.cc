@@ -24,6 +24,20 @@ NvmeChannel::NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilitie
   RD_ASSERT(uring.features().big_entries && uring.features().uring_cmd);
 }
 
+void NvmeChannel::List::push(Operation& operation) {
+  operation.next = nullptr;
+  *tail = &operation;
+  tail = &operation.next;
+}
+
+Operation* NvmeChannel::List::pop() {
+  Operation* first = head;
+  if (!first) return nullptr;
+  head = first->next;
+  if (!head) tail = &head;
+  return first;
+}
+
 bool NvmeChannel::start(Operation& operation) {
   begin_parts(operation);
   switch (operation.kind) {
@@ -34,8 +48,7 @@ bool NvmeChannel::start(Operation& operation) {
       if (read_only_) return finish(operation, -EROFS);
       break;
     case Operation::Kind::flush:
-      if (!geometry_.volatile_write_cache) return finish(operation, 0);
-      break;
+      return start_flush(operation);
     case Operation::Kind::discard:
       if (!discard_ || operation.secure) return finish(operation, -EOPNOTSUPP);
       break;
@@ -44,21 +57,66 @@ bool NvmeChannel::start(Operation& operation) {
   return false;
 }
 
-bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
-  const int32_t result = nvme_result_to_errno(part_result);
-  if (may_retry(operation, result)) {
-    submit_part(operation);
+bool NvmeChannel::start_flush(Operation& operation) {
+  if (!geometry_.volatile_write_cache) return finish(operation, 0);
+  if (flush_) {
+    later_.push(operation);
     return false;
   }
-  if (result < 0) return finish(operation, result);
-  // A command succeeds as a whole or not at all.
-  operation.done += operation.part;
-  if (operation.done == operation.length) return finish(operation, 0);
+  flush_ = &operation;
   submit_part(operation);
   return false;
 }
 
+bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
+  in_flight_--;
+  const bool finished = came_back(operation, nvme_result_to_errno(part_result));
+  submit_those_that_wait();
+  return finished;
+}
+
+bool NvmeChannel::came_back(Operation& operation, int32_t result) {
+  if (may_retry(operation, result)) {
+    submit_part(operation);
+    return false;
+  }
+  if (operation.kind == Operation::Kind::flush) flush_done(result);
+  if (result < 0) return finish(operation, result);
+  // A command succeeds as a whole or not at all.
+  operation.done += operation.part;
+  if (operation.done == operation.length) return finish(operation, 0);
+  if (operation.cancelled) return finish(operation, -ECANCELED);
+  submit_part(operation);
+  return false;
+}
+
+void NvmeChannel::flush_done(int32_t result) {
+  while (Operation* one = together_.pop()) {
+    one->result = result;
+    one->sink->finished(*one);
+  }
+  flush_ = later_.pop();
+  if (!flush_) return;
+  while (Operation* one = later_.pop()) together_.push(*one);
+  submit_part(*flush_);
+}
+
+// More would have to wait for the controller in the kernel.
 void NvmeChannel::submit_part(Operation& operation) {
+  if (in_flight_ >= geometry_.commands_max) return waiting_.push(operation);
+  submit_now(operation);
+}
+
+void NvmeChannel::submit_those_that_wait() {
+  while (in_flight_ < geometry_.commands_max) {
+    Operation* operation = waiting_.pop();
+    if (!operation) return;
+    submit_now(*operation);
+  }
+}
+
+void NvmeChannel::submit_now(Operation& operation) {
+  in_flight_++;
   switch (operation.kind) {
     case Operation::Kind::read:
     case Operation::Kind::write:

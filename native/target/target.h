@@ -1,41 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target is the backing store of a VBD. `Target` is the control handle: opened, probed, resized
+// A target is the backing store of a VBD. `Target` is the control handle: opened, claimed, resized
 // and closed off the data path. `TargetChannel` is the data handle: one per queue, used only on
 // that queue's reactor. Filters (mirror, throttle, ...) will be channels that hold a channel.
+//
+// Nothing here ever waits for a medium. What may is done by the target's worker, another process
+// (see workers.h).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "io/operation.h"
-#include "target/fence.h"
+#include "medium/facts.h"
 
 namespace ringdisk {
 
 class Uring;
-class Offload;
-
-// Probed when the target is opened. All sizes in bytes.
-struct Capabilities {
-  uint64_t capacity = 0;          // multiple of 512
-  uint32_t io_alignment = 512;    // 512 or 4096: offsets and lengths must be multiples of it
-  uint32_t physical_block = 512;  // told to the guest as physical-sector-size
-  bool read_only = false;
-  bool direct = false;  // the page cache is bypassed
-  bool discard = false;
-  bool secure_discard = false;
-  uint32_t discard_granularity = 0;
-  uint32_t discard_alignment = 0;
-  bool rotational = false;
-};
+class Lanes;
 
 struct TargetSpec {
-  std::string kind;  // "file", "block", "nvme", "null"
+  std::string kind;  // "file", "block", "nvme", "null", or "auto": whichever the path is
   std::string path;  // null: the capacity in bytes, decimal
   bool read_only = false;
-  // A process that served it may have died a moment ago: see fence.h.
-  bool take_over = false;
+};
+
+// See medium/claim.h.
+struct TargetClaim {
+  bool share = false;      // others may write to it too
+  bool take_over = false;  // a process that served it may have died a moment ago
+};
+
+// What a channel gets of its reactor. Both outlive it.
+struct ChannelContext {
+  Uring& uring;
+  Lanes& lanes;
 };
 
 class TargetChannel {
@@ -50,34 +52,69 @@ class TargetChannel {
   virtual bool advance(Operation& operation, int32_t part_result) = 0;
 };
 
+// What became of something asked of a target: error 0, or an errno and a sentence.
+struct TargetAnswer {
+  int error = 0;
+  std::string text{};      // claim: a warning, where there is one
+  bool fenced = false;     // claim
+  uint64_t capacity = 0;   // measure: bytes
+  uint64_t direct_end = 0;
+};
+
+// A call that has not come back for a while.
+struct TargetWait {
+  std::string call;
+  uint64_t since_us = 0;  // CLOCK_MONOTONIC: when the oldest of them began
+  uint32_t count = 0;
+};
+
 class Target {
  public:
+  // Called once, on any thread.
+  using Answer = std::function<void(TargetAnswer)>;
+  // The same, when a dead process's I/O is over; with a warning, where there is one.
+  using Lifted = std::function<void(std::string)>;
+
   virtual ~Target() = default;
-  const Capabilities& capabilities() const { return capabilities_; }
-  // The medium's size as it is now, in bytes: what `capacity` should be. May block; any thread, as
-  // it changes nothing. Throws std::system_error.
-  virtual uint64_t measure() const = 0;
-  // Takes over what measure() has found. The target's owner calls it where it reads `capacity`; no
-  // other field changes once a target is open, so channels may read those on their own threads.
-  void set_capacity(uint64_t bytes) { capabilities_.capacity = bytes; }
-  // `uring` and `offload` are the reactor's and outlive the channel.
-  virtual std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) = 0;
+  const Capabilities& capabilities() const { return facts_.capabilities; }
+  const MediumFacts& facts() const { return facts_; }
+  // What measure() has found. The target's owner calls it where it reads `capacity`; no other field
+  // changes once a target is open, so channels may read those on their own threads.
+  void resize(uint64_t capacity, uint64_t direct_end) {
+    facts_.capabilities.capacity = capacity;
+    direct_end_.store(direct_end, std::memory_order_relaxed);
+  }
+  // Its owner alone reads and writes them once it is open.
+  void warn(const std::string& sentence);
+  // Bytes that aligned I/O reaches: what lies behind is the worker's. Any thread.
+  uint64_t direct_end() const { return direct_end_.load(std::memory_order_relaxed); }
+
+  // Without a worker all of these are answered at once.
+  // The medium's size as it is now.
+  virtual void measure(Answer answer) {
+    answer({.capacity = capabilities().capacity, .direct_end = direct_end()});
+  }
+  // Once, before anything is written. Where the answer says `fenced`, `lifted` follows.
+  virtual void claim(const TargetClaim&, Answer answer, Lifted) { answer({}); }
+  // No channel may be left. Answered when the medium is let go of.
+  virtual void close(Answer answer) { answer({}); }
+  virtual std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) = 0;
+  // What has been waited for since before `before_us`.
+  virtual std::vector<TargetWait> waits(uint64_t /*before_us*/) const { return {}; }
+  // The process number of its worker; 0: none.
+  virtual int worker() const { return 0; }
 
   // Whether a dead predecessor's I/O may still be under way: nothing may be written until it is
   // not. Any thread.
-  bool fenced() const { return fence_ && fence_->pending(); }
-  // Blocks until it is over, for as long as that takes; throws std::system_error.
-  void wait_for_fence() {
-    if (fence_) fence_->wait();
-  }
+  bool fenced() const { return fenced_->load(std::memory_order_acquire); }
 
  protected:
-  Capabilities capabilities_;
-  std::unique_ptr<Fence> fence_;
-};
+  MediumFacts facts_;
+  // Who waits for it may outlive the target.
+  const std::shared_ptr<std::atomic<bool>> fenced_ = std::make_shared<std::atomic<bool>>(false);
 
-// Opens by kind. Throws std::system_error or std::invalid_argument whose message is a sentence for
-// the operator. May block: never call it on a reactor.
-std::unique_ptr<Target> open_target(const TargetSpec& spec);
+ private:
+  std::atomic<uint64_t> direct_end_{UINT64_MAX};
+};
 
 }  // namespace ringdisk

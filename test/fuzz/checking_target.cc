@@ -43,14 +43,15 @@ class CheckingChannel final : public TargetChannel {
 }  // namespace
 
 CheckingTarget::CheckingTarget(uint32_t io_alignment, bool read_only) {
-  capabilities_.capacity = kBytes;
-  capabilities_.io_alignment = io_alignment;
-  capabilities_.read_only = read_only;
-  capabilities_.discard = !read_only;
+  Capabilities& can = facts_.capabilities;
+  can.capacity = kBytes;
+  can.io_alignment = io_alignment;
+  can.read_only = read_only;
+  can.discard = !read_only;
 }
 
-std::unique_ptr<TargetChannel> CheckingTarget::open_channel(Uring&, Offload&) {
-  return std::make_unique<CheckingChannel>(capabilities_);
+std::unique_ptr<TargetChannel> CheckingTarget::open_channel(const ChannelContext&) {
+  return std::make_unique<CheckingChannel>(capabilities());
 }
 
 }  // namespace ringdisk::fuzz

@@ -16,8 +16,7 @@ class CheckingTarget final : public Target {
   static constexpr uint64_t kBytes = 1u << 20;
 
   CheckingTarget(uint32_t io_alignment, bool read_only);
-  uint64_t measure() const override { return kBytes; }
-  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+  std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) override;
 };
 
 }  // namespace ringdisk::fuzz

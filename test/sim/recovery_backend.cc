@@ -27,7 +27,7 @@ namespace {
 
 // Small, because each of thousands of processes pays for it: registering pins it.
 constexpr size_t kBounceBytes = 4u << 20;
-enum Command : uint32_t { kOpen = 1, kConnect, kDisconnect };
+enum Command : uint32_t { kOpen = 1, kClaim, kConnect, kDisconnect };
 
 // What a faulty disk takes, bytes; more than any journal has. And for how long.
 constexpr rlim_t kFaultyBytes = 512u << 10;
@@ -69,8 +69,10 @@ class Backend {
           [[maybe_unused]] const ssize_t written = ::write(fd, &one, sizeof one);
         }) {}
 
-  int serve(const TargetSpec& target, const ConnectRequest& connect, bool faulty) {
+  int serve(const TargetSpec& target, const TargetClaim& claim, const ConnectRequest& connect,
+            bool faulty) {
     connect_ = connect;
+    claim_ = claim;
     if (faulty) limit_file_size(kFaultyBytes);
     engine_.open_target(kOpen, target);
     pollfd waited[] = {{wake_.get(), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
@@ -102,6 +104,8 @@ class Backend {
     if (event.type != EngineEvent::Type::done) return;
     if (event.command == kOpen) {
       connect_.target = event.value;
+      engine_.claim_target(kClaim, event.value, claim_);
+    } else if (event.command == kClaim) {
       engine_.connect(kConnect, connect_);
     } else if (event.command == kConnect) {
       vbd_ = event.value;
@@ -115,6 +119,7 @@ class Backend {
   Fd wake_;
   Engine engine_;
   ConnectRequest connect_;
+  TargetClaim claim_;
   uint32_t vbd_ = 0;
   bool ended_ = false;
 };
@@ -135,9 +140,10 @@ int run(const std::vector<std::string>& arguments) {
   EngineOptions options;
   options.reactors = connect.queues.size() > 1 ? 2 : 1;
   options.bounce_pool_bytes = kBounceBytes;
-  TargetSpec target{.kind = "file", .path = arguments[2]};
-  for (const QueueOptions& queue : connect.queues) target.take_over |= queue.take_over;
-  return Backend(arguments[1], options).serve(target, connect, arguments[6] == "faulty");
+  const TargetSpec target{.kind = "file", .path = arguments[2]};
+  TargetClaim claim;
+  for (const QueueOptions& queue : connect.queues) claim.take_over |= queue.take_over;
+  return Backend(arguments[1], options).serve(target, claim, connect, arguments[6] == "faulty");
 }
 
 }  // namespace

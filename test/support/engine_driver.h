@@ -54,9 +54,13 @@ class EngineDriver {
     return {};
   }
 
-  EngineEvent open(const TargetSpec& spec) {
+  // Opened, and claimed: what came of both.
+  EngineEvent open(const TargetSpec& spec, const TargetClaim& claim = {}) {
     engine_->open_target(1, spec);
-    return wait_for(EngineEvent::Type::done);
+    EngineEvent opened = wait_for(EngineEvent::Type::done);
+    engine_->claim_target(4, opened.value, claim);
+    opened.fenced = wait_for(EngineEvent::Type::done).fenced;
+    return opened;
   }
   void connect(uint32_t target) {
     ConnectRequest request{.target = target, .domid = kDomid};

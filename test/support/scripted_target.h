@@ -27,12 +27,11 @@ class ScriptedTarget final : public Target {
   };
 
   explicit ScriptedTarget(uint64_t bytes, uint32_t io_alignment = kSectorBytes) : medium_(bytes) {
-    capabilities_.capacity = bytes;
-    capabilities_.io_alignment = io_alignment;
-    capabilities_.discard = true;
+    facts_.capabilities.capacity = bytes;
+    facts_.capabilities.io_alignment = io_alignment;
+    facts_.capabilities.discard = true;
   }
-  uint64_t measure() const override { return medium_.size(); }
-  std::unique_ptr<TargetChannel> open_channel(Uring& uring, Offload& offload) override;
+  std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) override;
 
   std::byte at(uint64_t offset) {
     const std::lock_guard lock(mutex_);
@@ -96,7 +95,7 @@ class ScriptedChannel final : public TargetChannel {
   ScriptedTarget& target_;
 };
 
-inline std::unique_ptr<TargetChannel> ScriptedTarget::open_channel(Uring&, Offload&) {
+inline std::unique_ptr<TargetChannel> ScriptedTarget::open_channel(const ChannelContext&) {
   return std::make_unique<ScriptedChannel>(*this);
 }
 
@@ -108,7 +107,7 @@ inline std::vector<ScriptedTarget::Held> ScriptedTarget::await_held(size_t count
 }
 
 inline bool ScriptedTarget::start(Operation& operation) {
-  const uint64_t alignment = capabilities_.io_alignment;
+  const uint64_t alignment = capabilities().io_alignment;
   RD_ASSERT((operation.offset | operation.length) % alignment == 0);
   RD_ASSERT(operation.offset + operation.length <= medium_.size());
   RD_ASSERT(reinterpret_cast<uintptr_t>(operation.memory) % kPageBytes == 0);

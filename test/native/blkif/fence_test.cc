@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lock on another open file stands for the I/O a dead process left in the kernel: to the fence
 // they are the same thing.
-#include "target/fence.h"
+#include "medium/claim.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ TEST_CASE("fence: while a dead process may still write, reads run and everything
   EngineDriver driver;
   const std::string path = driver.dir() + "/disk";
   Predecessor predecessor(path);
-  const EngineEvent opened = driver.open({.kind = "file", .path = path, .take_over = true});
+  const EngineEvent opened = driver.open({.kind = "file", .path = path}, {.take_over = true});
   CHECK(opened.fenced);
   driver.connect(opened.value);
 
@@ -60,7 +60,7 @@ TEST_CASE("fence: a disconnect waits for it too, and loses nothing") {
   EngineDriver driver;
   const std::string path = driver.dir() + "/disk";
   Predecessor predecessor(path);
-  driver.connect(driver.open({.kind = "file", .path = path, .take_over = true}).value);
+  driver.connect(driver.open({.kind = "file", .path = path}, {.take_over = true}).value);
   driver.submit(wire::kWrite, 1, 0);
   CHECK(driver.silent_for(50ms));
   std::thread later([&predecessor] {
@@ -72,24 +72,45 @@ TEST_CASE("fence: a disconnect waits for it too, and loses nothing") {
   later.join();
 }
 
-TEST_CASE("fence: two readers share a medium, a writer shares it with nobody") {
+TEST_CASE("claim: two readers share a file, a writer shares it with nobody") {
   TempMachine machine;
   const std::string path = machine.dir() + "/disk";
   const auto open_file = [&path] { return Fd(::open(path.c_str(), O_RDWR | O_CREAT, 0600)); };
   const Fd first = open_file(), second = open_file(), third = open_file();
-  CHECK_FALSE(Fence(first.get(), path, true, true).pending());
-  CHECK_FALSE(Fence(second.get(), path, true, true).pending());
-  CHECK(Fence(third.get(), path, false, true).pending());
+  const auto pending = [&path](const Fd& fd, bool read_only) {
+    Claim claim(fd.get(), path, read_only, "");
+    claim.take({.take_over = true});
+    return claim.pending();
+  };
+  CHECK_FALSE(pending(first, true));
+  CHECK_FALSE(pending(second, true));
+  CHECK(pending(third, false));
 }
 
-TEST_CASE("fence: nobody is waited for for ever unless there is something to take over") {
+TEST_CASE("claim: who shares excludes nobody, but waits for a dead writer") {
+  TempMachine machine;
+  const std::string path = machine.dir() + "/disk";
+  const auto open_file = [&path] { return Fd(::open(path.c_str(), O_RDWR | O_CREAT, 0600)); };
+  const Fd first = open_file(), second = open_file();
+  Claim one(first.get(), path, false, "");
+  one.take({.share = true});
+  Claim two(second.get(), path, false, "");
+  two.take({.share = true, .take_over = true});
+  CHECK(two.pending());  // it might be a dead one's
+  two.wait();            // as long as may be
+  CHECK_FALSE(two.pending());
+  CHECK(two.warning().find("shared") != std::string::npos);
+}
+
+TEST_CASE("claim: nobody is waited for for ever unless there is something to take over") {
   TempMachine machine;
   const std::string path = machine.dir() + "/disk";
   Predecessor other(path);
   const Fd mine(::open(path.c_str(), O_RDWR));
+  Claim claim(mine.get(), path, false, "");
   const auto started = std::chrono::steady_clock::now();
-  CHECK_THROWS_WITH_AS(Fence(mine.get(), path, false, false),
-                       doctest::Contains("another process or VBD uses it"), std::system_error);
+  CHECK_THROWS_WITH_AS(claim.take({}), doctest::Contains("another process uses it"),
+                       std::system_error);
   CHECK(std::chrono::steady_clock::now() - started < 20s);
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "open_now.h"
 #include "queue_rig.h"
 
 namespace ringdisk {

@@ -66,7 +66,7 @@ struct Fixture {
     engine.open_target(1, spec);
     const EngineEvent event = result_of(1);
     REQUIRE(event.type == EngineEvent::Type::done);
-    REQUIRE(event.capabilities.has_value());
+    REQUIRE(event.facts.has_value());
     return event.value;
   }
   uint32_t open_null() { return open({"null", std::to_string(kDiskBytes), false}); }
@@ -259,13 +259,13 @@ TEST_CASE("engine: a file that grows is told and usable at once") {
   REQUIRE(::ftruncate(file.get(), 2 << 20) == 0);
   f.engine.refresh_target(41, target);
   const EngineEvent event = f.result_of(41);
-  REQUIRE(event.capabilities.has_value());
-  CHECK(event.capabilities->capacity == 2u << 20);
+  REQUIRE(event.facts.has_value());
+  CHECK(event.facts->capabilities.capacity == 2u << 20);
   CHECK(frontend.ask(beyond) == wire::kOkay);
   // Shrinking is not passed on: the guest has been told the larger size.
   REQUIRE(::ftruncate(file.get(), 1 << 20) == 0);
   f.engine.refresh_target(42, target);
-  CHECK(f.result_of(42).capabilities->capacity == 1u << 20);
+  CHECK(f.result_of(42).facts->capabilities.capacity == 1u << 20);
   CHECK(frontend.ask(raw_data(wire::kRead, 4088, {page.segment()})) == wire::kError);
   f.disconnect(vbd);
 }

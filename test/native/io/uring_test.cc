@@ -263,11 +263,5 @@ TEST_CASE("uring: transfers use registered memory") {
   CHECK(bytes[4096 + 512] == std::byte{0xff});
 }
 
-TEST_CASE("uring: only block devices can take discard commands") {
-  if (!has_uring()) return;
-  const Fd zero = Fd::checked(open("/dev/zero", O_RDONLY | O_CLOEXEC), "/dev/zero");
-  CHECK_FALSE(takes_discard_command(zero.get()));
-}
-
 }  // namespace
 }  // namespace ringdisk

@@ -3,10 +3,9 @@
 
 #include <doctest/doctest.h>
 
-#include <fcntl.h>
 #include <cerrno>
 
-#include "target/open_path.h"
+#include "open_now.h"
 #include "target/part.h"
 #include "target_driver.h"
 #include "test_media.h"
@@ -80,24 +79,28 @@ TEST_CASE("fd channel: an error of any part is the result") {
   CHECK(operation.result == -ENOSPC);
 }
 
-TEST_CASE("fd channel: a large discard goes in parts, one after the other") {
+TEST_CASE("fd channel: a large discard goes in parts, and ends between two when nobody wants it") {
   if (!has_uring()) return;
   FileFixture fixture;
-  const uint64_t before = fixture.driver.uring().counters().submissions;
-  CHECK(fixture.driver.discard(0, 80 * kMebibyte) == 0);
-  CHECK(fixture.driver.uring().counters().submissions - before <= 4);  // 3, and the mailbox watch
-  CHECK(fixture.driver.uring().counters().submissions - before >= 3);
+  Operation operation{};
+  operation.kind = Operation::Kind::discard;
+  operation.length = 80 * kMebibyte;
+  REQUIRE_FALSE(fixture.channel.start(operation));
+  fixture.driver.await_part(operation);
+  REQUIRE_FALSE(fixture.channel.advance(operation, operation.part_result));
+  CHECK(operation.done == kDiscardPartBytes);
+  operation.cancelled = true;
+  fixture.driver.await_part(operation);
+  CHECK(fixture.channel.advance(operation, operation.part_result));
+  CHECK(operation.result == -ECANCELED);
 }
 
-TEST_CASE("fd channel: the helper thread discards where io_uring cannot") {
+TEST_CASE("fd channel: a block device's discard gives its blocks back") {
   if (!has_uring()) return;
   std::optional<LoopDevice> loop = LoopDevice::create(80 * kMebibyte);
   if (!loop) return;
-  const std::unique_ptr<Target> target = open_target({"block", loop->path(), true});
-  const Fd fd = open_path({"block", loop->path(), false}, O_DIRECT);
+  const std::unique_ptr<Target> target = open_target({"block", loop->path()});
   TargetDriver driver(*target);
-  driver.use(std::make_unique<FdChannel>(fd.get(), DiscardMethod::offload, false, driver.uring(),
-                                         driver.offload()));
   TestMemory memory(kMebibyte);
   memory.fill(9);
   REQUIRE(driver.write(40 * kMebibyte, memory) == 0);
@@ -106,20 +109,6 @@ TEST_CASE("fd channel: the helper thread discards where io_uring cannot") {
   CHECK(driver.discard(0, 80 * kMebibyte) == 0);
   CHECK(loop->allocated_bytes() == 0);
   CHECK(driver.discard(512, 80 * kMebibyte) == -EINVAL);  // the last part ends beyond the end
-  CHECK(driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
-}
-
-TEST_CASE("fd channel: a secure discard the device lacks is an honest error") {
-  if (!has_uring()) return;
-  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
-  if (!loop) return;
-  const std::unique_ptr<Target> target = open_target({"block", loop->path()});
-  CHECK_FALSE(target->capabilities().secure_discard);
-  TargetDriver driver(*target);
-  // As if it had been probed: the device's own answer comes through.
-  const Fd fd = open_path({"block", loop->path(), false}, O_DIRECT);
-  driver.use(std::make_unique<FdChannel>(fd.get(), DiscardMethod::command, true, driver.uring(),
-                                         driver.offload()));
   CHECK(driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
 }
 

@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
-#include <thread>
+#include <cstring>
+#include <optional>
 
 #include "base/fd.h"
+#include "eventually.h"
 #include "target/target.h"
 #include "target_driver.h"
 #include "test_media.h"
@@ -64,11 +66,54 @@ TEST_CASE("open target: the wrong kind of file says what it is") {
   CHECK(refusal_of({"nvme", "/dev/null"}).error != 0);
 }
 
-TEST_CASE("open target: a file smaller than a sector is refused, an odd size is rounded down") {
-  const TempFile file(disk_folder(), 511);
-  CHECK(mentions(refusal_of({"file", file.path()}), "smaller than one block"));
-  const TempFile odd(disk_folder(), 3 * 512 + 511);
-  CHECK(open_target({"file", odd.path()})->capabilities().capacity == 3 * 512);
+TEST_CASE("open target: an empty file is refused, all bytes of an odd one are there") {
+  if (!has_uring()) return;
+  const TempFile file(disk_folder(), 0);
+  CHECK(mentions(refusal_of({"file", file.path()}), "it is empty"));
+  for (const char* folder : {"/dev/shm", disk_folder().c_str()}) {
+    CAPTURE(folder);
+    TempFile odd(folder, 64 * 1024 + 3 * 512 + 100);
+    const std::unique_ptr<Target> target = open_target({"file", odd.path()});
+    CHECK(target->capabilities().capacity == 64 * 1024 + 4 * 512);
+    TargetDriver driver(*target);
+    TestMemory memory(4096);
+    memory.fill(6);
+    // The last block as a queue asks for it: whole blocks of the medium.
+    const uint64_t unit = target->capabilities().io_alignment;
+    const uint64_t end = (target->capabilities().capacity + unit - 1) / unit * unit;
+    REQUIRE(driver.write(end - 4096, memory) == 0);
+    CHECK(odd.bytes() <= 64 * 1024 + 4 * 512);
+    CHECK(driver.read(end - 4096, memory) == 0);
+    TestMemory expected(4096);
+    expected.fill(6);
+    const size_t there = 4096 - (end - target->capabilities().capacity);
+    CHECK(std::memcmp(memory.bytes().data(), expected.bytes().data(), there) == 0);
+    CHECK(driver.flush() == 0);
+  }
+}
+
+TEST_CASE("open target: a bare path is whatever it is") {
+  const TempFile file(disk_folder(), kMebibyte);
+  CHECK(open_only({"auto", file.path()})->facts().kind == MediumKind::file);
+  CHECK(mentions(refusal_of({"auto", "/dev/null"}), "character device"));
+  CHECK(refusal_of({"auto", "/nonexistent/disk"}).error == ENOENT);
+  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
+  if (loop) CHECK(open_only({"auto", loop->path()})->facts().kind == MediumKind::block);
+}
+
+TEST_CASE("open target: the same medium has the same identity, another one has not") {
+  const TempFile file(disk_folder(), kMebibyte);
+  const TempFile other(disk_folder(), kMebibyte);
+  const auto identity = [](const std::string& path) {
+    return std::string(open_only({"auto", path})->facts().identity.data());
+  };
+  CHECK(identity(file.path()) == identity(file.path()));
+  CHECK(identity(file.path()) != identity(other.path()));
+  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
+  std::optional<LoopDevice> loop2 = LoopDevice::create(kMebibyte);
+  if (!loop || !loop2) return;
+  CHECK(identity(loop->path()) == identity(loop->path()));
+  CHECK(identity(loop->path()) != identity(loop2->path()));
 }
 
 TEST_CASE("open target: the null target's capacity") {
@@ -121,7 +166,7 @@ TEST_CASE("file target: a file that grew or shrank") {
   memory.fill(4);
   file.resize(2 * kMebibyte);
   CHECK(target->capabilities().capacity == kMebibyte);
-  target->set_capacity(target->measure());
+  measure_now(*target);
   CHECK(target->capabilities().capacity == 2 * kMebibyte);
   CHECK(driver.write(2 * kMebibyte - 65536, memory) == 0);
   CHECK(driver.read(2 * kMebibyte - 65536, memory) == 0);
@@ -129,7 +174,7 @@ TEST_CASE("file target: a file that grew or shrank") {
   // Behind our back: half of the read is there, then nothing comes.
   file.resize(2 * kMebibyte - 32768);
   CHECK(driver.read(2 * kMebibyte - 65536, memory) == -EIO);
-  target->set_capacity(target->measure());
+  measure_now(*target);
   CHECK(target->capabilities().capacity == 2 * kMebibyte - 32768);
 }
 
@@ -177,7 +222,8 @@ TEST_CASE("block target: one writer or many readers") {
   const Refusal refusal = refusal_of({"block", loop->path()});
   CHECK(refusal.error == EBUSY);
   CHECK(mentions(refusal, loop->path()));
-  CHECK(mentions(refusal, "lslocks"));
+  // Who is asked to share does.
+  CHECK_FALSE(open_target({"block", loop->path()}, {.share = true})->fenced());
 }
 
 TEST_CASE("block target: refuses what something else holds") {
@@ -195,14 +241,10 @@ TEST_CASE(
   const TempFile file(disk_folder(), kMebibyte);
   std::unique_ptr<Target> old = open_target({"file", file.path()});
   CHECK_FALSE(old->fenced());
-  TargetSpec successor{"file", file.path()};
-  successor.take_over = true;
-  const std::unique_ptr<Target> taken = open_target(successor);
+  const std::unique_ptr<Target> taken = open_target({"file", file.path()}, {.take_over = true});
   CHECK(taken->fenced());
-  std::thread waiter([&] { taken->wait_for_fence(); });
-  old.reset();
-  waiter.join();
-  CHECK_FALSE(taken->fenced());
+  close_now(std::move(old));
+  CHECK(eventually([&] { return !taken->fenced(); }));
 }
 
 TEST_CASE("block target: probes its blocks and sees it grow") {
@@ -214,7 +256,7 @@ TEST_CASE("block target: probes its blocks and sees it grow") {
   CHECK(target->capabilities().physical_block >= 4096);
   CHECK(target->capabilities().direct);
   loop->grow(2 * kMebibyte);
-  target->set_capacity(target->measure());
+  measure_now(*target);
   CHECK(target->capabilities().capacity == 2 * kMebibyte);
 }
 

@@ -127,7 +127,7 @@ void check_contract(const TargetSpec& spec, bool keeps_data = true) {
   CHECK(subject.driver.flush() == 0);
   check_discard(subject);
   if (!can.secure_discard) CHECK(subject.driver.discard(0, kMebibyte, true) == -EOPNOTSUPP);
-  target->set_capacity(target->measure());
+  measure_now(*target);
   CHECK(can.capacity % kSectorBytes == 0);
 }
 

@@ -2,20 +2,19 @@
 // What a reactor and a queue do for a target, reduced to one operation at a time.
 #pragma once
 
-#include <sys/eventfd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
 #include "base/assert.h"
-#include "base/fd.h"
 #include "base/units.h"
-#include "io/offload.h"
 #include "io/uring.h"
+#include "open_now.h"
+#include "target/lanes.h"
 #include "target/target.h"
 
 namespace ringdisk {
@@ -53,14 +52,20 @@ class TargetDriver {
   static Operation transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory);
 
   Uring& uring() { return uring_; }
-  Offload& offload() { return offload_; }
+  Lanes& lanes() { return lanes_; }
   TargetChannel& channel() { return *channel_; }
-  void use(std::unique_ptr<TargetChannel> channel) { channel_ = std::move(channel); }
 
  private:
-  Fd mailbox_;
+  void listen();
+  void run_posted();
+  Operation* next_part();
+
+  // What workers' business posts to this thread: looked at while a part is waited for.
+  std::mutex mutex_;
+  std::vector<std::function<void()>> posted_;
+  uint64_t bell_ = 0;
   Uring uring_;
-  Offload offload_;
+  Lanes lanes_;
   std::unique_ptr<TargetChannel> channel_;
 };
 
@@ -100,11 +105,26 @@ inline bool TestMemory::is_zero() const {
 }
 
 inline TargetDriver::TargetDriver(Target& target)
-    : mailbox_(Fd::checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
-      uring_(probe_uring()),
-      offload_([fd = mailbox_.get()] { eventfd_write(fd, 1); }),
-      channel_(target.open_channel(uring_, offload_)) {
-  uring_.watch(mailbox_.get(), Wakeup::mailbox);
+    : uring_(probe_uring()), lanes_([this](std::function<void()> work) {
+        const std::lock_guard lock(mutex_);
+        posted_.push_back(std::move(work));
+      }) {
+  channel_ = target.open_channel({uring_, lanes_});
+  listen();
+}
+
+inline void TargetDriver::listen() {
+  uring_.read_when_readable(lanes_.bell(), std::as_writable_bytes(std::span(&bell_, 1)),
+                            Wakeup::lanes);
+}
+
+inline void TargetDriver::run_posted() {
+  std::vector<std::function<void()>> posted;
+  {
+    const std::lock_guard lock(mutex_);
+    posted.swap(posted_);
+  }
+  for (const auto& work : posted) work();
 }
 
 inline Operation TargetDriver::transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory) {
@@ -151,20 +171,22 @@ inline int32_t TargetDriver::run(Operation& operation) {
   return operation.result;
 }
 
-inline void TargetDriver::await_part(Operation& operation) {
+// As a reactor does it, but that it looks at what was posted every 5 ms.
+inline Operation* TargetDriver::next_part() {
   for (;;) {
-    uring_.sleep(UINT64_MAX);
+    lanes_.ring();
+    if (lanes_.arm()) uring_.sleep(5000);
     const Uring::Reaped reaped = uring_.reap();
-    Operation* done = reaped.operations;
-    if (reaped.mailbox) {
-      eventfd_t count = 0;
-      eventfd_read(mailbox_.get(), &count);
-      if (done == nullptr) done = offload_.collect();
-    }
-    if (done == nullptr) continue;
-    RD_ASSERT(done == &operation && done->next == nullptr);
-    return;
+    if (reaped.lanes) listen();
+    run_posted();
+    if (reaped.operations) return reaped.operations;
+    if (Operation* done = lanes_.collect()) return done;
   }
+}
+
+inline void TargetDriver::await_part(Operation& operation) {
+  const Operation* done = next_part();
+  RD_ASSERT(done == &operation && done->next == nullptr);
 }
 
 }  // namespace ringdisk

@@ -48,6 +48,7 @@ class TempFile {
   const std::string& path() const { return path_; }
   void resize(uint64_t bytes);
   uint64_t allocated_bytes() const;
+  uint64_t bytes() const;
 
  private:
   std::string path_;
@@ -110,6 +111,12 @@ inline TempFile::~TempFile() { unlink(path_.c_str()); }
 
 inline void TempFile::resize(uint64_t bytes) {
   REQUIRE(ftruncate(fd_.get(), static_cast<off_t>(bytes)) == 0);
+}
+
+inline uint64_t TempFile::bytes() const {
+  struct stat status{};
+  REQUIRE(fstat(fd_.get(), &status) == 0);
+  return static_cast<uint64_t>(status.st_size);
 }
 
 inline uint64_t TempFile::allocated_bytes() const { return allocated_bytes_of(fd_.get()); }

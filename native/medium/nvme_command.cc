@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target/nvme_command.h"
+#include "medium/nvme_command.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target/open_path.h"
+#include "medium/open_path.h"
 
 #include <fcntl.h>
 
 #include <stdexcept>
 
 namespace ringdisk {
-namespace {
 
 std::string kind_of(mode_t mode) {
   switch (mode & S_IFMT) {
@@ -23,9 +22,7 @@ std::string kind_of(mode_t mode) {
   }
 }
 
-}  // namespace
-
-struct stat stat_target(const TargetSpec& spec, mode_t expected) {
+struct stat stat_target(const MediumSpec& spec, mode_t expected) {
   struct stat status{};
   if (stat(spec.path.c_str(), &status) != 0) {
     throw std::system_error(errno, std::generic_category(),
@@ -44,7 +41,7 @@ Fd open_noatime(const std::string& path, int flags) {
   return Fd(open(path.c_str(), flags | O_CLOEXEC));
 }
 
-Fd open_path(const TargetSpec& spec, int extra_flags) {
+Fd open_path(const MediumSpec& spec, int extra_flags) {
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
   Fd fd = open_noatime(spec.path, mode | extra_flags);
   return Fd::checked(fd.release(), "cannot open the " + spec.kind + " target " + spec.path +

@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "target/target.h"
+#include "medium/facts.h"
 
 namespace ringdisk {
 
@@ -31,6 +31,11 @@ void probe_queue(dev_t device, Capabilities& capabilities);
 
 // Whether a block device opened for writing takes BLKDISCARD or BLKSECDISCARD (`request`).
 bool takes_discard_ioctl(int fd, unsigned long request);
+
+// Which medium an open block device is: equal texts mean the same one, whatever its path.
+// `fd` may be -1: then the kernel's files alone are asked.
+std::string identity_of_device(int fd, dev_t device);
+std::string identity_of_file(int fd);
 
 // Whether holes can be punched into this regular file, open for writing.
 bool takes_punch_hole(int fd);

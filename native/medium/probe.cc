@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target/probe.h"
+#include "medium/probe.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>

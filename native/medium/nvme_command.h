@@ -34,6 +34,7 @@ struct NvmeGeometry {
   uint32_t block_shift = 0;
   uint64_t transfer_bytes_max = 0;  // per command, a multiple of the block
   bool volatile_write_cache = false;
+  uint32_t commands_max = 64;  // in flight per channel
 };
 
 // The largest transfer one command can carry: the controller's limit, the kernel's (in bytes and in

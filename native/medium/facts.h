@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is found out when a medium is opened: by the worker, for the daemon. Plain data, since it
+// crosses from one process to the other.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "medium/nvme_command.h"
+
+namespace ringdisk {
+
+// Probed when the medium is opened. All sizes in bytes.
+struct Capabilities {
+  uint64_t capacity = 0;          // multiple of 512
+  uint32_t io_alignment = 512;    // 512 to 4096: offsets and lengths must be multiples of it
+  uint32_t physical_block = 512;  // told to the guest as physical-sector-size
+  bool read_only = false;
+  bool direct = false;  // the page cache is bypassed
+  bool discard = false;
+  bool secure_discard = false;
+  uint32_t discard_granularity = 0;
+  uint32_t discard_alignment = 0;
+  bool rotational = false;
+};
+
+enum class MediumKind : uint8_t { file, block, nvme, null };
+
+struct MediumFacts {
+  MediumKind kind = MediumKind::file;
+  Capabilities capabilities{};
+  NvmeGeometry nvme{};  // kind nvme only
+  // What can be done without ever waiting for the medium, by the reactors themselves through the
+  // descriptor that comes with this. Where neither can, no descriptor comes: closing it may wait.
+  bool reads_without_waiting = false;
+  bool writes_without_waiting = false;
+  // Equal texts: the same medium. Empty: it cannot be told from another.
+  std::array<char, 512> identity{};
+  // Sentences for the operator, one a line; empty: none.
+  std::array<char, 768> warnings{};
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/workers.h"
+
+#include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "base/beside_us.h"
+#include "target/lanes.h"
+#include "target/remote_target.h"
+#include "worker/start.h"
+
+extern char** environ;
+
+namespace ringdisk {
+namespace {
+
+constexpr uint64_t kReviveMinUs = 1'000'000;
+constexpr uint64_t kReviveMaxUs = 30'000'000;
+// What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
+constexpr uint64_t kEndedBit = 1;
+
+uint64_t now_us() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
+
+template <typename T>
+std::span<const std::byte> bytes_of(const T& message) {
+  return std::as_bytes(std::span(&message, 1));
+}
+
+std::string why_ended(int status) {
+  if (WIFSIGNALED(status)) return "by signal " + std::to_string(WTERMSIG(status));
+  return "with status " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace
+
+Workers::Workers(std::string program)
+    : program_(program.empty() ? beside_us("ringdisk-worker") : std::move(program)),
+      epoll_(Fd::checked(::epoll_create1(EPOLL_CLOEXEC), "cannot create an epoll")),
+      wake_(Fd::checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "cannot create an eventfd")) {
+  watch(wake_.get(), 0);
+  // Signals are for the process's main thread.
+  sigset_t all;
+  sigset_t previous;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &previous);
+  thread_ = std::thread([this] { run(); });
+  ::pthread_sigmask(SIG_SETMASK, &previous, nullptr);
+}
+
+Workers::~Workers() {
+  post([this] { stopping_ = true; });
+  thread_.join();
+}
+
+void Workers::post(std::function<void()> command) {
+  {
+    const std::lock_guard lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  ::eventfd_write(wake_.get(), 1);
+}
+
+void Workers::watch(int fd, uint64_t key) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = key;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    throw std::system_error(errno, std::generic_category(), "cannot watch a worker");
+}
+
+void Workers::run() {
+  ::pthread_setname_np(::pthread_self(), "rd-workers");
+  while (!stopping_) {
+    std::array<epoll_event, 64> events;
+    const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), wait_ms());
+    for (int i = 0; i < std::max(count, 0); i++) {
+      const uint64_t key = events[static_cast<size_t>(i)].data.u64;
+      if (key == 0) continue;
+      auto& record = *reinterpret_cast<Record*>(key & ~kEndedBit);
+      if ((key & kEndedBit) != 0)
+        on_ended(record);
+      else
+        on_readable(record);
+    }
+    run_commands();
+    revive_those_due();
+    dead_.clear();
+  }
+  for (auto& [link, record] : records_) {
+    end_process(*record);
+    if (record->pid > 0) ::waitpid(record->pid, nullptr, WNOHANG);
+  }
+}
+
+void Workers::run_commands() {
+  eventfd_t count = 0;
+  ::eventfd_read(wake_.get(), &count);
+  std::vector<std::function<void()>> commands;
+  {
+    const std::lock_guard lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (const auto& command : commands) command();
+}
+
+int Workers::wait_ms() const {
+  uint64_t next = UINT64_MAX;
+  for (const auto& [link, record] : records_) next = std::min(next, record->revive_at_us);
+  if (next == UINT64_MAX) return -1;
+  const uint64_t now = now_us();
+  return next <= now ? 0 : static_cast<int>((next - now) / 1000 + 1);
+}
+
+uint64_t Workers::open(const TargetSpec& spec, OnOpened done) {
+  const uint64_t ticket = next_ticket_.fetch_add(1, std::memory_order_relaxed);
+  post([this, ticket, spec, done = std::move(done)]() mutable {
+    auto record = std::make_unique<Record>();
+    record->spec = spec;
+    record->ticket = ticket;
+    record->on_opened = std::move(done);
+    try {
+      record->link = std::make_shared<WorkerLink>(*this);
+      start(*record);
+    } catch (const std::system_error& error) {
+      return fail_open(*record, error.code().value(), error.what());
+    }
+    ask_to_open(*record);
+    records_.emplace(record->link.get(), std::move(record));
+  });
+  return ticket;
+}
+
+void Workers::cancel_open(uint64_t ticket) {
+  post([this, ticket] {
+    for (auto& [link, record] : records_) {
+      if (record->ticket != ticket || !record->on_opened) continue;
+      fail_open(*record, ECANCELED, "given up: " + record->spec.path);
+      record->on_closed = [](const TargetAnswer&) {};
+      return end_process(*record);
+    }
+  });
+}
+
+void Workers::start(Record& record) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    throw std::system_error(errno, std::generic_category(), "cannot make a worker's socket");
+  record.socket = Fd(ends[0]);
+  const Fd theirs(ends[1]);
+  const std::string parent = std::to_string(::getpid());
+  const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.path.c_str(), nullptr};
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_init(&attributes);
+  // Out of the way first: either may have the number that the other is to get.
+  constexpr int kSafe = 100;
+  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), kSafe);
+  ::posix_spawn_file_actions_adddup2(&actions, record.link->page_memory_.get(), kSafe + 1);
+  ::posix_spawn_file_actions_adddup2(&actions, kSafe, kWorkerSocketFd);
+  ::posix_spawn_file_actions_adddup2(&actions, kSafe + 1, kWorkerPageFd);
+  ::posix_spawn_file_actions_addclosefrom_np(&actions, kWorkerPageFd + 1);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  const int error = ::posix_spawn(&record.pid, program_.c_str(), &actions, &attributes,
+                                  const_cast<char* const*>(arguments), environ);
+  ::posix_spawnattr_destroy(&attributes);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) {
+    record.pid = 0;
+    throw std::system_error(error, std::generic_category(), "cannot start " + program_);
+  }
+  record.link->process_ = record.pid;
+  record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
+                             "cannot watch a worker");
+  watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
+  watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
+}
+
+void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fds,
+                  OnReply on_reply) {
+  request.number = next_number_++;
+  if (on_reply) record.asked.emplace(request.number, std::move(on_reply));
+  // One that is dead is heard of by its end.
+  if (record.socket.valid()) send_message(record.socket.get(), bytes_of(request), fds);
+}
+
+void Workers::ask_to_open(Record& record) {
+  WorkerRequest request;
+  request.type = WorkerRequest::Type::open;
+  request.read_only = record.spec.read_only;
+  put_text(request.kind, record.spec.kind);
+  put_text(request.path, record.spec.path);
+  ask(record, request, {},
+      [this, &record](WorkerReply& reply, std::vector<Fd>& fds) { opened(record, reply, fds); });
+}
+
+void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
+  if (reply.type != WorkerReply::Type::opened) {
+    fail_open(record, reply.error, reply.text.data());
+    record.on_closed = [](const TargetAnswer&) {};
+    return end_process(record);
+  }
+  record.facts = reply.facts;
+  if (!fds.empty()) record.link->io_ = std::move(fds[0]);
+  auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
+  target->resize(reply.facts.capabilities.capacity, reply.direct_end);
+  std::exchange(record.on_opened, nullptr)({.target = std::move(target)});
+}
+
+void Workers::fail_open(Record& record, int error, const std::string& text) {
+  if (record.on_opened)
+    std::exchange(record.on_opened, nullptr)({.error = error, .text = text, .target = nullptr});
+}
+
+void Workers::on_readable(Record& record) {
+  if (!record.socket.valid()) return;
+  WorkerReply reply;
+  std::vector<Fd> fds;
+  const int received = receive_message(record.socket.get(),
+                                       std::as_writable_bytes(std::span(&reply, 1)), fds);
+  if (received != static_cast<int>(sizeof reply)) {
+    // Its end follows; until then nothing more is heard of it.
+    record.socket.reset();
+    return end_process(record);
+  }
+  reply.text.back() = '\0';
+  const auto found = record.asked.find(reply.number);
+  if (reply.number == 0 || found == record.asked.end()) return on_told(record, reply);
+  const OnReply on_reply = std::move(found->second);
+  record.asked.erase(found);
+  on_reply(reply, fds);
+}
+
+void Workers::on_told(Record& record, WorkerReply& reply) {
+  if (reply.type == WorkerReply::Type::fence_lifted) fence_is_lifted(record, reply.text.data());
+}
+
+void Workers::fence_is_lifted(Record& record, const std::string& warning) {
+  if (record.fenced) record.fenced->store(false, std::memory_order_release);
+  if (record.lifted) std::exchange(record.lifted, nullptr)(warning);
+}
+
+void Workers::measure(const Link& link, Target::Answer answer) {
+  post([this, link, answer = std::move(answer)] {
+    Record* record = find(link);
+    if (!record) return answer({.error = EBADF, .text = "the target is closed"});
+    WorkerRequest request;
+    request.type = WorkerRequest::Type::measure;
+    ask(*record, request, {}, [answer](WorkerReply& reply, std::vector<Fd>&) {
+      answer({.error = reply.error,
+              .text = reply.text.data(),
+              .capacity = reply.capacity,
+              .direct_end = reply.direct_end});
+    });
+  });
+}
+
+void Workers::claim(const Link& link, const TargetClaim& claim,
+                    std::shared_ptr<std::atomic<bool>> fenced, Target::Answer answer,
+                    Target::Lifted lifted) {
+  post([this, link, claim, fenced = std::move(fenced), answer = std::move(answer),
+        lifted = std::move(lifted)] {
+    Record* record = find(link);
+    if (!record) return answer({.error = EBADF, .text = "the target is closed"});
+    WorkerRequest request;
+    request.type = WorkerRequest::Type::claim;
+    request.share = claim.share;
+    request.take_over = claim.take_over;
+    record->fenced = fenced;
+    record->lifted = lifted;
+    ask(*record, request, {}, [record, claim, answer](WorkerReply& reply, std::vector<Fd>&) {
+      if (reply.error == 0) {
+        record->claim = claim;
+        record->fenced->store(reply.fenced, std::memory_order_release);
+      }
+      answer({.error = reply.error, .text = reply.text.data(), .fenced = reply.fenced});
+    });
+  });
+}
+
+// Its own descriptor is closed first, while the worker has it too: so it is never the last one.
+void Workers::close(const Link& link, Target::Answer answer) {
+  post([this, link, answer = std::move(answer)] {
+    Record* record = find(link);
+    if (!record) return answer({});
+    record->link->io_.reset();
+    record->on_closed = answer;
+    if (record->pid == 0) return erase(*record);
+    end_process(*record);
+  });
+}
+
+void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
+  post([this, link, id, &lanes, memory = std::make_shared<Fd>(std::move(memory))] {
+    Record* record = find(link);
+    if (!record) return;
+    record->lanes.push_back({id, &lanes, std::move(*memory)});
+    if (record->link->is_up()) send_lane(*record, record->lanes.back());
+  });
+}
+
+void Workers::remove_lane(const Link& link, uint32_t id) {
+  post([this, link, id] {
+    Record* record = find(link);
+    if (!record) return;
+    std::erase_if(record->lanes, [id](const LaneRecord& lane) { return lane.id == id; });
+    WorkerRequest request;
+    request.type = WorkerRequest::Type::remove_lane;
+    request.lane = id;
+    ask(*record, request, {}, nullptr);
+  });
+}
+
+void Workers::send_lane(Record& record, const LaneRecord& lane) {
+  WorkerRequest request;
+  request.type = WorkerRequest::Type::add_lane;
+  request.lane = lane.id;
+  const int fds[] = {lane.memory.get(), lane.lanes->bell()};
+  ask(record, request, fds, nullptr);
+}
+
+void Workers::end_process(Record& record) {
+  if (record.pid > 0) ::kill(record.pid, SIGKILL);
+}
+
+// All of its threads are gone, and with them every call they made.
+void Workers::on_ended(Record& record) {
+  int status = 0;
+  ::waitpid(record.pid, &status, 0);
+  record.pid = 0;
+  record.link->process_ = 0;
+  record.socket.reset();
+  record.ended.reset();
+  const std::string text =
+      "the worker of " + record.spec.path + " ended " + why_ended(status);
+  WorkerReply lost;
+  lost.type = WorkerReply::Type::failed;
+  lost.error = EIO;
+  put_text(lost.text, text);
+  std::vector<Fd> none;
+  for (auto& [number, on_reply] : std::exchange(record.asked, {})) on_reply(lost, none);
+  if (record.on_closed) return erase(record);
+  if (record.link->is_up() && !record.revived_in_vain) return revive(record);
+  could_not_revive(record);
+}
+
+void Workers::revive_those_due() {
+  const uint64_t now = now_us();
+  for (auto& [link, record] : records_)
+    if (record->revive_at_us <= now) revive(*record);
+}
+
+void Workers::revive(Record& record) {
+  record.revive_at_us = UINT64_MAX;
+  record.revived_in_vain = true;
+  for (auto& doing : record.link->page_->doing) doing.call.store(0, std::memory_order_relaxed);
+  record.link->page_->idle.store(0, std::memory_order_seq_cst);
+  try {
+    start(record);
+  } catch (const std::system_error&) {
+    return could_not_revive(record);
+  }
+  WorkerRequest request;
+  request.type = WorkerRequest::Type::open;
+  request.read_only = record.spec.read_only;
+  request.adopt = record.link->io_.valid();
+  request.facts = record.facts;
+  put_text(request.kind, record.spec.kind);
+  put_text(request.path, record.spec.path);
+  const int fd = record.link->io_.get();
+  ask(record, request, request.adopt ? std::span(&fd, 1) : std::span<const int>(),
+      [this, &record](WorkerReply& reply, std::vector<Fd>&) { revived(record, reply); });
+}
+
+// The path may be another medium by now; what was written must go to the one that was served.
+void Workers::revived(Record& record, WorkerReply& reply) {
+  const bool same = reply.type == WorkerReply::Type::opened &&
+                    std::strncmp(reply.facts.identity.data(), record.facts.identity.data(),
+                                 reply.facts.identity.size()) == 0;
+  if (!same) {
+    record.revived_in_vain = true;
+    return end_process(record);
+  }
+  if (!record.claim) return hand_lanes_over(record);
+  WorkerRequest request;
+  request.type = WorkerRequest::Type::claim;
+  request.share = record.claim->share;
+  request.take_over = true;
+  const auto lifted = record.lifted;
+  ask(record, request, {}, [this, &record, lifted](WorkerReply& answer, std::vector<Fd>&) {
+    if (answer.error != 0) return end_process(record);
+    if (!answer.fenced) {
+      fence_is_lifted(record, "");
+      return hand_lanes_over(record);
+    }
+    // Somebody else has it meanwhile: nothing may be written until they let go of it.
+    record.lifted = [this, &record, lifted](const std::string& warning) {
+      if (lifted) lifted(warning);
+      hand_lanes_over(record);
+    };
+  });
+}
+
+void Workers::hand_lanes_over(Record& record) {
+  record.revived_in_vain = false;
+  record.revive_delay_us = 0;
+  record.link->up_.store(true, std::memory_order_release);
+  for (const LaneRecord& lane : record.lanes)
+    lane.lanes->with_lane(lane.id, [this, link = record.link](Lane& mine) {
+      mine.start_over();
+      // Only then may the new worker see it.
+      post([this, link, id = mine.id()] {
+        Record* known = find(link);
+        if (!known) return;
+        for (const LaneRecord& one : known->lanes)
+          if (one.id == id) send_lane(*known, one);
+      });
+    });
+}
+
+void Workers::could_not_revive(Record& record) {
+  record.link->up_.store(false, std::memory_order_release);
+  for (const LaneRecord& lane : record.lanes)
+    lane.lanes->with_lane(lane.id, [](Lane& mine) { mine.fail_all(); });
+  record.revive_delay_us = std::clamp(record.revive_delay_us * 2, kReviveMinUs, kReviveMaxUs);
+  record.revive_at_us = now_us() + record.revive_delay_us;
+}
+
+Workers::Record* Workers::find(const Link& link) {
+  const auto found = records_.find(link.get());
+  return found == records_.end() ? nullptr : found->second.get();
+}
+
+// Kept to the end of the round: what epoll has told of it may still be looked at.
+void Workers::erase(Record& record) {
+  const Target::Answer on_closed = std::exchange(record.on_closed, nullptr);
+  const auto found = records_.find(record.link.get());
+  if (found != records_.end()) {
+    dead_.push_back(std::move(found->second));
+    records_.erase(found);
+  }
+  if (on_closed) on_closed({});
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker: the process that may wait for one medium, so that the daemon never does. The daemon
+// starts it with its socket and a page of shared memory; it ends with the daemon, or when the daemon
+// closes the socket. A call that the kernel does not let go of keeps it alive until it is over, and
+// with it the open file: that is what a successor's claim waits for.
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "worker/sandbox.h"
+#include "worker/server.h"
+#include "worker/start.h"
+
+int main(int argc, char** argv) {
+  using namespace ringdisk;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (argc < 2 || std::atoi(argv[1]) != ::getppid()) {
+    std::fputs("ringdisk-worker is started by ringdisk, and by nobody else\n", stderr);
+    return 2;
+  }
+  ::prctl(PR_SET_NAME, "rd-worker");
+  // These are the daemon's to answer; a terminal sends them to both.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
+  void* page = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kWorkerPageFd, 0);
+  if (page == MAP_FAILED) return 1;
+  confine_worker();
+  Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page)).run();
+  // Threads may be in a call.
+  ::_exit(0);
+}

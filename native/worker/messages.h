@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the daemon and a worker say to each other over their socket (SOCK_SEQPACKET): requests by
+// number, one reply each, and what the worker tells by itself. Fixed structs: both ends are of one
+// build.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "medium/facts.h"
+
+namespace ringdisk {
+
+struct WorkerRequest {
+  enum class Type : uint32_t { open, claim, measure, add_lane, remove_lane };
+  Type type{};
+  uint32_t number = 0;  // echoed by the reply; add_lane and remove_lane have none
+  uint32_t lane = 0;
+  bool read_only = false;
+  bool share = false;
+  bool take_over = false;
+  bool adopt = false;  // open: the descriptor comes with it, it is not opened anew
+  MediumFacts facts{};  // open with adopt: what was found when it was opened
+  std::array<char, 16> kind{};
+  std::array<char, 4096> path{};
+};
+
+struct WorkerReply {
+  enum class Type : uint32_t { opened, claimed, measured, failed, fence_lifted, warned };
+  Type type{};
+  uint32_t number = 0;
+  int32_t error = 0;      // failed: errno
+  bool fenced = false;    // claimed
+  uint64_t capacity = 0;  // opened, measured: bytes
+  uint64_t direct_end = 0;
+  MediumFacts facts{};    // opened; a descriptor may come with it
+  std::array<char, 1024> text{};
+};
+
+inline constexpr size_t kMessageFdsMax = 2;
+
+// What does not fit is cut.
+template <size_t N>
+void put_text(std::array<char, N>& to, const std::string& text) {
+  const size_t length = text.copy(to.data(), N - 1);
+  to[length] = '\0';
+}
+
+// 0 or -errno. Never blocks for long: messages are few and the other end reads them all.
+int send_message(int socket, std::span<const std::byte> message, std::span<const int> fds);
+// Blocks unless the socket does not. Bytes received, 0 at the end, or -errno.
+int receive_message(int socket, std::span<std::byte> message, std::vector<Fd>& fds);
+
+}  // namespace ringdisk

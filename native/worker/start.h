@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a worker finds when it is started; its first argument is the daemon's process number.
+#pragma once
+
+namespace ringdisk {
+
+inline constexpr int kWorkerSocketFd = 3;
+inline constexpr int kWorkerPageFd = 4;
+
+}  // namespace ringdisk
