@@ -11,20 +11,29 @@ import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
 import { type VbdId, vbdName } from './vbd/info.ts';
+import { OpenTargets } from './vbd/open_targets.ts';
+import type { RateLimit } from './vbd/rate_limit.ts';
 import { Records } from './vbd/record.ts';
 import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
+import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
 
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
+
+export interface DaemonOptions {
+  readonly timing?: Timing;
+  /** Also serves devices that are most likely somebody else's. */
+  readonly force?: boolean;
+}
 
 /** Resolves when every VBD that is there already has been found. */
 export async function startDaemon(
   config: Config,
   platform: Platform,
   log: Logger,
-  timing: Timing = defaultTiming,
+  options: DaemonOptions = {},
 ): Promise<Daemon> {
-  const daemon = new Daemon(config, platform, log, timing);
+  const daemon = new Daemon(config, platform, log, options);
   try {
     await daemon.start();
   } catch (error) {
@@ -41,20 +50,25 @@ export class Daemon {
   readonly #services: VbdServices;
   readonly #discovery: Discovery;
   readonly #vbds = new Map<string, Vbd>();
+  /** By domain: all disks of a guest share one. */
+  readonly #paces = new Map<number, RateLimit>();
+  readonly #hanging: string[] = [];
   #stopped: Promise<void> | undefined;
 
-  constructor(config: Config, platform: Platform, log: Logger, timing: Timing = defaultTiming) {
+  constructor(config: Config, platform: Platform, log: Logger, options: DaemonOptions = {}) {
+    const { timing = defaultTiming, force = false } = options;
     this.#config = config;
     this.#platform = platform;
     this.#log = log;
     const { xenstore, datapath, backendDomid } = platform;
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
-    const shared = { xenstore, datapath, config, backendDomid, timing };
-    this.#services = { ...shared, records, takeOvers };
+    const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
+    const shared = { xenstore, datapath, config, backendDomid, timing, force };
+    this.#services = { ...shared, records, takeOvers, openTargets };
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),
-      kindChanged: (kind) => this.#kindChanged(kind),
+      changedAbove: (kind, domid) => this.#changedAbove(kind, domid),
       failed: (kind, error) => log.error({ kind, err: error }, 'cannot list the devices'),
     });
   }
@@ -74,17 +88,28 @@ export class Daemon {
 
   /**
    * Takes no more VBDs and closes the ones there are. Resolves when the kernel has let go of every
-   * guest's memory. Safe to call twice.
+   * guest's memory, but for those whose storage hangs: see `hanging`. Safe to call twice.
    */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;
   }
 
+  /** After stop(): VBDs whose I/O is not over, so that nothing more can be closed. */
+  get hanging(): readonly string[] {
+    return this.#hanging;
+  }
+
   async #stop(): Promise<void> {
     // Its watches stay until the end: toolstacks and frontends still have a say in a close.
-    await Promise.all([...this.#vbds.values()].map((vbd) => vbd.stop()));
+    const vbds = [...this.#vbds.values()];
+    await Promise.all(
+      vbds.map(async (vbd) => {
+        if (!(await vbd.stop())) this.#hanging.push(vbd.name);
+      }),
+    );
     await this.#discovery.stop();
+    this.#services.openTargets.end();
     this.#services.takeOvers.handOver();
     this.#vbds.clear();
   }
@@ -139,7 +164,10 @@ export class Daemon {
   async #reportTakeOver(names: string[]): Promise<void> {
     const vbds = names.map((name) => this.#vbds.get(name)).filter((vbd) => vbd !== undefined);
     if (vbds.length === 0) return;
-    const takenOver = (await Promise.all(vbds.map((vbd) => vbd.takenOver()))).filter(Boolean);
+    // One whose medium hangs may never be.
+    const patience = sleep(TAKE_OVERS.patienceMs, false, { ref: false });
+    const settled = vbds.map((vbd) => Promise.race([vbd.takenOver(), patience]));
+    const takenOver = (await Promise.all(settled)).filter(Boolean);
     // Of the process, as guests see it.
     const sinceStartMs = Math.round(performance.now());
     const found = { recorded: vbds.length, takenOver: takenOver.length, sinceStartMs };
@@ -154,20 +182,36 @@ export class Daemon {
       return;
     }
     if (this.#stopped) return;
-    const vbd = new Vbd(id, this.#services, vbdLogger(this.#log, name), () => {
-      this.#vbds.delete(name);
-    });
+    const vbd = new Vbd(
+      id,
+      this.#services,
+      vbdLogger(this.#log, name),
+      this.#pace(id.domid),
+      () => {
+        this.#vbds.delete(name);
+        const others = [...this.#vbds.values()];
+        if (!others.some((other) => other.id.domid === id.domid)) this.#paces.delete(id.domid);
+      },
+    );
     this.#vbds.set(name, vbd);
   }
 
-  #kindChanged(kind: string): void {
-    for (const vbd of this.#vbds.values()) if (vbd.id.kind === kind) vbd.mark();
+  #pace(domid: number): RateLimit {
+    const pace = this.#paces.get(domid) ?? guestPace();
+    this.#paces.set(domid, pace);
+    return pace;
+  }
+
+  #changedAbove(kind: string, domid: number | undefined): void {
+    for (const vbd of this.#vbds.values()) {
+      const { id } = vbd;
+      if (id.kind === kind && (domid === undefined || id.domid === domid)) vbd.mark();
+    }
   }
 }
 
 function namesOf(vbd: Vbd): string[] {
   const { domid, devid } = vbd.id;
-  const { vdev } = vbd.info();
   const names = [vbd.name, `${domid}/${devid}`];
-  return vdev === undefined ? names : [...names, `${domid}/${vdev}`];
+  return vbd.vdev === undefined ? names : [...names, `${domid}/${vbd.vdev}`];
 }

@@ -6,10 +6,12 @@
 export const ERROR_CODES = {
   CONFIG_INVALID: 'The configuration file or an override cannot be used; each problem is listed.',
   TARGET_INVALID: 'The toolstack names a target in a way that cannot be served.',
+  TARGET_BUSY: 'Another VM uses the target, or too many opens hang; it is tried again.',
   BACKEND_NODE_INVALID: 'A node the toolstack wrote into the backend directory is not valid.',
   FRONTEND_NODE_INVALID: 'A node the guest wrote is not valid; its VBD is closed.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',
+  VBD_BUSY: 'The guest, or its last I/O, has not let go of the VBD in time.',
   PERF_FAILED: 'The program perf is missing, may not record, or failed.',
   RESIZE_REFUSED: 'The target shrank; a disk in use can only grow.',
 } as const;

@@ -68,7 +68,7 @@ export function encodeBackendValues(values: BackendValues): [node: string, text:
 export type PublishResult = 'published' | 'moved' | 'gone';
 
 /**
- * Writes `values` in one transaction, unless the device is gone (writing would bring its directory
+ * Writes `values`, and removes others, in one transaction, unless the device is gone (writing would bring its directory
  * back from the dead) or its state is not `expected` any more: then the toolstack wants something
  * new.
  */
@@ -77,11 +77,13 @@ export async function publish(
   directory: string,
   expected: XenbusStateName,
   values: BackendValues,
+  removed: readonly (keyof BackendValues)[] = [],
 ): Promise<PublishResult> {
   return xenstore.transaction(async (requests) => {
     const text = await requests.read(`${directory}/${BACKEND_NODES.state.node}`);
     if (text === undefined) return 'gone';
     if ((BACKEND_NODES.state.type.parse(text) ?? 'Unknown') !== expected) return 'moved';
+    for (const key of removed) await requests.remove(`${directory}/${BACKEND_NODES[key].node}`);
     for (const [node, value] of encodeBackendValues(values)) {
       await requests.write(`${directory}/${node}`, value);
     }

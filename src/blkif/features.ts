@@ -97,13 +97,14 @@ const state: NodeType<XenbusStateName> = {
   format: formatXenbusState,
 };
 
-// "w!" and "r!" are xl's way to skip the sharing check; nothing to us.
+/** With "!" the toolstack asks to share the target with whoever else uses it. */
+export type Mode = 'r' | 'w' | 'r!' | 'w!';
 const mode = words(
-  new Map<string, 'r' | 'w'>([
+  new Map<string, Mode>([
     ['r', 'r'],
     ['w', 'w'],
-    ['r!', 'r'],
-    ['w!', 'w'],
+    ['r!', 'r!'],
+    ['w!', 'w!'],
     ['ro', 'r'],
     ['rw', 'w'],
   ]),
@@ -153,11 +154,23 @@ export const TOOLSTACK_NODES = {
     undefined,
     'the target; "" is an empty drive',
   ),
-  mode: toolstack('mode', mode, 'w', 'r: the guest may not write'),
+  mode: toolstack('mode', mode, 'w', 'r: the guest may not write; with "!" it shares'),
   dev: toolstack('dev', text(WORD_BYTES_MAX), undefined, 'the name the guest sees, such as xvda'),
   removable: toolstack('removable', flag, false, 'sets the REMOVABLE bit of info'),
   deviceType: toolstack('device-type', text(WORD_BYTES_MAX), undefined, 'disk or cdrom'),
   discardEnable: toolstack('discard-enable', flag, true, '0: never offer discard'),
+  script: toolstack('script', text(PATH_BYTES_MAX), undefined, 'runs when we are in InitWait'),
+} as const;
+
+/** What a toolstack's script may tell us, once it has run: read only where one is named. */
+export const SCRIPT_NODES = {
+  hotplugStatus: toolstack('hotplug-status', text(WORD_BYTES_MAX), undefined, 'connected or error'),
+  physicalDevicePath: toolstack(
+    'physical-device-path',
+    text(PARAMS_BYTES_MAX),
+    undefined,
+    'what it has prepared',
+  ),
 } as const;
 
 /** What we tell the guest and the toolstack; into `state` a toolstack writes, too: 1 and 5. */

@@ -8,6 +8,7 @@ import { addDoctor } from './doctor.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
 import { addResize } from './resize.ts';
+import { addRetry } from './retry.ts';
 import { addServe } from './serve.ts';
 import { addShow } from './show.ts';
 import { addStats } from './stats.ts';
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
     addFlamegraph,
     addResize,
     addDisconnect,
+    addRetry,
     addUpgrade,
     addDoctor,
     addDemo,

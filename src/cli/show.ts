@@ -44,6 +44,9 @@ function generalFields(vbd: WireVbd): Fields {
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
     ...(vbd.onError ? ([['on error', vbd.onError]] satisfies Fields) : []),
     ...waitFields(vbd),
+    ...(vbd.askedTarget === undefined
+      ? []
+      : ([['asked for', vbd.askedTarget || 'no disc']] satisfies Fields)),
     ...(vbd.error ? ([['error', vbd.error]] satisfies Fields) : []),
   ];
 }
@@ -59,6 +62,7 @@ function targetFields({ target }: WireVbd): Fields {
     ['direct I/O', can.direct ? `yes, aligned to ${formatBytes(can.ioAlignment)}` : 'no'],
     ['physical block', formatBytes(can.physicalBlock)],
     ['discard', discard],
+    ...can.warnings.map((warning): [string, string] => ['warning', warning]),
   ];
 }
 

@@ -52,10 +52,10 @@ async function upgrade(options: DaemonOptions): Promise<void> {
 /** Before anything is asked of the daemon: a refusal changes nothing. */
 async function refuseUnlessUnderstood(daemon: Version): Promise<void> {
   const { native } = await import('../datapath/binding.ts');
-  const { RECORD_VERSION } = await import('../vbd/record.ts');
+  const { RECORD_VERSIONS_READ } = await import('../vbd/record.ts');
   const problem = whyNot(daemon, {
-    journalVersion: native.version().journalVersion,
-    recordVersion: RECORD_VERSION,
+    journalVersions: [native.version().journalVersion],
+    recordVersions: RECORD_VERSIONS_READ,
   });
   if (problem) throw new ControlError('EPROTO', problem);
 }
@@ -63,15 +63,16 @@ async function refuseUnlessUnderstood(daemon: Version): Promise<void> {
 /** A sentence if this version cannot go on with what the daemon leaves behind. */
 export function whyNot(
   daemon: Pick<Version, 'ringdisk' | 'journalVersion' | 'recordVersion'>,
-  ours: Pick<Version, 'journalVersion' | 'recordVersion'>,
+  ours: { journalVersions: readonly number[]; recordVersions: readonly number[] },
 ): string | undefined {
   const differing = [
-    ['journals', daemon.journalVersion, ours.journalVersion] as const,
-    ['records', daemon.recordVersion, ours.recordVersion] as const,
-  ].filter(([, theirs, mine]) => theirs !== mine);
+    ['journals', daemon.journalVersion, ours.journalVersions] as const,
+    ['records', daemon.recordVersion, ours.recordVersions] as const,
+  ].filter(([, theirs, mine]) => !mine.includes(theirs));
   if (differing.length === 0) return undefined;
   const what = differing.map(
-    ([of, theirs, mine]) => `it keeps ${of} of version ${theirs}, this one reads ${mine}`,
+    ([of, theirs, mine]) =>
+      `it keeps ${of} of version ${theirs}, this one reads ${mine.join(' and ')}`,
   );
   return (
     'This version cannot take over the disks of the running daemon ' +

@@ -4,15 +4,21 @@
 interface Waits {
   fencedSince?: string | undefined;
   failing?: { since: string; error: string } | undefined;
+  waits?: readonly { call: string; since: string; count: number }[] | undefined;
 }
 
-/** "fenced", "failing": for the state in a table. */
-export function waitNames({ fencedSince, failing }: Waits): string[] {
-  return [...(fencedSince ? ['fenced'] : []), ...(failing ? ['failing'] : [])];
+/** "fenced", "failing", "hangs in write": for the state in a table. */
+export function waitNames({ fencedSince, failing, waits = [] }: Waits): string[] {
+  const hangs = waits.map(({ call }) => `hangs in ${call}`);
+  return [...(fencedSince ? ['fenced'] : []), ...(failing ? ['failing'] : []), ...hangs];
 }
 
 /** By the same names, a sentence without its subject for each. */
-export function waitFields({ fencedSince, failing }: Waits): [name: string, text: string][] {
+export function waitFields({
+  fencedSince,
+  failing,
+  waits = [],
+}: Waits): [name: string, text: string][] {
   const fields: [string, string][] = [];
   if (fencedSince) {
     fields.push([
@@ -23,6 +29,10 @@ export function waitFields({ fencedSince, failing }: Waits): [name: string, text
   if (failing) {
     const { error, since } = failing;
     fields.push(['failing', `with ${error} since ${since}: requests wait and are tried again`]);
+  }
+  for (const { call, since, count } of waits) {
+    const times = count > 1 ? `${count} times in ${call}, the first` : `in ${call}`;
+    fields.push(['hangs', `${times} since ${since}: its storage does not answer`]);
   }
   return fields;
 }

@@ -8,7 +8,7 @@ import { METHODS, type Method, type Methods, PROTOCOL, ResponseSchema } from './
 
 /** The answer to `stats` of every VBD of a host, with room to spare. */
 const RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
-/** A disconnect waits for the target's I/O; everything else is quick. */
+/** The daemon itself gives up before, where it waits for a guest or for storage. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
 interface Waiter {
@@ -55,7 +55,7 @@ export class ControlClient {
     const answer = new Promise<unknown>((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
       timer = setTimeout(() => {
-        reject(goneAway(`no answer to ${method} in ${ANSWER_TIMEOUT_MS / 1000} s`));
+        reject(noAnswer(method));
       }, ANSWER_TIMEOUT_MS);
     });
     this.#socket.write(`${JSON.stringify({ protocol: PROTOCOL, id, method, params })}\n`);
@@ -120,6 +120,14 @@ function unreachable(path: string, error: NodeJS.ErrnoException): DaemonUnreacha
   const reason = why[error.code ?? ''] ?? error.message;
   return new DaemonUnreachableError(
     `Cannot reach the daemon: ${reason}; for a daemon with another directory give --runtime-dir.`,
+  );
+}
+
+function noAnswer(method: Method): ControlError {
+  return new ControlError(
+    'ETIMEDOUT',
+    `The daemon runs, but has not answered ${method} for ${ANSWER_TIMEOUT_MS / 1000} s. What it ` +
+      'was asked for may still happen; see its log, and whether xenstored answers.',
   );
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control socket's methods, over the daemon.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
@@ -10,6 +11,8 @@ import { packageVersion } from '../version.ts';
 import { ControlError } from './errors.ts';
 import { PROTOCOL, type ServeArguments, type WireVbd } from './protocol.ts';
 import type { Handlers } from './server.ts';
+
+const START_MS_MAX = 5000;
 
 /** How this daemon lets go of its disks. */
 export interface Handover {
@@ -58,10 +61,11 @@ export function daemonHandlers(
       const before = capacityOf(found.info());
       return { before, after: capacityOf(await found.resize()) };
     },
-    disconnect: async ({ vbd }) => {
-      await daemon.find(vbd).disconnect();
+    disconnect: async ({ vbd, force = false }) => {
+      await daemon.find(vbd).disconnect({ force });
       return {};
     },
+    retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
     handover: async () => {
       if (!platform.outlivesUs) {
         throw new ControlError('EINVAL', 'the guests of this loopback machine end with its daemon');
@@ -78,11 +82,25 @@ function capacityOf(info: VbdInfo): number {
 }
 
 /** The same record; the daemon's own is read-only to the depths, what travels is a copy anyway. */
-function wireVbd({ agreement, ...rest }: VbdInfo): WireVbd {
-  if (!agreement) return rest;
+function wireVbd({ agreement, waits, ...rest }: VbdInfo): WireVbd {
+  const whole = { ...rest, ...(waits && { waits: [...waits] }) };
+  if (!agreement) return whole;
   const queues = agreement.queues.map(({ ringRefs, eventChannel }) => ({
     ringRefs: [...ringRefs],
     eventChannel,
   }));
-  return { ...rest, agreement: { ...agreement, queues } };
+  return { ...whole, agreement: { ...agreement, queues } };
+}
+
+/** Nothing is answered before the daemon has started; a start that hangs is no reason to wait. */
+export function whenStarted(handlers: Handlers, started: Promise<unknown>): Handlers {
+  const patience = Promise.race([
+    started.catch(() => {}),
+    sleep(START_MS_MAX, undefined, { ref: false }),
+  ]);
+  const waiting = Object.entries(handlers).map(([method, handler]) => {
+    const answer = handler as (params: unknown) => Promise<unknown>;
+    return [method, (params: unknown) => patience.then(() => answer(params))];
+  });
+  return Object.fromEntries(waiting) as Handlers;
 }

@@ -113,7 +113,7 @@ const Engine = v.object({
 type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational';
 
 const Capabilities = v.object({
-  ...numbers<Omit<TargetCapabilities, Flags>>({
+  ...numbers<Omit<TargetCapabilities, Flags | 'kind' | 'identity' | 'warnings'>>({
     capacity: true,
     ioAlignment: true,
     physicalBlock: true,
@@ -125,6 +125,9 @@ const Capabilities = v.object({
   discard: v.boolean(),
   secureDiscard: v.boolean(),
   rotational: v.boolean(),
+  kind: v.string(),
+  identity: v.string(),
+  warnings: v.array(v.string()),
 });
 
 const Target = v.object({
@@ -148,6 +151,7 @@ const Negotiated = v.object({
 });
 
 const Failing = v.object({ since: v.string(), error: v.string() });
+const Wait = v.object({ call: v.string(), since: v.string(), count: v.number() });
 
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
 const Vbd = v.object({
@@ -160,6 +164,8 @@ const Vbd = v.object({
   frontendState: v.string(),
   readOnly: v.boolean(),
   target: v.optional(Target),
+  askedTarget: v.optional(v.string()),
+  waits: v.optional(v.array(Wait)),
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
   onError: v.optional(v.string()),
@@ -222,8 +228,16 @@ export const METHODS = {
   },
   /** Re-reads the target's size and tells the guest; bytes. */
   resize: { params: oneVbd, result: v.object({ before: v.number(), after: v.number() }) },
-  /** Closes the VBD as if the toolstack had asked; done when nothing of the guest is held. */
-  disconnect: { params: oneVbd, result: nothing },
+  /**
+   * Closes the VBD as if the toolstack had asked; done when nothing of the guest is held. A guest
+   * that does not let go keeps it, unless `force` is given.
+   */
+  disconnect: {
+    params: v.object({ vbd: vbdName, force: v.optional(v.boolean()) }),
+    result: nothing,
+  },
+  /** Tries at once what failed, and says what became of it. */
+  retry: { params: oneVbd, result: v.object({ vbd: Vbd }) },
   /** The daemon ends at once and leaves the disks as they are, for the one that comes after it. */
   handover: {
     params: nothing,

@@ -53,15 +53,36 @@ export interface TargetCapabilities {
   discardGranularity: number;
   discardAlignment: number;
   rotational: boolean;
+  /** What it turned out to be. */
+  kind: TargetKind;
+  /** Tells one medium from another, whatever its path; "" where there is none (null). */
+  identity: string;
+  /** Sentences: what is weaker on this medium than elsewhere. */
+  warnings: string[];
 }
 
 export interface NativeTargetSpec {
-  kind: TargetKind;
+  /** auto: a regular file or a block device, as the path has it. */
+  kind: TargetKind | 'auto';
   /** null: the capacity in bytes, decimal. */
   path: string;
   readOnly: boolean;
+}
+
+export interface ClaimOptions {
+  /** Others may use it meanwhile: takes only what the fence needs. */
+  share: boolean;
   /** A process that served it may have died a moment ago: its I/O is waited for before a write. */
   takeOver: boolean;
+}
+
+/** Something that a target's worker has been doing for more than a second. */
+export interface TargetWait {
+  /** "open", "flush", "write", ... */
+  call: string;
+  /** For how long, of the oldest. */
+  sinceMs: number;
+  count: number;
 }
 
 export interface QueueRequest {
@@ -193,10 +214,18 @@ export type NativeEvent =
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
 export interface NativeEngine {
   /**
-   * done.value: the target's handle; done.capabilities is set. done.fenced: a dead process's I/O is
-   * still under way; writes wait until fence-lifted, reads do not.
+   * done.value: the target's handle; done.capabilities is set. Opens and measures only, and may take
+   * for ever on a medium that hangs.
    */
   openTarget(command: number, spec: NativeTargetSpec): void;
+  /**
+   * Makes it this process's, once, before anything connects. done.value: the target's handle;
+   * done.capabilities is set. done.fenced: a dead process's I/O is still under way; writes wait until
+   * fence-lifted, reads do not.
+   */
+  claimTarget(command: number, target: number, options: ClaimOptions): void;
+  /** What its worker hangs in; none where all is quick. */
+  targetWaits(target: number): TargetWait[];
   /** Re-reads the size; connected VBDs see a grown capacity at once. done.capabilities is set. */
   refreshTarget(command: number, target: number): void;
   /** All its VBDs must be disconnected. */

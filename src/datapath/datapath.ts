@@ -2,6 +2,7 @@
 // Typed promises over the native boundary. No call reaches native after close().
 import { EventEmitter } from 'node:events';
 import type {
+  ClaimOptions,
   ConnectRequest,
   EngineCounters,
   EngineOptions,
@@ -10,6 +11,7 @@ import type {
   NativeEvent,
   NativeTargetSpec,
   TargetCapabilities,
+  TargetWait,
   VbdCounters,
   VbdLatency,
 } from './binding.ts';
@@ -36,15 +38,23 @@ interface Waiter {
   reject(error: Error): void;
 }
 
-/** The opened backing store of one VBD. */
+/** An opened medium. */
 export interface OpenTarget {
   readonly handle: number;
-  /** As last probed; `refresh` replaces it. */
+  /** As last probed; `refresh` and `claim` replace it. */
   readonly capabilities: TargetCapabilities;
+  /**
+   * Makes it this process's, before the first connect. Waits some seconds for a last user that is
+   * closing, then rejects with EBUSY; with `takeOver` it never waits, and `fence` is pending until
+   * the dead process's I/O is over.
+   */
+  claim(options: ClaimOptions): Promise<void>;
   /** Pending while writes wait for a dead process's I/O; `undefined`: they do not. */
   readonly fence: Promise<void> | undefined;
   refresh(): Promise<TargetCapabilities>;
   close(): Promise<void>;
+  /** What has been waiting in the kernel for more than a second. */
+  waits(): TargetWait[];
 }
 
 /** What a connected VBD may report by itself. */
@@ -77,8 +87,13 @@ export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 
 /** What the control plane needs of the data path; implemented below and by nothing else. */
 export interface Datapath {
-  openTarget(spec: NativeTargetSpec): Promise<OpenTarget>;
-  connect(target: OpenTarget, options: ConnectOptions): Promise<Connection>;
+  /**
+   * May take for ever on a medium that hangs. Once `signal` is aborted it rejects with ECANCELED,
+   * and what comes later is closed.
+   */
+  openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
+  /** The target has been claimed. */
+  connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
   counters(): EngineCounters;
   close(): void;
 }
@@ -143,12 +158,17 @@ class NativeDatapath implements Datapath {
     });
   }
 
-  async openTarget(spec: NativeTargetSpec): Promise<OpenTarget> {
-    const opened = await this.#command((id) => this.#engine.openTarget(id, spec));
-    return this.#openTarget(opened.value, required(opened.capabilities));
+  async openTarget(
+    spec: NativeTargetSpec,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<OpenTarget> {
+    const opening = this.#command((id) => this.#engine.openTarget(id, spec)).then((opened) =>
+      this.#openTarget(opened.value, required(opened.capabilities)),
+    );
+    return signal ? orGivenUp(opening, signal) : opening;
   }
 
-  async connect(target: OpenTarget, options: ConnectOptions): Promise<Connection> {
+  async connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection> {
     const request: ConnectRequest = { ...options, target: target.handle };
     const recovery = makePending();
     const isTakeOver = options.queues.some(({ takeOver }) => takeOver);
@@ -210,6 +230,11 @@ class NativeDatapath implements Datapath {
       get fence() {
         return fences.get(handle)?.over;
       },
+      claim: async (options) => {
+        const done = await this.#command((id) => this.#engine.claimTarget(id, handle, options));
+        capabilities = done.capabilities ?? capabilities;
+      },
+      waits: () => (this.#closed ? [] : this.#engine.targetWaits(handle)),
       refresh: async () => {
         const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
         capabilities = required(done.capabilities);
@@ -295,6 +320,24 @@ function makePending(): Pending {
     end = resolve;
   });
   return { over, end };
+}
+
+/** Whoever gave up does not wait; nobody else knows of what is opened after that. */
+async function orGivenUp(opening: Promise<OpenTarget>, signal: AbortSignal): Promise<OpenTarget> {
+  let giveUp = () => {};
+  const givenUp = new Promise<never>((_, reject) => {
+    giveUp = () => {
+      reject(new DatapathError('ECANCELED', 'the open was given up'));
+      opening.then((late) => late.close()).catch(() => {});
+    };
+  });
+  if (signal.aborted) giveUp();
+  else signal.addEventListener('abort', giveUp, { once: true });
+  try {
+    return await Promise.race([opening, givenUp]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
 }
 
 function required(capabilities: TargetCapabilities | undefined): TargetCapabilities {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or
-// a target URI. Parsing touches nothing; only resolveTarget() looks at the path.
-import { stat } from 'node:fs/promises';
+// a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
 import type { OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
 
@@ -17,13 +16,8 @@ export interface ParsedTarget {
   readonly path: string;
   /** Missing: as the configuration says. */
   readonly onError?: OnError;
-}
-
-/** What resolveTarget() asks of a file's status; node's Stats fits. */
-export interface FileType {
-  isFile(): boolean;
-  isBlockDevice(): boolean;
-  isCharacterDevice(): boolean;
+  /** Other VMs may use it at the same time. */
+  readonly share?: boolean;
 }
 
 // PATH_MAX without its NUL, and room for the prefixes before it.
@@ -38,6 +32,7 @@ const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk',
 
 export const ON_ERROR = ['report', 'stop'] as const satisfies OnError[];
 const ON_ERROR_OPTION = 'on-error=';
+const SHARE_OPTION = 'share';
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -62,6 +57,7 @@ export function parseTarget(params: string): ParsedTarget {
 interface Prefixes {
   kind?: TargetKind;
   onError?: OnError;
+  share?: boolean;
 }
 
 /**
@@ -77,7 +73,8 @@ function stripPrefixes(params: string): Prefixes & { rest: string } {
     const word = rest.slice(0, colon).toLowerCase();
     rest = rest.slice(colon + 1);
     if (TARGET_KINDS.includes(word)) return { ...prefixes, kind: word as TargetKind, rest };
-    if (word.startsWith(ON_ERROR_OPTION)) prefixes.onError = parseOnError(params, word);
+    if (word === SHARE_OPTION) prefixes.share = true;
+    else if (word.startsWith(ON_ERROR_OPTION)) prefixes.onError = parseOnError(params, word);
     else checkFormat(params, word);
   }
   throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
@@ -129,31 +126,4 @@ function parseSize(text: string): string {
     );
   }
   return String(bytes);
-}
-
-/** Finds the kind of a bare path. Throws TargetSpecError if there is nothing that can be served. */
-export async function resolveTarget(
-  parsed: ParsedTarget,
-  fileType: (path: string) => Promise<FileType> = stat,
-): Promise<TargetSpec> {
-  const { kind, path } = parsed;
-  if (kind !== undefined) return { kind, path };
-  let type: FileType;
-  try {
-    type = await fileType(path);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new TargetSpecError(`The target ${showValue(path)} cannot be looked at: ${code}.`, {
-      cause: error,
-    });
-  }
-  if (type.isFile()) return { kind: 'file', path };
-  if (type.isBlockDevice()) return { kind: 'block', path };
-  if (type.isCharacterDevice()) {
-    throw new TargetSpecError(
-      `The target ${showValue(path)} is a character device; ` +
-        'an NVMe namespace is written as nvme:/dev/ng0n1.',
-    );
-  }
-  throw new TargetSpecError(`The target ${showValue(path)} is neither a file nor a block device.`);
 }

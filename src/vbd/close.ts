@@ -2,10 +2,12 @@
 // The end of a connection: the same path for every reason. Frontends and toolstacks wait five to
 // ten seconds for the states, a slow disk may take longer: so letting go runs beside, and whatever
 // must not happen before it is over asks for `device.lettingGo`.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
+import type { VbdCounters } from '../datapath/binding.ts';
+import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
+import type { TargetUse } from './open_targets.ts';
 import type { Wish } from './states.ts';
 
 /** Goes to Closing at once. Requests are served on: old kernels still unmount in this state. */
@@ -24,7 +26,7 @@ export async function beginClose(device: Device, view: View): Promise<void> {
  */
 export async function finishClose(device: Device, view: View, wish: Wish): Promise<void> {
   letGo(device);
-  const { toolstack, state } = view.backend;
+  const { state } = view.backend;
   // A frontend that closed by itself may come back, and finds the target still open.
   if (wish === 'close' || view.frontend === 'Unknown') letGoOfMedium(device);
   if (!(await isOverWithin(device.lettingGo, device.services.timing.letGoMs))) {
@@ -32,13 +34,21 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   }
   const { xenstore } = device.services;
   if (state !== 'Closed') await publish(xenstore, device.directory, state, { state: 'Closed' });
-  // xenopsd takes this node's absence for "unplugged"; it never needed a script to say so.
-  if (toolstack.online === false) {
-    await xenstore.remove(`${device.directory}/${BACKEND_NODES.hotplugStatus.node}`);
-  }
   device.state = 'Closed';
   device.offer = undefined;
+  device.isUnprepared = false;
+  device.askedTarget = undefined;
   device.log.info({ frontend: view.frontend }, 'closed');
+}
+
+/**
+ * Tells a toolstack that has taken the device offline that it is unplugged: for xenopsd that is the
+ * absence of this node. On storage that several hosts share, the guest may be started elsewhere
+ * then, so nothing of it may be under way any more.
+ */
+export async function tellUnplugged(device: Device): Promise<void> {
+  const { xenstore } = device.services;
+  await xenstore.remove(`${device.directory}/${BACKEND_NODES.hotplugStatus.node}`);
 }
 
 /**
@@ -47,10 +57,12 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
  */
 export function letGo(device: Device): void {
   const { link, services } = device;
+  if (device.orphan === 'retrying') abandonOpening(device);
+  device.orphan = 'no';
   if (link) {
     device.link = undefined;
     device.failing = undefined;
-    device.counters = link.connection.counters();
+    device.counters = withoutGauges(link.connection.counters());
     letGoBeside(device, 'disconnect', () => link.connection.disconnect());
   }
   if (!device.recorded) return;
@@ -60,10 +72,38 @@ export function letGo(device: Device): void {
 
 /** Starts to close the target, if one is open; after its data path has let go. */
 export function letGoOfMedium(device: Device): void {
+  abandonOpening(device);
   const { medium } = device;
   if (!medium) return;
   device.medium = undefined;
-  letGoBeside(device, 'close the target', () => medium.target.close());
+  device.claiming = undefined;
+  medium.target.leave();
+  closeBeside(device, medium.target);
+}
+
+/** Nobody waits for it any more, and what it opens is closed. */
+export function abandonOpening(device: Device): void {
+  const { opening } = device;
+  if (!opening) return;
+  device.opening = undefined;
+  opening.abandon.abort();
+  if (!opening.isNew) return;
+  opening.beside.whenOver((outcome) => {
+    if ('value' in outcome) closeBeside(device, outcome.value.target);
+  });
+}
+
+function closeBeside(device: Device, target: TargetUse): void {
+  const before = Promise.all([device.lettingGo, device.closing]);
+  const current = before
+    .then(() => target.close())
+    .catch((error: unknown) => {
+      device.log.error({ error: messageOf(error) }, 'could not close the target');
+    });
+  const whole = current.then(() => {
+    if (device.closing === whole) device.closing = undefined;
+  });
+  device.closing = whole;
 }
 
 function letGoBeside(device: Device, what: string, step: () => Promise<unknown>): void {
@@ -78,11 +118,7 @@ function letGoBeside(device: Device, what: string, step: () => Promise<unknown>)
   device.lettingGo = whole;
 }
 
-async function isOverWithin(promise: Promise<void> | undefined, ms: number): Promise<boolean> {
-  if (!promise) return true;
-  const cancel = new AbortController();
-  const timeout = sleep(ms, false, { signal: cancel.signal }).catch(() => false);
-  const isOver = await Promise.race([promise.then(() => true), timeout]);
-  cancel.abort();
-  return isOver;
+/** What a connection that is over holds: nothing. */
+function withoutGauges(counters: VbdCounters): VbdCounters {
+  return { ...counters, inFlight: 0, mappedPages: 0, bounceBytes: 0, brokenQueues: 0 };
 }

@@ -1,41 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh directory to Connected: open the target, offer, agree, connect, publish.
 import { publish } from '../blkif/backend_nodes.ts';
-import { parseTarget } from '../target/target_spec.ts';
+import { Beside } from './beside.ts';
 import { letGo } from './close.ts';
 import type { Device, Link, Medium, View } from './device.ts';
+import { readScriptWord } from './hotplug.ts';
 import type { Agreement } from './info.ts';
-import { currentMedia, openMedium } from './media.ts';
-import { agree, makeOffer, offerValues, sectorsOf } from './negotiate.ts';
+import { currentMedia, openMedium, PROMPT_MS } from './media.ts';
+import { agree, makeOffer, type Offer, offerValues, sectorsOf } from './negotiate.ts';
 import { listen, publishConnected, remember } from './run.ts';
 import { readTransport } from './transport.ts';
 
 /**
- * Opens the target and goes to InitWait. False: the toolstack has not written `params` yet. Throws
- * what is wrong with the toolstack's nodes or the target; nothing but the old link has changed
- * then.
+ * Offers the target and goes to InitWait. False: there is something to wait for. Throws what is
+ * wrong with the toolstack's nodes or the target; nothing but the old link has changed then.
  */
 export async function offer(device: Device, view: View): Promise<boolean> {
   letGo(device);
-  if (view.backend.problem) throw view.backend.problem;
-  if (view.backend.toolstack.params === undefined) return false;
-  await openMedium(device, view);
-  const { config, xenstore } = device.services;
-  device.offer = makeOffer(config, device.medium?.target.capabilities);
-  const result = await publish(xenstore, device.directory, view.backend.state, {
-    ...offerValues(device.offer),
-    hotplugStatus: 'connected',
-    kthreadPid: process.pid,
-    state: 'InitWait',
-  });
-  if (result === 'published') device.state = 'InitWait';
+  const { problem, toolstack } = view.backend;
+  if (problem) throw problem;
+  if (toolstack.params === undefined) return false;
+  const result = await openMedium(device, view);
+  if (result === 'waiting') return false;
+  device.isUnprepared = result === 'unprepared';
+  device.script.askedAt = undefined;
+  const { config } = device.services;
+  const { medium } = device;
+  const readOnly = medium?.readOnly === true || medium?.target.capabilities.readOnly === true;
+  device.offer = makeOffer(config, medium?.target.capabilities, readOnly);
+  await publishOffer(device, view, device.offer);
   return true;
+}
+
+/** Where the toolstack names a script, what it waits for is that script's word, not ours. */
+async function publishOffer(device: Device, view: View, offered: Offer): Promise<void> {
+  const { xenstore } = device.services;
+  const hasScript = view.backend.toolstack.script !== undefined;
+  const hasFailed = hasScript && (await readScriptWord(device)).status === 'error';
+  const result = await publish(
+    xenstore,
+    device.directory,
+    view.backend.state,
+    {
+      ...offerValues(offered),
+      ...(hasScript ? {} : { hotplugStatus: 'connected' }),
+      kthreadPid: process.pid,
+      state: 'InitWait',
+    },
+    ['hotplugError', ...(hasFailed ? (['hotplugStatus'] as const) : [])],
+  );
+  if (result === 'published') device.state = 'InitWait';
+}
+
+/** What is weaker on this medium than elsewhere: known when it has been claimed. */
+export function tellWarnings(device: Device): void {
+  for (const warning of device.medium?.target.capabilities.warnings ?? []) {
+    device.log.warn({ target: device.medium?.params }, warning);
+  }
+}
+
+/**
+ * Makes the medium ours, before the first connect. False: it is under way, and marks the VBD when it
+ * is over. Throws DatapathError.
+ */
+export async function claim(device: Device): Promise<boolean> {
+  const { medium } = device;
+  if (!medium) return true;
+  const { target } = medium;
+  device.claiming ??= new Beside(target.claim({ takeOver: false }), device.mark);
+  const outcome = await device.claiming.within(PROMPT_MS);
+  if (!outcome) return false;
+  if ('value' in outcome) return true;
+  device.claiming = undefined;
+  throw outcome.error;
 }
 
 /**
  * Connects the data path and goes to Connected. False: the drive is empty. Throws NegotiationError
- * or DatapathError; nothing is mapped or bound then. Nothing may be let go of any more at this
- * time.
+ * or DatapathError; nothing is mapped or bound then. The medium has been claimed, and nothing may be
+ * let go of any more at this time.
  */
 export async function connect(device: Device, view: View): Promise<boolean> {
   const { medium, services } = device;
@@ -43,12 +86,15 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const nodes = await readTransport(device, view, device.offer);
   const media = await currentMedia(device, view, medium);
   const agreement = agree(services.config, device.offer, media, nodes);
-  await link(device, medium, agreement, sectorsOf(medium.target.capabilities), false);
+  const onError = medium.onError ?? services.config.onError;
+  const sectors = sectorsOf(medium.target.capabilities);
+  await link(device, medium, { agreement, onError, sectors }, false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
   // fails or the toolstack has just asked for a removal, the next look at the nodes finds out.
   device.state = 'Connected';
   await publishConnected(device, view);
+  tellWarnings(device);
   device.log.info({ agreement: summary(agreement), target: medium.params }, 'connected');
   return true;
 }
@@ -60,8 +106,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
 export async function link(
   device: Device,
   medium: Medium,
-  agreement: Agreement,
-  sectors: number,
+  { agreement, onError, sectors }: Pick<Link, 'agreement' | 'onError' | 'sectors'>,
   takeOver: boolean,
 ): Promise<Link> {
   const { datapath, config, records } = device.services;
@@ -69,7 +114,6 @@ export async function link(
     const journal = records.journal(device.id, index);
     return { ringRefs: [...ringRefs], eventChannel, journal, takeOver };
   });
-  const onError = parseTarget(medium.params).onError ?? config.onError;
   const connection = await datapath.connect(medium.target, {
     domid: device.id.domid,
     devid: device.id.devid,

@@ -1,38 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a VBD holds and knows. vbd.ts owns it; the steps in connect.ts, run.ts and close.ts change
 // it, one at a time.
+import type { Logger } from 'pino';
 import { type BackendDirectory, readBackendDirectory } from '../blkif/backend_nodes.ts';
 import { type ReadNode, readFrontendState } from '../blkif/frontend_nodes.ts';
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { Config } from '../config.ts';
 import type { OnError, VbdCounters } from '../datapath/binding.ts';
-import type { Connection, Datapath, OpenTarget } from '../datapath/datapath.ts';
+import type { Connection, Datapath } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
+import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
+import { Backoff, type BackoffLimits } from './backoff.ts';
+import type { Beside } from './beside.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
 import type { Offer } from './negotiate.ts';
-import type { LimitedLog } from './rate_limit.ts';
+import type { OpenTargets, TargetUse } from './open_targets.ts';
+import { LimitedLog } from './rate_limit.ts';
 import type { Records } from './record.ts';
 import type { TakeOvers } from './take_overs.ts';
 
 /** How long a VBD is patient, milliseconds. */
 export interface Timing {
-  /** A frontend that was told to close; libxl gives up after 10 s. */
+  /** A frontend that is made to close; libxl gives up after 10 s. */
   readonly closeMs: number;
+  /** A frontend that is asked to close by an operator, until he is told that it has not. */
+  readonly askMs: number;
   /** A data path that lets go of the rings; kexec and its like wait 5 s for Closed. */
   readonly letGoMs: number;
   /** Until another try after xenstore failed. */
   readonly retryMs: number;
   /** Rings and ports that a process which died has not yet given back. */
   readonly takeOverMs: number;
+  /** An open that has not answered is told to the toolstack, before libxl gives up after 10 s. */
+  readonly openMs: number;
+  /** A hotplug script that says nothing, from when the frontend is Initialised. */
+  readonly scriptMs: number;
+  /** Between tries of what failed for the environment's reasons. */
+  readonly again: BackoffLimits;
 }
 
 export const defaultTiming: Timing = {
   closeMs: 8000,
+  askMs: 30_000,
   letGoMs: 3000,
   retryMs: 1000,
   takeOverMs: 5000,
+  openMs: 8000,
+  scriptMs: 1500,
+  again: { firstMs: 1000, mostMs: 30_000, leastMs: 250 },
 };
 
 /** What all VBDs of a daemon share. */
@@ -44,15 +61,37 @@ export interface VbdServices {
   readonly timing: Timing;
   readonly records: Records;
   readonly takeOvers: TakeOvers;
+  readonly openTargets: OpenTargets;
+  /** Also devices of kinds that others serve, unmarked. */
+  readonly force: boolean;
 }
 
 /** The target as opened for one VBD. */
 export interface Medium {
   /** `params`, as the toolstack wrote it. */
   readonly params: string;
+  /** As it turned out to be. */
   readonly spec: TargetSpec;
   readonly readOnly: boolean;
-  readonly target: OpenTarget;
+  /** Other VMs may use it at the same time. */
+  readonly share: boolean;
+  /** What the toolstack wants for this disk; undefined: as the configuration says. */
+  readonly onError: OnError | undefined;
+  readonly target: TargetUse;
+}
+
+/** A target that is being opened, or measured anew. */
+export interface Opening {
+  /** Equal for equal wishes. */
+  readonly key: string;
+  /** What is being opened, for messages. */
+  readonly path: string;
+  readonly beside: Beside<Medium>;
+  readonly abandon: AbortController;
+  /** Not that of `device.medium`. */
+  readonly isNew: boolean;
+  /** That it has not answered has been told. */
+  isToldLate: boolean;
 }
 
 /** A connected data path and what it was connected with. */
@@ -82,18 +121,44 @@ export interface Device {
   readonly errorNode: string;
   state: OurState;
   medium: Medium | undefined;
+  opening: Opening | undefined;
+  /** Under way before the first connect: the medium becomes ours alone. */
+  claiming: Beside<void> | undefined;
+  /** Of what failed for the environment's reasons. */
+  readonly backoff: Backoff;
+  /** InitWait without a medium: a toolstack's script is about to prepare it. */
+  isUnprepared: boolean;
+  script: ScriptPatience;
   offer: Offer | undefined;
   link: Link | undefined;
   /** There is a record of it: ours, or a former daemon's. */
   recorded: boolean;
+  /** What a former daemon served is taken over again and again, or cannot be. */
+  orphan: 'no' | 'retrying' | 'hopeless';
   /** Writes have been waiting since then for the I/O of a process that died. */
   fencedSince: Date | undefined;
   failing: Failing | undefined;
-  /** Pending while an old data path or target is being let go of; nothing is connected before. */
+  /** Pending while an old data path is being let go of; nothing is connected before. */
   lettingGo: Promise<void> | undefined;
+  /** Pending while a target is being closed, after that. */
+  closing: Promise<void> | undefined;
   /** As of the last connection. */
   counters: VbdCounters | undefined;
   error: string | undefined;
+  errorNodeIs: 'unknown' | 'there' | 'gone';
+  /** The toolstack asks for another target than the one that is connected. */
+  askedTarget: string | undefined;
+  /** Asks for another look at it. */
+  readonly mark: () => void;
+  /** Asks for one later. */
+  readonly markIn: (milliseconds: number) => void;
+}
+
+export interface ScriptPatience {
+  /** When its frontend was first seen waiting for it, milliseconds. */
+  askedAt: number | undefined;
+  /** It has been waited for in vain. */
+  isSilent: boolean;
 }
 
 /** All that a decision is based on, read anew each time. */
@@ -103,6 +168,41 @@ export interface View {
   readonly frontend: XenbusStateName;
   /** The frontend's `state` is no state; `frontend` is Unknown then. */
   readonly frontendProblem: NegotiationError | undefined;
+}
+
+export function makeDevice(
+  id: VbdId,
+  services: VbdServices,
+  log: Logger,
+  marks: Pick<Device, 'mark' | 'markIn'>,
+): Device {
+  return {
+    id,
+    services,
+    log: new LimitedLog(log),
+    directory: backendDir(services.backendDomid, id),
+    errorNode: backendErrorNode(services.backendDomid, id),
+    state: 'Initialising',
+    medium: undefined,
+    opening: undefined,
+    claiming: undefined,
+    backoff: new Backoff(services.timing.again),
+    isUnprepared: false,
+    script: { askedAt: undefined, isSilent: false },
+    offer: undefined,
+    link: undefined,
+    recorded: services.records.has(id),
+    orphan: 'no',
+    fencedSince: undefined,
+    failing: undefined,
+    lettingGo: undefined,
+    closing: undefined,
+    counters: undefined,
+    error: undefined,
+    errorNodeIs: 'unknown',
+    askedTarget: undefined,
+    ...marks,
+  };
 }
 
 /** undefined: the toolstack has removed the device. */

@@ -14,8 +14,11 @@ import type { VbdId } from './info.ts';
 export interface DiscoveryEvents {
   /** This device may have appeared, changed or gone. */
   changed(id: VbdId): void;
-  /** Something above the devices of this kind changed: all that are known may have gone. */
-  kindChanged(kind: string): void;
+  /**
+   * Something above the devices of this kind changed, of one domain where it is named: all that are
+   * known there may have gone.
+   */
+  changedAbove(kind: string, domid: number | undefined): void;
   /** Enumerating failed; it is done again at the next change. */
   failed(kind: string, error: unknown): void;
 }
@@ -25,7 +28,7 @@ export class Discovery {
   readonly #backendDomid: number;
   readonly #events: DiscoveryEvents;
   readonly #watches: Watch[] = [];
-  /** Kinds whose enumeration under way has to be followed by another. */
+  /** Folders whose enumeration under way has to be followed by another. */
   readonly #again = new Map<string, boolean>();
 
   constructor(xenstore: XenstoreClient, backendDomid: number, events: DiscoveryEvents) {
@@ -55,34 +58,41 @@ export class Discovery {
       this.#events.changed({ kind, domid: id.domid, devid: id.devid });
       return;
     }
-    this.#events.kindChanged(kind);
-    if (this.#again.has(kind)) {
-      this.#again.set(kind, true);
-      return;
-    }
-    void this.#enumerateUntilQuiet(kind);
+    const directory = backendKindDir(this.#backendDomid, kind);
+    // A guest that ends takes its folder with it: that concerns nobody else.
+    const domid = path.startsWith(`${directory}/`)
+      ? parseDomid(path.slice(directory.length + 1))
+      : undefined;
+    this.#events.changedAbove(kind, domid);
+    void this.#enumerateUntilQuiet(kind, domid);
   }
 
-  async #enumerateUntilQuiet(kind: string): Promise<void> {
+  async #enumerateUntilQuiet(kind: string, domid: number | undefined): Promise<void> {
+    const key = `${kind}/${domid ?? ''}`;
+    const isUnderWay = this.#again.has(key);
+    this.#again.set(key, isUnderWay);
+    if (isUnderWay) return;
     try {
       do {
-        this.#again.set(kind, false);
-        await this.#enumerate(kind);
-      } while (this.#again.get(kind));
+        this.#again.set(key, false);
+        await (domid === undefined ? this.#enumerate(kind) : this.#enumerateDomain(kind, domid));
+      } while (this.#again.get(key));
     } catch (error) {
       this.#events.failed(kind, error);
     } finally {
-      this.#again.delete(kind);
+      this.#again.delete(key);
     }
   }
 
   async #enumerate(kind: string): Promise<void> {
     const domids = await this.#children(backendKindDir(this.#backendDomid, kind), parseDomid);
-    for (const domid of domids) {
-      const directory = backendDomainDir(this.#backendDomid, kind, domid);
-      for (const devid of await this.#children(directory, parseDevid)) {
-        this.#events.changed({ kind, domid, devid });
-      }
+    for (const domid of domids) await this.#enumerateDomain(kind, domid);
+  }
+
+  async #enumerateDomain(kind: string, domid: number): Promise<void> {
+    const directory = backendDomainDir(this.#backendDomid, kind, domid);
+    for (const devid of await this.#children(directory, parseDevid)) {
+      this.#events.changed({ kind, domid, devid });
     }
   }
 

@@ -11,6 +11,7 @@ import type {
 } from '../datapath/binding.ts';
 import type { BackendId } from '../xenstore/paths.ts';
 import type { Device, Medium, View } from './device.ts';
+import { isReadOnlyMode } from './negotiate.ts';
 
 /** Names one backend directory: /local/domain/<backend>/backend/<kind>/<domid>/<devid>. */
 export type VbdId = Readonly<BackendId>;
@@ -62,6 +63,14 @@ export interface VbdInfo {
     readonly path: string;
     readonly capabilities: TargetCapabilities;
   };
+  /** What the toolstack asks for instead, while the guest goes on with what it has. */
+  readonly askedTarget?: string;
+  /** What hangs in a call to its storage, and since when (ISO 8601). */
+  readonly waits?: readonly {
+    readonly call: string;
+    readonly since: string;
+    readonly count: number;
+  }[];
   /** While connected. */
   readonly agreement?: Agreement;
   /** While connected, and the last figures after that until the next connect. */
@@ -84,6 +93,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
   const { id, state, medium, link, error, fencedSince, failing } = device;
   const { toolstack } = view?.backend ?? {};
   const counters = link ? link.connection.counters() : device.counters;
+  const waits = describeWaits(device);
   return {
     name: vbdName(id),
     kind: id.kind,
@@ -91,15 +101,34 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     devid: id.devid,
     state,
     frontendState: view?.frontend ?? 'Unknown',
-    readOnly: link?.agreement.readOnly ?? medium?.readOnly ?? toolstack?.mode === 'r',
+    readOnly:
+      link?.agreement.readOnly ?? medium?.readOnly ?? isReadOnlyMode({ mode: toolstack?.mode }),
     ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
     ...(medium && { target: describeTarget(medium) }),
+    ...(device.askedTarget !== undefined && { askedTarget: device.askedTarget }),
+    ...(waits.length > 0 && { waits }),
     ...(link && { agreement: link.agreement, onError: link.onError }),
     ...(counters && { counters: { ...counters } }),
     ...(fencedSince && { fencedSince: fencedSince.toISOString() }),
     ...(failing && { failing: { since: failing.since.toISOString(), error: failing.error } }),
     ...(error !== undefined && { error }),
   };
+}
+
+/** A second is nothing yet. */
+const WAIT_MS = 1000;
+
+function describeWaits({ medium, opening }: Device): NonNullable<VbdInfo['waits']> {
+  const since = (ms: number) => new Date(Date.now() - ms).toISOString();
+  const ofTarget = medium?.target.waits() ?? [];
+  const waits = ofTarget.map(({ call, sinceMs, count }) => ({
+    call,
+    since: since(sinceMs),
+    count,
+  }));
+  if (!opening || opening.beside.outcome || opening.beside.ms < WAIT_MS) return waits;
+  const call = opening.isNew ? 'open' : 'measure';
+  return [{ call, since: since(opening.beside.ms), count: 1 }, ...waits];
 }
 
 function describeTarget({ params, spec, target }: Medium): NonNullable<VbdInfo['target']> {

@@ -10,11 +10,12 @@ export class Intent {
   readonly #closeMs: number;
   readonly #now: () => number;
   #closeReason: string | undefined;
+  #isBounded = false;
   #closeDeadline: number | undefined;
   #offered: string | undefined;
-  #refused: string | undefined;
+  #refused: { readonly inputs: string; readonly isFinal: boolean } | undefined;
 
-  /** `closeMs`: what a frontend gets to close; `now` in milliseconds, monotonic. */
+  /** `closeMs`: what a frontend gets to close, where it is made to; `now` in milliseconds, monotonic. */
   constructor(closeMs: number, now: () => number = () => performance.now()) {
     this.#closeMs = closeMs;
     this.#now = now;
@@ -24,28 +25,36 @@ export class Intent {
     return this.#closeReason;
   }
 
-  /** The first reason counts. */
-  close(reason: string): void {
+  /**
+   * The first reason counts. `bounded`: a frontend that does not close in time loses a disk that it
+   * uses; else it keeps it until it lets go.
+   */
+  close(reason: string, { bounded }: { bounded: boolean }): void {
     this.#closeReason ??= reason;
+    this.#isBounded ||= bounded;
   }
 
   /** It is Closed: what comes now is a new life. */
   closed(): void {
     this.#closeReason = undefined;
+    this.#isBounded = false;
     this.#closeDeadline = undefined;
     this.#refused = undefined;
   }
 
-  wish(view: View, ours: OurState): Wish {
+  /** `inUse`: there are requests that a guest waits for, or a former daemon's that may be. */
+  wish(view: View, ours: OurState, inUse: boolean): Wish {
     const node = view.backend.state;
     const isOver = ours === 'Closing' || ours === 'Closed';
     if ((node === 'Closing' || node === 'Closed') && !isOver)
-      this.close('the toolstack removes it');
+      this.close('the toolstack removes it', { bounded: false });
     // A toolstack that takes a device offline without closing it leaves the end to the frontend.
-    const inUse = ours === 'Connected' || ours === 'Left';
-    const offline = view.backend.toolstack.online === false && !inUse;
+    const isConnected = ours === 'Connected' || ours === 'Left';
+    const offline = view.backend.toolstack.online === false && !isConnected;
     if (this.#closeReason === undefined && !offline) return 'serve';
-    if (ours !== 'Closed') this.#closeDeadline ??= this.#now() + this.#closeMs;
+    // libxl fails a removal that the guest refuses; one that is forced removes the frontend.
+    const isClocked = this.#isBounded || !inUse;
+    if (ours !== 'Closed' && isClocked) this.#closeDeadline ??= this.#now() + this.#closeMs;
     return 'close';
   }
 
@@ -65,14 +74,21 @@ export class Intent {
     this.#refused = undefined;
   }
 
-  refused(view: View): void {
-    this.#refused = offerInputs(view);
+  /** `isFinal`: as long as the nodes are the same, it would be refused again. */
+  refused(view: View, isFinal: boolean): void {
+    this.#refused = { inputs: offerInputs(view), isFinal };
     this.#offered = undefined;
   }
 
-  /** The same nodes would be refused again. */
-  isRefused(view: View): boolean {
-    return this.#refused === offerInputs(view);
+  /** Whether these very nodes were refused: for good, or for the environment's reasons. */
+  refusal(view: View): 'final' | 'for now' | undefined {
+    if (this.#refused?.inputs !== offerInputs(view)) return undefined;
+    return this.#refused.isFinal ? 'final' : 'for now';
+  }
+
+  /** Somebody asks for another try. */
+  forgetRefusal(): void {
+    this.#refused = undefined;
   }
 
   /** The toolstack changed its mind since the offer, such as by putting a disc into a drive. */

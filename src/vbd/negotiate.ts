@@ -28,6 +28,10 @@ export interface Offer {
   readonly persistent: boolean;
 }
 
+export function isReadOnlyMode({ mode }: Pick<ToolstackNodes, 'mode'>): boolean {
+  return mode === 'r' || mode === 'r!';
+}
+
 export function isCdrom(
   toolstack: ToolstackNodes,
   frontendDeviceType: string | undefined,
@@ -40,7 +44,7 @@ export function describeMedia(
   cdrom: boolean,
   capabilities: TargetCapabilities,
 ): Media {
-  const readOnly = toolstack.mode === 'r' || cdrom || capabilities.readOnly;
+  const readOnly = isReadOnlyMode(toolstack) || cdrom || capabilities.readOnly;
   // Read-only comes first: a discard on a disk that may not be written is a write.
   const discard = !readOnly && toolstack.discardEnable !== false && capabilities.discard;
   return {
@@ -53,10 +57,14 @@ export function describeMedia(
 }
 
 /** `capabilities` is undefined for a drive without a disc. */
-export function makeOffer(config: Config, capabilities: TargetCapabilities | undefined): Offer {
+export function makeOffer(
+  config: Config,
+  capabilities: TargetCapabilities | undefined,
+  readOnly: boolean,
+): Offer {
   // A medium with larger sectors is written by read-modify-write, which only keeps its order within
   // a queue.
-  const singleQueue = (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
+  const singleQueue = !readOnly && (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
   return {
     queuesMax: singleQueue ? 1 : config.queuesMax,
     ringPageOrderMax: config.ringPageOrderMax,

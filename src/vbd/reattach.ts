@@ -1,26 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 // Going on with a VBD whose daemon is gone: stopped, replaced by a newer one or killed, which are
 // one and the same path. The frontend has noticed nothing. The record (record.ts) says what was
-// agreed; xenstore, that the rings are still the same ones; the journals, what was taken from them
-// and not answered yet.
+// agreed; xenstore, that the rings are still the same ones; the medium's identity, that it is still
+// the guest's; the journals, what was taken from the rings and not answered yet.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
+import type { OnError } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
+import { NegotiationError, RingdiskError, showValue } from '../errors.ts';
+import { confinementHint } from '../target/confinement.ts';
+import { parseTarget } from '../target/target_spec.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
-import { link, summary } from './connect.ts';
+import { link, summary, tellWarnings } from './connect.ts';
 import { type Device, type Link, type Medium, messageOf, type View } from './device.ts';
 import { watchFence } from './fence.ts';
-import type { Agreement } from './info.ts';
+import { vbdName } from './info.ts';
+import { openBeside, PROMPT_MS } from './media.ts';
 import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { announceSize, remember } from './run.ts';
+import type { Trial } from './take_overs.ts';
 import { readTransport, transportKey } from './transport.ts';
 
 // What was negotiated once is within these, whatever is offered today.
 const LIMITS = { queuesMax: 16, ringPageOrderMax: 4 } as const;
 const RETRY_MS = 10;
+
+/** What the environment may put right by itself, when rings are to be taken over or connected. */
+const PASSING_ERRORS: readonly string[] = [
+  'EAGAIN',
+  'EBUSY',
+  'EDQUOT',
+  'EIO',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+  'ENOSPC',
+  'ETIMEDOUT',
+];
+
+export function isPassing(error: unknown): boolean {
+  return error instanceof DatapathError && PASSING_ERRORS.includes(error.code);
+}
+
+/** Nothing but the frontend or an operator can help. */
+class Hopeless extends Error {}
 
 /**
  * Whether a VBD may have requests that somebody took and did not answer. The toolstack may have
@@ -34,38 +60,152 @@ export function isInUse(view: View): boolean {
   return frontend === 'Initialised' || frontend === 'Connected' || frontend === 'Closing';
 }
 
+export type Attempt = 'taken over' | 'waiting' | 'failed';
+
 /**
- * Takes the VBD over, as `device.link`. False, with the reason logged and nothing changed: its
- * frontend must reconnect by itself. Throws XenstoreError.
+ * Tries to take the VBD over, as `device.link`. `waiting`: its medium has not answered yet, and marks
+ * the VBD when it has. `failed`: the reason is told and nothing has changed; `device.orphan` says
+ * whether another try makes sense. Throws XenstoreError.
  */
-export async function reattach(device: Device, view: View): Promise<boolean> {
+export async function reattach(device: Device, view: View): Promise<Attempt> {
   try {
-    const record = device.services.records.read(device.id);
-    if (!record) throw new Error('the daemon that served it has left no record of it');
-    await takeOver(device, view, record);
-    return true;
+    const record = readRecord(device);
+    await checkRings(device, view, record);
+    const medium = await openedMedium(device, record);
+    if (!medium) return 'waiting';
+    await takeOver(device, medium, record);
+    return 'taken over';
   } catch (error) {
     if (!device.link) letGoOfMedium(device);
     // Tried again, unlike what is wrong with this VBD.
     if (error instanceof XenstoreError) throw error;
-    device.error = `left connected, waiting for its frontend to reconnect: ${messageOf(error)}`;
-    device.log.error({ error: messageOf(error) }, 'left connected; its frontend must reconnect');
-    return false;
+    leave(device, error);
+    return 'failed';
   }
 }
 
-async function takeOver(device: Device, view: View, record: VbdRecord): Promise<void> {
-  const started = performance.now();
-  const { agreement, target } = record;
-  const nodes = await readTransport(device, view, LIMITS);
-  if (transportKey(nodes) !== transportKey(agreement)) {
-    throw new Error('its rings are not the ones that were served');
+/** A medium that does not answer has the operator told; the VBD is taken over when it does. */
+export function tellLateTakeOver(device: Device): void {
+  const { opening, services } = device;
+  if (!opening || opening.isToldLate) return;
+  const restMs = services.timing.openMs - opening.beside.ms;
+  if (restMs > 0) {
+    device.markIn(restMs);
+    return;
   }
-  const linked = await onTrial(device, record);
+  opening.isToldLate = true;
+  leave(device, new Error(lateOpen(opening.path, services.timing.openMs)));
+}
+
+export function lateOpen(path: string, ms: number): string {
+  return (
+    `the open of ${showValue(path)} has not answered for ${ms / 1000} s: ` +
+    'its storage hangs. The disk goes on by itself when it answers'
+  );
+}
+
+function leave(device: Device, error: unknown): void {
+  const isHopeless = error instanceof Hopeless;
+  device.orphan = isHopeless ? 'hopeless' : 'retrying';
+  const message = isHopeless
+    ? `left connected, waiting for its frontend to reconnect: ${error.message}`
+    : `left connected, and tried again by itself ("ringdisk retry" tries at once): ${messageOf(error)}`;
+  if (device.error === message) return;
+  device.error = message;
+  const next = isHopeless ? 'its frontend must reconnect' : 'tried again by itself';
+  device.log.error({ error: messageOf(error) }, `left connected; ${next}`);
+}
+
+function readRecord(device: Device): VbdRecord {
+  let record: VbdRecord | undefined;
+  try {
+    record = device.services.records.read(device.id);
+  } catch (error) {
+    throw new Hopeless(messageOf(error));
+  }
+  if (record) return record;
+  throw new Hopeless('the daemon that served it has left no record of it');
+}
+
+async function checkRings(device: Device, view: View, { agreement }: VbdRecord): Promise<void> {
+  let key: string;
+  try {
+    key = transportKey(await readTransport(device, view, LIMITS));
+  } catch (error) {
+    if (error instanceof NegotiationError) throw new Hopeless(error.message);
+    throw error;
+  }
+  if (key !== transportKey(agreement)) {
+    throw new Hopeless('its rings are not the ones that were served');
+  }
+}
+
+/** Opened, compared and claimed beside the VBD's turns; undefined while that is under way. */
+async function openedMedium(device: Device, record: VbdRecord): Promise<Medium | undefined> {
+  const { path } = record.target;
+  const open = (signal: AbortSignal) => openRecorded(device, record, signal);
+  const opening = device.opening ?? openBeside(device, 'take-over', path, true, open);
+  const outcome = await opening.beside.within(PROMPT_MS);
+  if (!outcome) return undefined;
+  device.opening = undefined;
+  if ('error' in outcome) throw outcome.error;
+  return outcome.value;
+}
+
+async function openRecorded(
+  device: Device,
+  { target }: VbdRecord,
+  signal: AbortSignal,
+): Promise<Medium> {
+  const { openTargets } = device.services;
+  const { params, kind, path, readOnly, share, identity } = target;
+  const user = { name: vbdName(device.id), domid: device.id.domid, readOnly, share };
+  const spec = { kind, path, readOnly };
+  const use = await openTargets.open(spec, user, { takeOver: true, signal }).catch((error) => {
+    const hint = confinementHint(error, path);
+    throw hint === undefined
+      ? error
+      : new RingdiskError('TARGET_INVALID', `${error.message} ${hint}`);
+  });
+  try {
+    const found = use.capabilities.identity;
+    if (identity !== undefined && found !== identity) throw anotherMedium(path, identity, found);
+    await use.claim({ takeOver: true });
+  } catch (error) {
+    void use.close().catch(() => {});
+    throw error;
+  }
+  return { params, spec: { kind, path }, readOnly, share, onError: onErrorOf(params), target: use };
+}
+
+function onErrorOf(params: string): OnError | undefined {
+  try {
+    return parseTarget(params).onError;
+  } catch {
+    // The toolstack's script knew what it means.
+    return undefined;
+  }
+}
+
+function anotherMedium(path: string, expected: string, found: string): RingdiskError {
+  return new RingdiskError(
+    'TARGET_INVALID',
+    `${showValue(path)} is another medium than the one its guest uses (${found}, not ${expected}). ` +
+      'Put the right one back under that name, and the disk goes on',
+  );
+}
+
+async function takeOver(device: Device, medium: Medium, record: VbdRecord): Promise<void> {
+  const started = performance.now();
+  const linked = await onTrial(device, medium, record);
   const ms = Math.round(performance.now() - started);
   const { config } = device.services;
-  device.offer = makeOffer(config, device.medium?.target.capabilities);
-  device.state = 'Connected';
+  const { agreement, target } = record;
+  device.offer = makeOffer(config, medium.target.capabilities, agreement.readOnly);
+  // The toolstack or the frontend may have asked for the end meanwhile.
+  if (device.state !== 'Closing') device.state = 'Connected';
+  device.orphan = 'no';
+  device.error = undefined;
   remember(device);
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
@@ -73,22 +213,25 @@ async function takeOver(device: Device, view: View, record: VbdRecord): Promise<
     { ms, ...from, agreement: summary(agreement), target: target.params },
     'taken over',
   );
+  tellWarnings(device);
 }
 
 /** What runs native code on what a dead daemon left; see take_overs.ts. */
-async function onTrial(device: Device, record: VbdRecord): Promise<Link> {
-  const { target, agreement } = record;
-  const { datapath, takeOvers } = device.services;
-  const { params, readOnly, ...spec } = target;
-  const trial = takeOvers.begin(device.id);
+async function onTrial(device: Device, medium: Medium, record: VbdRecord): Promise<Link> {
+  const { takeOvers, config } = device.services;
+  device.medium = medium;
+  let trial: Trial;
   try {
-    const opened = await datapath.openTarget({ ...spec, readOnly, takeOver: true });
-    const medium: Medium = { params, spec, readOnly, target: opened };
-    device.medium = medium;
+    trial = takeOvers.begin(device.id);
+  } catch (error) {
+    throw new Hopeless(messageOf(error));
+  }
+  try {
     watchFence(device, medium);
     // That the target shrank is nothing a guest could be told.
-    const sectors = Math.max(record.sectors, sectorsOf(opened.capabilities));
-    const linked = await linkWhenFree(device, medium, agreement, sectors);
+    const sectors = Math.max(record.sectors, sectorsOf(medium.target.capabilities));
+    const { agreement, onError = medium.onError ?? config.onError } = record;
+    const linked = await linkWhenFree(device, medium, { agreement, onError, sectors });
     trial.endWith(linked.connection.recovered);
     return linked;
   } catch (error) {
@@ -101,16 +244,18 @@ async function onTrial(device: Device, record: VbdRecord): Promise<Link> {
 async function linkWhenFree(
   device: Device,
   medium: Medium,
-  agreement: Agreement,
-  sectors: number,
+  terms: Pick<Link, 'agreement' | 'onError' | 'sectors'>,
 ): Promise<Link> {
-  const deadline = performance.now() + device.services.timing.takeOverMs;
+  const { backoff, services } = device;
+  const patienceMs = backoff.hasFailed ? 0 : services.timing.takeOverMs;
+  const deadline = performance.now() + patienceMs;
   for (;;) {
     try {
-      return await link(device, medium, agreement, sectors, true);
+      return await link(device, medium, terms, true);
     } catch (error) {
       const isBusy =
         error instanceof DatapathError && (error.code === 'EBUSY' || error.code === 'EINVAL');
+      if (!isBusy && !isPassing(error)) throw new Hopeless(messageOf(error));
       if (!isBusy || performance.now() > deadline) throw error;
     }
     await sleep(RETRY_MS);

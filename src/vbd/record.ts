@@ -13,12 +13,16 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
-import type { TargetSpec } from '../target/target_spec.ts';
+import type { OnError } from '../datapath/binding.ts';
+import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
 import type { Agreement, VbdId } from './info.ts';
 
-/** Another daemon's record is understood while this number is the same. */
-export const RECORD_VERSION = 1;
+/** What this daemon writes. Those of the version before are read, too, so that hosts can move on. */
+export const RECORD_VERSION = 2;
+export const RECORD_VERSIONS_READ: readonly number[] = [RECORD_VERSION - 1, RECORD_VERSION];
+
+const QUEUES_MAX = 16;
 
 const uint32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
 const upTo = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(max));
@@ -28,21 +32,21 @@ const queueSchema = v.strictObject({
   eventChannel: uint32,
 });
 
-const schema = v.strictObject({
-  version: v.literal(RECORD_VERSION),
+const targetEntries = {
+  /** As the toolstack wrote it, and what it turned out to be. */
+  params: v.string(),
+  kind: v.picklist(['file', 'block', 'nvme', 'null']),
+  path: v.string(),
+  readOnly: v.boolean(),
+} as const;
+
+const commonEntries = {
   /** The process that wrote it. */
   pid: upTo(Number.MAX_SAFE_INTEGER),
-  target: v.strictObject({
-    /** As the toolstack wrote it, and what it turned out to be. */
-    params: v.string(),
-    kind: v.picklist(['file', 'block', 'nvme', 'null']),
-    path: v.string(),
-    readOnly: v.boolean(),
-  }),
   // The frontend goes on with what it was promised, whatever the configuration says by now.
   agreement: v.strictObject({
     abi: v.picklist(['native', 'x86_32', 'x86_64']),
-    queues: v.pipe(v.array(queueSchema), v.minLength(1), v.maxLength(16)),
+    queues: v.pipe(v.array(queueSchema), v.minLength(1), v.maxLength(QUEUES_MAX)),
     ringPageOrder: upTo(4),
     grants: v.picklist(['persistent', 'copy', 'map']),
     indirectSegmentsMax: upTo(256),
@@ -52,18 +56,51 @@ const schema = v.strictObject({
   }),
   /** The capacity that the guest was told, in units of 512 bytes. */
   sectors: upTo(Number.MAX_SAFE_INTEGER),
+} as const;
+
+const schema = v.strictObject({
+  version: v.literal(RECORD_VERSION),
+  target: v.strictObject({
+    ...targetEntries,
+    share: v.boolean(),
+    /** Another medium under the same path is not the guest's. */
+    identity: v.string(),
+  }),
+  onError: v.picklist(ON_ERROR),
+  ...commonEntries,
+});
+
+/** It knew no identity, so none is compared, and what becomes of errors the configuration says. */
+const schemaBefore = v.strictObject({
+  version: v.literal(RECORD_VERSION - 1),
+  target: v.strictObject(targetEntries),
+  ...commonEntries,
 });
 
 export interface VbdRecord {
-  readonly version: typeof RECORD_VERSION;
   readonly pid: number;
-  readonly target: TargetSpec & { readonly params: string; readonly readOnly: boolean };
+  readonly target: TargetSpec & {
+    readonly params: string;
+    readonly readOnly: boolean;
+    readonly share: boolean;
+    /** undefined: not known. */
+    readonly identity: string | undefined;
+  };
+  /** undefined: not known. */
+  readonly onError: OnError | undefined;
   readonly agreement: Agreement;
   readonly sectors: number;
 }
 
+/** What is known of a VBD that is connected now. */
+export interface VbdFacts extends Omit<VbdRecord, 'pid'> {
+  readonly target: VbdRecord['target'] & { readonly identity: string };
+  readonly onError: OnError;
+}
+
 const RECORD_NAME = /^([A-Za-z0-9_-]{1,32})-([0-9]{1,5})-([0-9]{1,10})\.json$/;
 const RECORD_SUFFIX = '.json';
+const STATS_SUFFIX = '.stats';
 /** How many daemons crashed while they took the VBD over, and that one is at it. */
 const DEATHS_SUFFIX = '.deaths';
 const TRIAL_SUFFIX = '.trial';
@@ -119,8 +156,8 @@ export class Records {
   }
 
   /** Replaces the file as a whole: whoever dies here leaves the old one or the new one. */
-  write(id: VbdId, record: Omit<VbdRecord, 'version' | 'pid'>): void {
-    const whole: VbdRecord = { version: RECORD_VERSION, pid: process.pid, ...record };
+  write(id: VbdId, facts: VbdFacts): void {
+    const whole = { version: RECORD_VERSION, pid: process.pid, ...facts };
     const file = this.#file(id);
     writeFileSync(file + TEMPORARY_SUFFIX, JSON.stringify(whole), { mode: 0o600 });
     renameSync(file + TEMPORARY_SUFFIX, file);
@@ -179,9 +216,11 @@ export class Records {
     rmSync(this.#file(id), { force: true });
     rmSync(this.#companion(id, DEATHS_SUFFIX), { force: true });
     rmSync(this.#companion(id, TRIAL_SUFFIX), { force: true });
-    const prefix = `${fileName(id)}.queue-`;
-    for (const name of readdirSync(this.#folder)) {
-      if (name.startsWith(prefix)) rmSync(path.join(this.#folder, name), { force: true });
+    // By name: a folder with a thousand disks' files is not to be listed for each of them.
+    for (let queue = 0; queue < QUEUES_MAX; queue++) {
+      const journal = this.journal(id, queue);
+      rmSync(journal, { force: true });
+      rmSync(journal + STATS_SUFFIX, { force: true });
     }
   }
 
@@ -215,13 +254,20 @@ function parseRecord(text: string): VbdRecord {
     throw new Error('the record of the daemon that served it is no JSON');
   }
   const { version } = (value ?? {}) as { version?: unknown };
-  if (typeof version === 'number' && version !== RECORD_VERSION) {
+  if (typeof version === 'number' && !RECORD_VERSIONS_READ.includes(version)) {
     throw new Error(
-      `the record of the daemon that served it has version ${version}, ` +
-        `this daemon reads ${RECORD_VERSION}`,
+      `the record of the daemon that served it has version ${version}, this daemon reads ` +
+        `${RECORD_VERSIONS_READ.join(' and ')}: start the version of ringdisk that served it`,
     );
   }
-  const parsed = v.safeParse(schema, value);
+  if (version === RECORD_VERSION) return checked(schema, value);
+  const before = checked(schemaBefore, value);
+  const target = { ...before.target, share: false, identity: undefined };
+  return { ...before, target, onError: undefined };
+}
+
+function checked<T>(expected: v.GenericSchema<unknown, T>, value: unknown): T {
+  const parsed = v.safeParse(expected, value);
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
   throw new Error(

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // While connected: resumed guests, grown targets, rings that break.
 import { publish } from '../blkif/backend_nodes.ts';
+import { FRONTEND_NODES, queueFolder, ringRefNode } from '../blkif/features.ts';
 import type { Connection } from '../datapath/datapath.ts';
-import { NegotiationError, RingdiskError } from '../errors.ts';
+import { RingdiskError, showValue } from '../errors.ts';
 import { letGo } from './close.ts';
-import { type Device, type Link, messageOf, type View } from './device.ts';
+import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
+import { clearError, writeError } from './error_nodes.ts';
 import { watchFailures } from './failing.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
@@ -30,11 +32,13 @@ export async function publishConnected(device: Device, view: View): Promise<void
 export function remember(device: Device): void {
   const { medium, link, services, id } = device;
   if (!medium || !link) return;
-  const { params, spec, readOnly } = medium;
-  const { agreement, sectors } = link;
+  const { params, spec, readOnly, share } = medium;
+  const { identity } = medium.target.capabilities;
+  const { agreement, onError, sectors } = link;
+  const target = { params, ...spec, readOnly, share, identity };
   device.recorded = true;
   try {
-    services.records.write(id, { target: { params, ...spec, readOnly }, agreement, sectors });
+    services.records.write(id, { target, onError, agreement, sectors });
   } catch (error) {
     const message = 'cannot be recorded: a restart of the daemon would hang its guest';
     device.log.error({ error: messageOf(error) }, message);
@@ -44,11 +48,9 @@ export function remember(device: Device): void {
 /** What the data path reports by itself. */
 export function listen(device: Device, connection: Connection): void {
   connection.on('ring-broken', (queue, reason) => {
-    device.error = `queue ${queue} is broken: ${reason}`;
-    device.log.error({ queue, reason }, 'a ring broke; the guest must reconnect to use it again');
-    void device.services.xenstore.write(device.errorNode, device.error).catch((error: unknown) => {
-      device.log.warn({ error: messageOf(error) }, 'could not write the error node');
-    });
+    if (device.link?.connection !== connection) return;
+    const message = `queue ${queue} is broken: ${reason}`;
+    void writeError(device, message, 'a ring broke; the guest must reconnect to use it again');
   });
   watchFailures(device, connection);
 }
@@ -60,6 +62,7 @@ export function listen(device: Device, connection: Connection): void {
 export async function verify(device: Device, view: View): Promise<boolean> {
   const { link, offer } = device;
   if (!link || !offer) return false;
+  await tellChangedTarget(device, view);
   if (await isSameTransport(device, view)) {
     // Publishing failed last time, or xenstore lost it.
     if (view.backend.state !== 'Connected') await publishConnected(device, view);
@@ -71,28 +74,63 @@ export async function verify(device: Device, view: View): Promise<boolean> {
   return true;
 }
 
+/** A disc that is changed or ejected while it is in use: the guest keeps it until it reconnects. */
+async function tellChangedTarget(device: Device, view: View): Promise<void> {
+  const { params: asked = '' } = view.backend.toolstack;
+  const { params } = device.medium ?? {};
+  if (params === undefined) return;
+  const wasAsked = device.askedTarget;
+  device.askedTarget = asked === params ? undefined : asked;
+  if (device.askedTarget === wasAsked) return;
+  if (device.askedTarget === undefined) {
+    await clearError(device);
+    return;
+  }
+  const what = asked === '' ? 'no disc' : showValue(asked);
+  await writeError(
+    device,
+    `The toolstack asks for ${what} while the guest uses ${showValue(params)}: it is served that ` +
+      'until it reconnects.',
+    'the target is changed when the guest reconnects',
+  );
+}
+
 async function isSameTransport(device: Device, view: View): Promise<boolean> {
   const { link, offer } = device;
   if (!link || !offer) return true;
-  try {
-    const nodes = await readTransport(device, view, offer);
-    return transportKey(nodes) === transportKey(link.agreement);
-  } catch (error) {
-    if (!(error instanceof NegotiationError)) throw error;
-    // A connected frontend may tidy up its nodes; one that is about to connect needs them.
-    if (view.frontend === 'Connected') return true;
-    throw error;
-  }
+  if (view.frontend === 'Connected') return hasSameRing(device, view, link);
+  const nodes = await readTransport(device, view, offer);
+  return transportKey(nodes) === transportKey(link.agreement);
 }
 
 /**
- * Reads the target's size again and tells a connected guest if it grew. Throws RESIZE_REFUSED if it
- * is smaller than the guest was told, VBD_NOT_READY if no target is open.
+ * One node tells, since a guest may cause many such looks: while we have the ring mapped, no other
+ * grant can have its number. A connected frontend may tidy its nodes up.
  */
-export async function resize(device: Device): Promise<void> {
-  const { medium, link } = device;
+async function hasSameRing(device: Device, view: View, link: Link): Promise<boolean> {
+  const { queues } = link.agreement;
+  const [first] = queues;
+  const { ringRef } = FRONTEND_NODES;
+  const node = first && first.ringRefs.length > 1 ? ringRefNode(0) : ringRef.node;
+  const folder = queues.length > 1 ? `${queueFolder(0)}/` : '';
+  const text = await nodeReader(device.services.xenstore, view.frontendDir ?? '')(folder + node);
+  const known = text === undefined ? undefined : ringRef.type.parse(text);
+  return known === undefined || known === first?.ringRefs[0];
+}
+
+/** Reads the target's size again, which may take for ever. Throws VBD_NOT_READY without one. */
+export async function measure(device: Device): Promise<number> {
+  const { medium } = device;
   if (!medium) throw new RingdiskError('VBD_NOT_READY', 'The VBD has no open target.');
-  const after = sectorsOf(await medium.target.refresh());
+  return sectorsOf(await medium.target.refresh());
+}
+
+/**
+ * Tells a connected guest that its target has so many sectors by now. Throws RESIZE_REFUSED if it is
+ * smaller than the guest was told.
+ */
+export async function resize(device: Device, after: number): Promise<void> {
+  const { link } = device;
   if (!link) return;
   const before = link.sectors;
   if (after < before) {

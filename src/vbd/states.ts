@@ -24,10 +24,26 @@ export type Action =
   | 'finish-close';
 
 type Row = Readonly<Record<XenbusStateName, Action>>;
-type Table = Readonly<Record<OurState, Row>>;
+type Table = Readonly<Record<TableState, Row>>;
+
+/** `Orphaned`: Left by a dead daemon, and being taken over again and again. */
+export type TableState = OurState | 'Orphaned';
 
 // No driver uses Reconfiguring and Reconfigured with block devices; InitWait is a step that
 // frontends may take before they publish anything.
+const left: Row = {
+  Unknown: 'finish-close',
+  Initialising: 'offer',
+  InitWait: 'wait',
+  // No request is on a ring whose frontend is not connected yet.
+  Initialised: 'offer',
+  Connected: 'wait',
+  Closing: 'begin-close',
+  Closed: 'finish-close',
+  Reconfiguring: 'ignore',
+  Reconfigured: 'ignore',
+};
+
 const serve: Table = {
   // Our directory is fresh, or the daemon that offered before us is gone. Whatever the frontend
   // does, the toolstack waits for InitWait; without a frontend there is nobody to wait for.
@@ -91,18 +107,9 @@ const serve: Table = {
     Reconfiguring: 'ignore',
     Reconfigured: 'ignore',
   },
-  Left: {
-    Unknown: 'finish-close',
-    Initialising: 'offer',
-    InitWait: 'wait',
-    // No request is on a ring whose frontend is not connected yet.
-    Initialised: 'offer',
-    Connected: 'wait',
-    Closing: 'begin-close',
-    Closed: 'finish-close',
-    Reconfiguring: 'ignore',
-    Reconfigured: 'ignore',
-  },
+  Left: left,
+  // It may be about to see that we are Connected.
+  Orphaned: { ...left, Initialised: 'wait' },
 };
 
 // A frontend that uses the disk is told and waited for; one that does not is not asked.
@@ -130,6 +137,7 @@ const close: Table = {
   },
   Closed: every('wait'),
   Left: closeInUse,
+  Orphaned: closeInUse,
 };
 
 function every(action: Action): Row {
@@ -148,6 +156,6 @@ function every(action: Action): Row {
 
 const tables: Readonly<Record<Wish, Table>> = { serve, close };
 
-export function decide(ours: OurState, frontend: XenbusStateName, wish: Wish): Action {
+export function decide(ours: TableState, frontend: XenbusStateName, wish: Wish): Action {
   return tables[wish][ours][frontend];
 }

@@ -73,7 +73,7 @@ export class TakeOvers {
       this.#leftAlone.add(id);
       throw new Error(
         `the daemon crashed ${deaths} times in a row while it took this disk over; ` +
-          '"ringdisk upgrade" or "systemctl restart ringdisk" tries once more',
+          '"ringdisk retry", "ringdisk upgrade" or "systemctl restart ringdisk" tries once more',
       );
     }
     const trial = this.#makeTrial(id);
@@ -89,10 +89,14 @@ export class TakeOvers {
   /** The end of this process is meant: the next one tries once more what is left alone. */
   handOver(): void {
     for (const { id } of this.#open.values()) this.#records.endTrial(id);
-    for (const id of this.#leftAlone) {
-      if (this.#records.deaths(id) > 0) this.#records.setDeaths(id, DEATHS_MAX - 1);
-    }
+    for (const id of this.#leftAlone) this.forgive(id);
     this.leave();
+  }
+
+  /** One more try for a VBD that is left alone; if that is fatal, too, it is left alone again. */
+  forgive(id: VbdId): void {
+    if (this.#records.deaths(id) >= DEATHS_MAX) this.#records.setDeaths(id, DEATHS_MAX - 1);
+    this.#leftAlone.delete(id);
   }
 
   /** Notes nothing any more. */

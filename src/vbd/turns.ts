@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thing at a time: reconciles and commands of a VBD take turns, and any number of marks make
 // one reconcile.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimit } from './rate_limit.ts';
 
-// A guest may write its nodes in a loop; each reconcile costs xenstored some twenty requests.
-const RECONCILES_PER_SECOND = 50;
-const RECONCILE_BURST = 100;
+// A guest may write its nodes in a loop; each look at them costs xenstored a dozen requests. The
+// pace is one for all disks of a guest.
+const LOOKS_PER_SECOND = 50;
+const LOOKS_AT_ONCE = 100;
+
+export function guestPace(): RateLimit {
+  return new RateLimit(LOOKS_PER_SECOND, LOOKS_AT_ONCE);
+}
 
 export class Turns {
   readonly #reconcile: () => Promise<void>;
-  readonly #pace = new RateLimit(RECONCILES_PER_SECOND, RECONCILE_BURST);
+  readonly #pace: RateLimit;
   readonly #waiters = new Set<() => void>();
   #last: Promise<unknown> = Promise.resolve();
   #marked = false;
   #ended = false;
   #timer: NodeJS.Timeout | undefined;
+  #timerDue = 0;
+  /** Nobody but the guest has asked for the reconcile that is due. */
+  #isGuests = false;
+  #hurry: () => void = () => {};
 
-  /** `reconcile` must not throw. */
-  constructor(reconcile: () => Promise<void>) {
+  /** `reconcile` must not throw. All it causes counts against `pace`, the guest alone waits. */
+  constructor(reconcile: () => Promise<void>, pace: RateLimit = guestPace()) {
     this.#reconcile = reconcile;
+    this.#pace = pace;
   }
 
   /** A reconcile is due and has not begun. */
@@ -29,19 +38,36 @@ export class Turns {
 
   /** Asks for a reconcile. Cheap, and as often as you like. */
   mark(): void {
+    this.#isGuests = false;
+    this.#hurry();
+    this.#begin();
+  }
+
+  /** As mark(), for what a guest can cause in a loop. */
+  markByGuest(): void {
+    if (!this.#marked) this.#isGuests = true;
+    this.#begin();
+  }
+
+  /** Asks for one later, unless one begins before; the earliest such wish counts. */
+  markIn(milliseconds: number): void {
+    if (this.#ended) return;
+    const due = performance.now() + milliseconds;
+    if (this.#timer && this.#timerDue <= due) return;
+    clearTimeout(this.#timer);
+    this.#timerDue = due;
+    this.#timer = setTimeout(() => this.mark(), milliseconds);
+  }
+
+  #cancelTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #begin(): void {
     if (this.#marked || this.#ended) return;
     this.#marked = true;
     void this.exclusive(() => this.#takeTurn());
-  }
-
-  /** Asks for one later; only the last such wish counts. */
-  markIn(milliseconds: number): void {
-    clearTimeout(this.#timer);
-    if (!this.#ended) this.#timer = setTimeout(() => this.mark(), milliseconds);
-  }
-
-  cancelTimer(): void {
-    clearTimeout(this.#timer);
   }
 
   /** Runs `step` when everything before it is done. */
@@ -71,18 +97,36 @@ export class Turns {
   /** No reconcile begins after this. */
   end(): void {
     this.#ended = true;
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
+    this.#hurry();
     this.#tellWaiters();
   }
 
   async #takeTurn(): Promise<void> {
-    const delay = this.#pace.delayMs();
-    if (delay > 0) await sleep(delay);
+    if (this.#isGuests) await this.#waitForPace();
     this.#pace.take();
     this.#marked = false;
+    this.#isGuests = false;
     if (this.#ended) return;
+    // Whoever wants to look again says so anew.
+    this.#cancelTimer();
     await this.#reconcile();
     this.#tellWaiters();
+  }
+
+  async #waitForPace(): Promise<void> {
+    const delay = this.#pace.delayMs();
+    if (delay === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, delay);
+      this.#hurry = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#hurry = () => {};
+    // Others of its guest may have been faster.
+    if (this.#isGuests && !this.#ended) await this.#waitForPace();
   }
 
   #tellWaiters(): void {

@@ -1,23 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 // One VBD, from the day its directory appears until it is gone. Watches only mark it; a reconcile
-// reads everything anew, asks the table in states.ts what to do, and does it. One thing at a time.
+// reads everything anew, asks the table in states.ts what to do, and does it. One thing at a time,
+// and nothing that waits for a medium: that runs beside and marks the VBD when it is over.
 import type { Logger } from 'pino';
 import { FRONTEND_NODES } from '../blkif/features.ts';
 import type { VbdLatency } from '../datapath/binding.ts';
-import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Watch } from '../xenstore/client.ts';
-import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
-import { beginClose, finishClose, letGo, letGoOfMedium } from './close.ts';
-import { connect, offer } from './connect.ts';
-import { type Device, messageOf, readView, type VbdServices, type View } from './device.ts';
-import { clearError, publishRefusal, writeError } from './error_nodes.ts';
-import { describeVbd, type OurState, type VbdId, type VbdInfo, vbdName } from './info.ts';
+import { isOverWithin } from './beside.ts';
+import {
+  abandonOpening,
+  beginClose,
+  finishClose,
+  letGo,
+  letGoOfMedium,
+  tellUnplugged,
+} from './close.ts';
+import {
+  type Device,
+  makeDevice,
+  messageOf,
+  readView,
+  type VbdServices,
+  type View,
+} from './device.ts';
+import { clearError, writeError } from './error_nodes.ts';
+import { hasPrepared, isOurs, readScriptWord } from './hotplug.ts';
+import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
-import { LimitedLog } from './rate_limit.ts';
-import { isInUse, reattach, tellNews } from './reattach.ts';
-import { resize, verify } from './run.ts';
-import { type Action, decide, type Wish } from './states.ts';
+import type { RateLimit } from './rate_limit.ts';
+import { isInUse, reattach, tellLateTakeOver, tellNews } from './reattach.ts';
+import { measure, resize, verify } from './run.ts';
+import { type Action, decide, type TableState, type Wish } from './states.ts';
+import { isRefusal, tryConnect, tryOffer } from './tries.ts';
 import { Turns } from './turns.ts';
 
 export class Vbd {
@@ -25,7 +40,7 @@ export class Vbd {
   readonly name: string;
   readonly #device: Device;
   readonly #intent: Intent;
-  readonly #turns = new Turns(() => this.#reconcileSafely());
+  readonly #turns: Turns;
   readonly #onGone: () => void;
   /** The directory has been seen, and what a former daemon left there has been taken in. */
   #adopted = false;
@@ -37,38 +52,35 @@ export class Vbd {
     this.#settle = resolve;
   });
   #stopping = false;
+  #isUnplugged = false;
   #frontendWatch: Watch | undefined;
   #view: View | undefined;
 
-  /** `onGone`: the directory is gone and nothing is held any more; this object is done with. */
-  constructor(id: VbdId, services: VbdServices, log: Logger, onGone: () => void) {
+  /**
+   * `pace`: of the looks that its guest may cause. `onGone`: the directory is gone and nothing is
+   * held any more; this object is done with.
+   */
+  constructor(id: VbdId, services: VbdServices, log: Logger, pace: RateLimit, onGone: () => void) {
     this.id = id;
     this.name = vbdName(id);
     this.#onGone = onGone;
     this.#intent = new Intent(services.timing.closeMs);
-    this.#device = {
-      id,
-      services,
-      log: new LimitedLog(log),
-      directory: backendDir(services.backendDomid, id),
-      errorNode: backendErrorNode(services.backendDomid, id),
-      state: 'Initialising',
-      medium: undefined,
-      offer: undefined,
-      link: undefined,
-      recorded: services.records.has(id),
-      fencedSince: undefined,
-      failing: undefined,
-      lettingGo: undefined,
-      counters: undefined,
-      error: undefined,
-    };
+    this.#turns = new Turns(() => this.#reconcileSafely(), pace);
+    this.#device = makeDevice(id, services, log, {
+      mark: () => this.mark(),
+      markIn: (milliseconds) => this.#turns.markIn(milliseconds),
+    });
     this.mark();
   }
 
-  /** There is a directory for it, as far as is known. */
+  /** There is a directory for it, as far as is known, and it is ours to serve. */
   get isPresent(): boolean {
     return this.#view !== undefined;
+  }
+
+  /** The guest's name of the disk. */
+  get vdev(): string | undefined {
+    return this.#view?.backend.toolstack.dev;
   }
 
   /** Resolves when it has been found out: whether a former daemon's VBD has been taken over. */
@@ -96,25 +108,62 @@ export class Vbd {
     return this.#device.link?.connection.latency();
   }
 
-  /** See run.ts. */
+  /** See run.ts. Throws VBD_BUSY if the target does not answer. */
   async resize(): Promise<VbdInfo> {
-    await this.#turns.exclusive(() => resize(this.#device));
+    const { askMs } = this.#device.services.timing;
+    const measured = measure(this.#device);
+    if (!(await isOverWithin(measured, askMs))) {
+      measured.catch(() => {});
+      throw new RingdiskError('VBD_BUSY', `The target has not answered for ${askMs / 1000} s.`);
+    }
+    const sectors = await measured;
+    await this.#turns.exclusive(() => resize(this.#device, sectors));
+    return this.info();
+  }
+
+  /**
+   * Tries at once what failed and waits for another try. Resolves when it is known what became of it,
+   * or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
+   */
+  async retry(): Promise<VbdInfo> {
+    const device = this.#device;
+    if (device.link) {
+      throw new RingdiskError('VBD_NOT_READY', `The VBD is ${device.state}: nothing has failed.`);
+    }
+    device.services.takeOvers.forgive(this.id);
+    if (device.orphan === 'hopeless' && device.recorded) device.orphan = 'retrying';
+    device.backoff.reset();
+    this.#intent.forgetRefusal();
+    this.mark();
+    const isOver = () => !this.#turns.isMarked && !device.opening && !device.claiming;
+    await this.#turns.until(isOver, device.services.timing.openMs);
     return this.info();
   }
 
   /**
    * Closes the connection and resolves when nothing of it is held any more. The frontend may come
-   * back. Throws VBD_NOT_READY where nothing is connected.
+   * back. Without `force` the frontend is asked, and keeps the disk for as long as it does not let
+   * go: VBD_BUSY after a while; with it, it loses the disk. Throws VBD_NOT_READY where nothing is
+   * connected.
    */
-  async disconnect(): Promise<VbdInfo> {
-    const { state } = this.#device;
+  async disconnect({ force }: { force: boolean }): Promise<VbdInfo> {
+    const device = this.#device;
+    const { state } = device;
     if (state !== 'Connected' && state !== 'Closing' && state !== 'Left') {
       throw new RingdiskError('VBD_NOT_READY', `The VBD is ${state}, not Connected.`);
     }
-    this.#intent.close('the operator disconnects it');
+    const { askMs } = device.services.timing;
+    this.#intent.close('the operator disconnects it', { bounded: force });
     this.mark();
-    await this.#turns.until(() => this.#device.state === 'Closed');
-    await this.#device.lettingGo;
+    const isClosed = () => device.state === 'Closed' || this.#view === undefined;
+    await this.#turns.until(isClosed, askMs);
+    if (!isClosed()) throw new RingdiskError('VBD_BUSY', this.#whyInUse());
+    if (!(await isOverWithin(device.lettingGo, askMs))) {
+      throw new RingdiskError(
+        'VBD_BUSY',
+        'It is closed for the guest, but its last I/O is not over: its storage hangs.',
+      );
+    }
     return this.info();
   }
 
@@ -126,26 +175,38 @@ export class Vbd {
   }
 
   /**
-   * Ends this object: closes what is connected and resolves when nothing is held any more. A VBD
-   * that is not connected stays as it is.
+   * Ends this object: closes what is connected and resolves when nothing is held any more, or to
+   * false when its storage hangs. A VBD that is not connected stays as it is.
    */
-  async stop(): Promise<void> {
+  async stop(): Promise<boolean> {
     this.#stopping = true;
-    if (this.#device.link) {
-      this.#intent.close('the daemon stops');
+    const device = this.#device;
+    // What is just being connected is connected after that, and nothing more is.
+    await this.#turns.exclusive(async () => {});
+    const { closeMs, letGoMs, retryMs } = device.services.timing;
+    if (device.link) {
+      this.#intent.close('the daemon stops', { bounded: true });
       this.mark();
-      const { closeMs, letGoMs, retryMs } = this.#device.services.timing;
-      const isClosed = () => !this.#device.link && this.#device.state === 'Closed';
+      const isClosed = () => !device.link && device.state === 'Closed';
       // Bounded: without xenstore there is no Closed, but what is held is let go of all the same.
       await this.#turns.until(isClosed, closeMs + letGoMs + retryMs);
     }
     await this.#turns.exclusive(async () => {
       await this.#end();
       // The record of a VBD that could not be taken over is the next daemon's to judge.
-      if (this.#device.link) letGo(this.#device);
-      letGoOfMedium(this.#device);
+      if (device.link) letGo(device);
+      letGoOfMedium(device);
     });
-    await this.#device.lettingGo;
+    return isOverWithin(Promise.all([device.lettingGo, device.closing]), letGoMs);
+  }
+
+  #whyInUse(): string {
+    const { askMs } = this.#device.services.timing;
+    return (
+      `The guest has not let go of it for ${askMs / 1000} s (its frontend is ` +
+      `${this.#view?.frontend ?? 'Unknown'}), so it is still served, and closed as soon as the ` +
+      'guest lets go. --force takes it away.'
+    );
   }
 
   async #reconcileSafely(): Promise<void> {
@@ -159,33 +220,50 @@ export class Vbd {
 
   async #reconcile(): Promise<void> {
     const device = this.#device;
+    const before = this.#view?.frontend;
+    const wasAdopted = this.#adopted;
     const view = await this.#look();
+    if (view === 'foreign') return;
     if (!view) return this.#disappear();
     await this.#followFrontend(view.frontendDir);
-    if (this.#hasNews) await tellNews(device, view);
-    this.#hasNews = false;
+    if (before !== view.frontend) device.backoff.hurry();
     // What is not connected stays as it is when the daemon stops.
     if (this.#stopping && !device.link) return;
+    if (wasAdopted) await this.#recover(view);
+    if (this.#hasNews) await tellNews(device, view);
+    this.#hasNews = false;
     if (view.frontendProblem) await this.#refuseFrontend(view.frontendProblem);
+    await this.#step(view);
+    await this.#tellUnplugged(view);
+  }
+
+  async #step(view: View): Promise<void> {
+    const device = this.#device;
     // The toolstack asks after we closed, and waits for an answer.
     if (device.state === 'Closed' && view.backend.state === 'Closing') device.state = 'Closing';
-    const wish = this.#intent.wish(view, device.state);
-    const action = decide(this.#stateForTable(view, wish), this.#intent.frontend(view), wish);
+    const inUse = device.link !== undefined || device.orphan === 'retrying';
+    const wish = this.#intent.wish(view, device.state, inUse);
+    const state = await this.#stateForTable(view, wish);
+    const action = decide(state, this.#intent.frontend(view), wish);
     if (await this.#act(action, view, wish)) this.mark();
     else if (this.#intent.patienceMs !== undefined) this.#turns.markIn(this.#intent.patienceMs);
   }
 
   /** Reads all nodes. The first time it also takes in what a former daemon left behind. */
-  async #look(): Promise<View | undefined> {
+  async #look(): Promise<View | 'foreign' | undefined> {
+    const device = this.#device;
     if (this.#adopted) {
-      this.#view = await readView(this.#device);
+      this.#view = await readView(device);
       return this.#view;
     }
-    const { recorded, services } = this.#device;
-    if (!recorded) return this.#lookFirst();
-    const view = await services.takeOvers.run(this.id, () => this.#lookFirst());
+    if (!device.recorded) {
+      if (!(await isOurs(device))) return 'foreign';
+      return this.#lookFirst();
+    }
+    const { takeOvers } = device.services;
+    const view = await takeOvers.run(this.id, () => this.#lookFirst());
     // All else can wait until other guests are served again.
-    await services.takeOvers.idle();
+    await takeOvers.idle();
     return view;
   }
 
@@ -206,11 +284,11 @@ export class Vbd {
         device.log.warn({ frontend: view.frontend }, 'the frontend is in an unexpected state');
         return false;
       case 'offer':
-        return this.#offer(view);
+        return tryOffer(device, view, this.#intent);
       case 'connect':
         // No request of an earlier life may meet the new rings.
         if (device.lettingGo) return this.#markAfter(device.lettingGo);
-        return this.#orRefuse(() => connect(device, view));
+        return this.#orRefuse(() => tryConnect(device, view));
       case 'verify':
         return this.#orRefuse(() => verify(device, view));
       case 'begin-close':
@@ -220,24 +298,8 @@ export class Vbd {
       case 'finish-close':
         await finishClose(device, view, wish);
         this.#intent.closed();
-        this.#turns.cancelTimer();
         return true;
     }
-  }
-
-  async #offer(view: View): Promise<boolean> {
-    if (this.#intent.isRefused(view)) return false;
-    try {
-      if (!(await offer(this.#device, view))) return false;
-    } catch (error) {
-      if (!isRefusal(error)) throw error;
-      this.#intent.refused(view);
-      await publishRefusal(this.#device, view, error.message);
-      return false;
-    }
-    this.#intent.offered(view);
-    await clearError(this.#device);
-    return true;
   }
 
   async #orRefuse(step: () => Promise<boolean>): Promise<boolean> {
@@ -254,7 +316,7 @@ export class Vbd {
   async #refuseFrontend(error: Error): Promise<void> {
     const { state } = this.#device;
     if (state === 'Closed' || state === 'Initialising' || this.#intent.closeReason) return;
-    this.#intent.close(error.message);
+    this.#intent.close(error.message, { bounded: true });
     await writeError(this.#device, error.message, 'cannot be connected');
   }
 
@@ -263,22 +325,57 @@ export class Vbd {
     const device = this.#device;
     const { state } = view.backend;
     device.log.info({ state, frontend: view.frontend }, 'found');
-    if (state === 'Closing') this.#intent.close('it was closing when it was found');
+    if (state === 'Closing') {
+      this.#intent.close('it was closing when it was found', { bounded: false });
+    }
     // Where xenstore failed right after a take-over, this is the second time.
     device.state = device.link ? 'Connected' : adoptedState(view);
     if (state === 'Connected') this.#intent.offered(view);
     const isLeft = device.state === 'Left' && view.frontend === 'Connected';
     if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
-      this.#takenOver = await reattach(device, view);
-      this.#hasNews = this.#takenOver;
+      device.orphan = 'retrying';
+      await this.#attempt(view);
     }
     this.#adopted = true;
-    this.#settle();
+    if (!device.opening) this.#settle();
   }
 
-  #stateForTable(view: View, wish: Wish): OurState {
-    const { state } = this.#device;
-    if (wish === 'close' || state !== 'InitWait' || !this.#intent.isStale(view)) return state;
+  /** Another try to take over what a former daemon served. */
+  async #recover(view: View): Promise<void> {
+    const device = this.#device;
+    if (device.orphan !== 'retrying' || device.link || !isInUse(view)) return;
+    if (!device.opening && device.backoff.dueMs > 0) {
+      device.markIn(device.backoff.dueMs);
+      return;
+    }
+    await device.services.takeOvers.run(this.id, () => this.#attempt(view));
+    if (!device.opening) this.#settle();
+  }
+
+  async #attempt(view: View): Promise<void> {
+    const device = this.#device;
+    switch (await reattach(device, view)) {
+      case 'taken over':
+        this.#takenOver = true;
+        this.#hasNews = true;
+        device.backoff.reset();
+        return;
+      case 'waiting':
+        tellLateTakeOver(device);
+        return;
+      case 'failed':
+        device.backoff.failed();
+        if (device.orphan === 'retrying') device.markIn(device.backoff.dueMs);
+    }
+  }
+
+  async #stateForTable(view: View, wish: Wish): Promise<TableState> {
+    const device = this.#device;
+    const { state } = device;
+    if (state === 'Left') return device.orphan === 'retrying' ? 'Orphaned' : 'Left';
+    if (wish === 'close' || state !== 'InitWait') return state;
+    const isPrepared = device.isUnprepared && hasPrepared(await readScriptWord(device));
+    if (!isPrepared && !this.#intent.isStale(view)) return state;
     const isBeforeConnect =
       view.frontend === 'Initialising' ||
       view.frontend === 'InitWait' ||
@@ -292,23 +389,47 @@ export class Vbd {
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
     if (!path) return;
-    this.#frontendWatch = await this.#device.services.xenstore.watch(path, () => this.mark());
+    const onChange = () => this.#turns.markByGuest();
+    this.#frontendWatch = await this.#device.services.xenstore.watch(path, onChange);
+  }
+
+  /** The guest may have closed long before the toolstack takes the device offline. */
+  async #tellUnplugged(view: View): Promise<void> {
+    const device = this.#device;
+    if (device.state !== 'Closed' || view.backend.toolstack.online !== false) {
+      this.#isUnplugged = false;
+      return;
+    }
+    if (this.#isUnplugged) return;
+    if (device.lettingGo) {
+      this.#markAfter(device.lettingGo);
+      return;
+    }
+    await tellUnplugged(device);
+    this.#isUnplugged = true;
   }
 
   /** The toolstack removed the directory. It may come back before we have let go of everything. */
   async #disappear(): Promise<void> {
     const device = this.#device;
-    if (this.#adopted) device.log.info({}, 'removed');
+    if (this.#adopted) {
+      device.log.info({}, 'removed');
+      await clearError(device);
+    }
     this.#adopted = false;
     this.#intent.closed();
-    this.#turns.cancelTimer();
+    this.#isUnplugged = false;
     device.state = 'Initialising';
     device.error = undefined;
+    device.isUnprepared = false;
+    device.script = { askedAt: undefined, isSilent: false };
+    device.backoff.reset();
     await this.#followFrontend(undefined);
     letGo(device);
     letGoOfMedium(device);
-    if (device.lettingGo) {
-      this.#markAfter(device.lettingGo);
+    const held = device.lettingGo ?? device.closing;
+    if (held) {
+      this.#markAfter(held);
       return;
     }
     if (this.#turns.isMarked) return;
@@ -324,13 +445,14 @@ export class Vbd {
   async #end(): Promise<void> {
     this.#turns.end();
     this.#settle();
+    abandonOpening(this.#device);
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
   }
 }
 
 /** What we are in a directory that we did not write ourselves. */
-function adoptedState(view: View): OurState {
+function adoptedState(view: View): Exclude<TableState, 'Orphaned'> {
   switch (view.backend.state) {
     case 'Connected':
       return 'Left';
@@ -341,9 +463,4 @@ function adoptedState(view: View): OurState {
       // Also InitWait: the target has to be opened before a frontend may answer the offer.
       return 'Initialising';
   }
-}
-
-/** Errors that are answered with a refusal; others are xenstore's and pass. */
-function isRefusal(error: unknown): error is Error {
-  return error instanceof RingdiskError || error instanceof DatapathError;
 }

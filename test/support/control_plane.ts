@@ -18,7 +18,16 @@ import {
 import { FakeDatapath } from './fake_datapath.ts';
 import { temporaryFolder } from './temporary_folder.ts';
 
-const quickTiming: Timing = { closeMs: 150, letGoMs: 60, retryMs: 20, takeOverMs: 100 };
+const quickTiming: Timing = {
+  closeMs: 150,
+  askMs: 200,
+  letGoMs: 60,
+  retryMs: 20,
+  takeOverMs: 100,
+  openMs: 250,
+  scriptMs: 80,
+  again: { firstMs: 20, mostMs: 100, leastMs: 5 },
+};
 
 export type Nodes = Record<string, string | undefined>;
 
@@ -59,7 +68,11 @@ export class ControlPlane {
     return this.#daemon;
   }
 
-  async start(overrides: ConfigOverrides = {}, timing: Partial<Timing> = {}): Promise<Daemon> {
+  async start(
+    overrides: ConfigOverrides = {},
+    timing: Partial<Timing> = {},
+    force = false,
+  ): Promise<Daemon> {
     const { store } = this;
     const datapath = this.datapath.open();
     const xenstore = store.client(0);
@@ -73,8 +86,8 @@ export class ControlPlane {
     } as const;
     const close = () => xenstore.close();
     const config = parseConfig({ reactors: 1, runtimeDir: this.runtimeDir }, overrides);
-    const patience = { ...quickTiming, ...timing };
-    this.#daemon = await startDaemon(config, { ...platform, close }, this.#newLog(), patience);
+    const options = { timing: { ...quickTiming, ...timing }, force };
+    this.#daemon = await startDaemon(config, { ...platform, close }, this.#newLog(), options);
     return this.#daemon;
   }
 

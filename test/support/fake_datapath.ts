@@ -5,9 +5,11 @@
 import { EventEmitter } from 'node:events';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import type {
+  ClaimOptions,
   EngineCounters,
   NativeTargetSpec,
   TargetCapabilities,
+  TargetWait,
   VbdCounters,
 } from '../../src/datapath/binding.ts';
 import {
@@ -30,25 +32,51 @@ export const someCapabilities: TargetCapabilities = {
   discardGranularity: 4096,
   discardAlignment: 0,
   rotational: false,
+  kind: 'null',
+  identity: '',
+  warnings: [],
 };
 
 export class FakeTarget implements OpenTarget {
   readonly handle: number;
   readonly spec: NativeTargetSpec;
   isOpen = true;
+  claimed: ClaimOptions | undefined;
   fence: Promise<void> | undefined;
+  /** What it hangs in. */
+  hangs: TargetWait[] = [];
   /** What a look at the medium would tell. */
   medium: TargetCapabilities;
   capabilities: TargetCapabilities;
 
-  constructor(handle: number, spec: NativeTargetSpec, medium: TargetCapabilities) {
+  readonly #datapath: FakeDatapath;
+
+  constructor(
+    handle: number,
+    spec: NativeTargetSpec,
+    medium: TargetCapabilities,
+    datapath: FakeDatapath,
+  ) {
     this.handle = handle;
     this.spec = spec;
     this.medium = medium;
     this.capabilities = medium;
+    this.#datapath = datapath;
+  }
+
+  async claim(options: ClaimOptions): Promise<void> {
+    await this.#datapath.mayClaim(this.spec);
+    if (this.claimed) throw new Error('claimed twice');
+    this.claimed = options;
+    if (options.takeOver) this.fence = this.#datapath.fence;
+  }
+
+  waits(): TargetWait[] {
+    return this.hangs;
   }
 
   async refresh(): Promise<TargetCapabilities> {
+    await this.#datapath.mayOpen(this.spec);
     this.capabilities = this.medium;
     return this.capabilities;
   }
@@ -75,7 +103,7 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   }
 
   counters(): VbdCounters {
-    return { reads: 1, brokenQueues: this.brokenQueues } as VbdCounters;
+    return { reads: 1, inFlight: 3, brokenQueues: this.brokenQueues } as VbdCounters;
   }
 
   reactors(): number[] {
@@ -99,7 +127,15 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
 
 export class FakeDatapath implements Datapath {
   capabilities = someCapabilities;
+  /** Media by path, where they are not all alike. */
+  readonly media = new Map<string, Partial<TargetCapabilities>>();
   openError: string | undefined;
+  openErrorCode = 'ENOENT';
+  /** What an open, or a measurement, and a claim wait for. */
+  mayOpen: (spec: NativeTargetSpec) => Promise<void> = () => Promise.resolve();
+  mayClaim: (spec: NativeTargetSpec) => Promise<void> = () => Promise.resolve();
+  /** Opens that have been asked for. */
+  opens = 0;
   connectError: string | undefined;
   /** Whether a connect makes the journals' files. */
   journals = true;
@@ -120,22 +156,33 @@ export class FakeDatapath implements Datapath {
     const process = this.#process;
     const alive = <T>(call: () => Promise<T>) => (process === this.#process ? call() : never());
     return {
-      openTarget: (spec) => alive(() => this.openTarget(spec)),
+      openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       counters: () => this.counters(),
       close: () => this.close(),
     };
   }
 
-  async openTarget(spec: NativeTargetSpec): Promise<FakeTarget> {
-    if (this.openError) throw new DatapathError('ENOENT', this.openError);
-    const target = new FakeTarget(this.targets.length + 1, spec, this.capabilities);
-    if (spec.takeOver) target.fence = this.fence;
+  async openTarget(
+    spec: NativeTargetSpec,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<FakeTarget> {
+    this.opens++;
+    const process = this.#process;
+    await orGivenUp(this.mayOpen(spec), signal);
+    if (process !== this.#process) return never();
+    if (this.openError) throw new DatapathError(this.openErrorCode, this.openError);
+    const kind = spec.kind === 'auto' ? 'file' : spec.kind;
+    const medium = { ...this.capabilities, kind, ...this.media.get(spec.path) };
+    const target = new FakeTarget(this.targets.length + 1, spec, medium, this);
     this.targets.push(target);
     return target;
   }
 
-  async connect(target: OpenTarget, options: ConnectOptions): Promise<FakeConnection> {
+  async connect(
+    target: Pick<OpenTarget, 'handle'>,
+    options: ConnectOptions,
+  ): Promise<FakeConnection> {
     if (this.connectError) throw new DatapathError('ESTALE', this.connectError);
     if (this.busyConnects-- > 0) throw new DatapathError('EBUSY', 'the ring is in use');
     // What the real engine cannot do either: two of one VBD, or on a closed target.
@@ -148,6 +195,7 @@ export class FakeDatapath implements Datapath {
     if (isTaken) throw new Error('connected twice');
     const opened = this.targets[target.handle - 1];
     if (!opened?.isOpen) throw new Error('connected to a closed target');
+    if (!opened.claimed) throw new Error('connected to a target that nobody claimed');
     for (const { journal, takeOver } of options.queues) {
       if (takeOver && !existsSync(journal)) throw new DatapathError('ENOENT', `no ${journal}`);
       if (this.journals) writeFileSync(journal, 'a journal');
@@ -176,6 +224,13 @@ export class FakeDatapath implements Datapath {
   }
 
   close(): void {}
+}
+
+async function orGivenUp(step: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  const givenUp = new Promise<never>((_, reject) => {
+    signal?.addEventListener('abort', () => reject(new DatapathError('ECANCELED', 'given up')));
+  });
+  await Promise.race([step, givenUp]);
 }
 
 function never(): Promise<never> {

@@ -24,7 +24,10 @@ describe('find', () => {
     expect(plane.daemon.find('9/51712')).toBe(b.vbd);
     expect(plane.daemon.find('9/xvdb')).toBe(c.vbd);
     expect(() => plane.daemon.find('9/xvdc')).toThrow(/There is no VBD "9\/xvdc"/);
-    const d = await plane.attach({ dev: 'xvda' }, { kind: 'qdisk', domid: 9, devid: 5632 });
+    const d = await plane.attach(
+      { dev: 'xvda', 'sm-data/ringdisk-id': 'x' },
+      { kind: 'qdisk', domid: 9, devid: 5632 },
+    );
     await d.expectState('2');
     expect(() => plane.daemon.find('9/xvda')).toThrow(/any of qdisk\/9\/5632, vbd3\/9\/51712/);
   });

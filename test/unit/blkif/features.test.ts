@@ -74,8 +74,8 @@ describe('numbers', () => {
 describe('words and flags', () => {
   test('modes as xl and its scripts write them', () => {
     const { parse } = TOOLSTACK_NODES.mode.type;
-    expect(['r', 'r!', 'ro'].map(parse)).toEqual(['r', 'r', 'r']);
-    expect(['w', 'w!', 'rw'].map(parse)).toEqual(['w', 'w', 'w']);
+    expect(['r', 'r!', 'ro'].map(parse)).toEqual(['r', 'r!', 'r']);
+    expect(['w', 'w!', 'rw'].map(parse)).toEqual(['w', 'w!', 'w']);
     expect(['', 'x', 'R', 'wr'].map(parse)).toEqual([undefined, undefined, undefined, undefined]);
   });
 

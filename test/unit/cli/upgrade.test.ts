@@ -6,14 +6,14 @@ const daemon = { ringdisk: '0.1.0', journalVersion: 1, recordVersion: 1 };
 
 describe('whyNot', () => {
   it('has nothing against a daemon that leaves what this version reads', () => {
-    expect(whyNot(daemon, { journalVersion: 1, recordVersion: 1 })).toBeUndefined();
+    expect(whyNot(daemon, { journalVersions: [1], recordVersions: [1, 2] })).toBeUndefined();
   });
 
   it('says what differs', () => {
-    const journals = whyNot(daemon, { journalVersion: 2, recordVersion: 1 });
+    const journals = whyNot(daemon, { journalVersions: [2], recordVersions: [1] });
     expect(journals).toMatch(/ringdisk 0.1.0.*journals of version 1, this one reads 2\. Nothing/);
     expect(journals).not.toContain('records');
-    const both = whyNot(daemon, { journalVersion: 2, recordVersion: 3 });
-    expect(both).toMatch(/journals of version 1, .* records of version 1, this one reads 3/);
+    const both = whyNot(daemon, { journalVersions: [2], recordVersions: [3, 4] });
+    expect(both).toMatch(/journals of version 1, .* records of version 1, this one reads 3 and 4/);
   });
 });

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TargetSpecError } from '../../../src/errors.ts';
-import { type FileType, parseTarget, resolveTarget } from '../../../src/target/target_spec.ts';
+import { parseTarget } from '../../../src/target/target_spec.ts';
 
 describe('parseTarget', () => {
   test.each([
@@ -33,6 +33,8 @@ describe('parseTarget', () => {
     ['aio:ON-ERROR=report:/dev/vg/a', { onError: 'report', path: '/dev/vg/a' }],
     ['aio:on-error=stop:null:512', { onError: 'stop', kind: 'null', path: '512' }],
     ['on-error=report:on-error=stop:file:/a', { onError: 'stop', kind: 'file', path: '/a' }],
+    ['share:/dev/vg/a', { share: true, path: '/dev/vg/a' }],
+    ['aio:share:on-error=stop:/a', { share: true, onError: 'stop', path: '/a' }],
     ['/srv/on-error=stop:a', { path: '/srv/on-error=stop:a' }],
   ])('%s has an option', (params, target) => {
     expect(parseTarget(params)).toEqual(target);
@@ -95,38 +97,5 @@ describe('parseTarget', () => {
         },
       ),
     );
-  });
-});
-
-describe('resolveTarget', () => {
-  const aType = (what: 'file' | 'block' | 'char' | 'other') => async (): Promise<FileType> => ({
-    isFile: () => what === 'file',
-    isBlockDevice: () => what === 'block',
-    isCharacterDevice: () => what === 'char',
-  });
-
-  test('a named kind is not looked at', async () => {
-    const look = () => Promise.reject(new Error('looked'));
-    expect(await resolveTarget({ kind: 'nvme', path: '/a' }, look)).toEqual({
-      kind: 'nvme',
-      path: '/a',
-    });
-  });
-
-  test('a bare path is what it is', async () => {
-    expect(await resolveTarget({ path: '/a' }, aType('file'))).toEqual({
-      kind: 'file',
-      path: '/a',
-    });
-    expect(await resolveTarget({ path: '/a' }, aType('block'))).toEqual({
-      kind: 'block',
-      path: '/a',
-    });
-  });
-
-  test('what cannot be served is refused', async () => {
-    await expect(resolveTarget({ path: '/a' }, aType('char'))).rejects.toThrow(/nvme:\/dev\/ng0n1/);
-    await expect(resolveTarget({ path: '/' })).rejects.toThrow(/neither a file nor a block device/);
-    await expect(resolveTarget({ path: '/nonexistent/a' })).rejects.toThrow(/ENOENT/);
   });
 });

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { blkfrontNodes, ControlPlane, eventually, quiet } from '../../support/control_plane.ts';
 
@@ -63,20 +64,42 @@ describe('closing', () => {
     expect(plane.datapath.connections[0]?.isConnected).toBe(true);
     await disk.writeFrontend({ state: '6' });
     await disk.expectState('6');
-    expect(await disk.read('hotplug-status')).toBeUndefined();
+    await eventually(
+      async () => (await disk.read('hotplug-status')) === undefined,
+      'no hotplug-status',
+    );
     await eventually(() => plane.datapath.held === 0, 'nothing held');
     await disk.deleteBackend();
     await eventually(() => plane.daemon.vbds().length === 0, 'no VBD');
     expect(await disk.read('state')).toBeUndefined();
   });
 
-  test('a frontend that does not react is not waited for forever', async () => {
+  test.each(['4', '5'])(
+    'a frontend that refuses in state %s keeps its disk until it lets go',
+    async (state) => {
+      await plane.start({}, { closeMs: 30 });
+      const disk = await plane.attach();
+      await disk.connect();
+      await disk.remove();
+      await disk.expectState('5');
+      await disk.writeFrontend({ state });
+      await sleep(100);
+      expect(await disk.read('state')).toBe('5');
+      expect(plane.datapath.connections[0]?.isConnected).toBe(true);
+      await disk.writeFrontend({ state: '6' });
+      await disk.expectState('6');
+    },
+  );
+
+  test('a removal that is forced takes the frontend away, and that is the end', async () => {
     await plane.start();
     const disk = await plane.attach();
     await disk.connect();
     await disk.remove();
+    await disk.expectState('5');
+    await disk.deleteFrontend();
     await disk.expectState('6');
-    expect(plane.datapath.held).toBe(0);
+    await eventually(() => plane.datapath.held === 0, 'nothing held');
   });
 
   test('a removal before anything was connected is answered at once', async () => {
@@ -161,14 +184,60 @@ describe('closing', () => {
     await plane.start();
     const disk = await plane.attach();
     await disk.expectOurState('InitWait');
-    await expect(disk.vbd.disconnect()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
+    const force = { force: false };
+    await expect(disk.vbd.disconnect(force)).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
     await disk.connect();
-    const disconnected = disk.vbd.disconnect();
+    const disconnected = disk.vbd.disconnect(force);
     await disk.expectState('5');
     await disk.writeFrontend({ state: '6' });
     expect((await disconnected).state).toBe('Closed');
     expect(plane.datapath.held).toBe(0);
     await disk.writeFrontend({ state: '1' });
     await disk.expectState('2');
+  });
+
+  test('an operator is told that the guest refuses, and may force it', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    const asked = disk.vbd.disconnect({ force: false });
+    await expect(asked).rejects.toMatchObject({ code: 'VBD_BUSY' });
+    await expect(asked).rejects.toThrow(/has not let go.*frontend is Connected.*--force/);
+    expect(plane.datapath.connections[0]?.isConnected).toBe(true);
+    expect((await disk.vbd.disconnect({ force: true })).state).toBe('Closed');
+    expect(plane.datapath.held).toBe(0);
+  });
+
+  test('a toolstack that takes a closed device offline is told that it is unplugged', async () => {
+    let letGo = () => {};
+    plane.datapath.mayLetGo = () =>
+      new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    expect(await disk.read('hotplug-status')).toBe('connected');
+    await disk.writeBackend({ online: '0' });
+    await disk.deleteFrontend();
+    // Writes of it may still be in the kernel.
+    await quiet();
+    expect(await disk.read('hotplug-status')).toBe('connected');
+    letGo();
+    await eventually(
+      async () => (await disk.read('hotplug-status')) === undefined,
+      'no hotplug-status',
+    );
+  });
+
+  test('what is closed holds nothing, by its counters', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.connect();
+    await disk.writeFrontend({ state: '6' });
+    await disk.expectState('6');
+    expect(disk.vbd.info().counters).toMatchObject({ reads: 1, inFlight: 0, mappedPages: 0 });
   });
 });

@@ -20,7 +20,7 @@ beforeEach(async () => {
   failures = [];
   discovery = new Discovery(xenstore, 0, {
     changed: (id) => changed.push(vbdName(id)),
-    kindChanged: (kind) => kinds.push(kind),
+    changedAbove: (kind, domid) => kinds.push(domid === undefined ? kind : `${kind}/${domid}`),
     failed: (_kind, error) => failures.push(error),
   });
 });
@@ -58,7 +58,9 @@ test('a removed domain or kind concerns all its devices', async () => {
   await quiet();
   kinds.length = 0;
   await xenstore.remove(`${root}/vbd3/1`);
-  await eventually(() => kinds.includes('vbd3'), 'the kind');
+  await eventually(() => kinds.includes('vbd3/1'), 'the domain');
+  // A guest that ends concerns nobody else.
+  expect(kinds).not.toContain('vbd3');
   kinds.length = 0;
   await xenstore.remove(`${root}/vbd3`);
   await eventually(() => kinds.includes('vbd3'), 'the kind');

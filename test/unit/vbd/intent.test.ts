@@ -36,34 +36,55 @@ describe('wish', () => {
   ] satisfies [OurState, XenbusStateName, boolean, string][])(
     '%s with node %s, online %s: %s',
     (ours, node, online, expected) => {
-      expect(new Intent(100).wish(aView(node, { online }), ours)).toBe(expected);
+      expect(new Intent(100).wish(aView(node, { online }), ours, true)).toBe(expected);
     },
   );
 
   test('a close stays wished for until it is done', () => {
     const intent = new Intent(100);
-    intent.close('first');
-    intent.close('second');
+    intent.close('first', { bounded: false });
+    intent.close('second', { bounded: true });
     expect(intent.closeReason).toBe('first');
-    expect(intent.wish(aView('Connected'), 'Connected')).toBe('close');
-    expect(intent.wish(aView('Closing'), 'Closing')).toBe('close');
+    expect(intent.wish(aView('Connected'), 'Connected', true)).toBe('close');
+    expect(intent.wish(aView('Closing'), 'Closing', true)).toBe('close');
     intent.closed();
-    expect(intent.wish(aView('Closed'), 'Closed')).toBe('serve');
+    expect(intent.wish(aView('Closed'), 'Closed', false)).toBe('serve');
     expect(intent.patienceMs).toBeUndefined();
   });
 
-  test('a frontend that does not answer in time counts as gone', () => {
+  test('a frontend that is made to close and does not in time counts as gone', () => {
     let now = 0;
     const intent = new Intent(100, () => now);
     const view = aView('Closing');
     expect(intent.patienceMs).toBeUndefined();
-    intent.wish(view, 'Connected');
+    intent.close('by force', { bounded: true });
+    intent.wish(view, 'Connected', true);
     now = 99;
-    intent.wish(view, 'Closing');
+    intent.wish(view, 'Closing', true);
     expect(intent.patienceMs).toBe(1);
     expect(intent.frontend(view)).toBe('Connected');
     now = 150;
     expect(intent.frontend(view)).toBe('Unknown');
+  });
+
+  test('one that uses the disk is asked, and keeps it until somebody forces it', () => {
+    let now = 0;
+    const intent = new Intent(100, () => now);
+    const view = aView('Closing');
+    expect(intent.wish(view, 'Connected', true)).toBe('close');
+    now = 10_000;
+    expect(intent.wish(view, 'Closing', true)).toBe('close');
+    expect(intent.patienceMs).toBeUndefined();
+    expect(intent.frontend(view)).toBe('Connected');
+    intent.close('by force', { bounded: true });
+    intent.wish(view, 'Closing', true);
+    expect(intent.patienceMs).toBe(100);
+  });
+
+  test('one whose disk nobody serves is waited for a while only', () => {
+    const intent = new Intent(100, () => 0);
+    intent.wish(aView('Closing'), 'InitWait', false);
+    expect(intent.patienceMs).toBe(100);
   });
 });
 
@@ -71,11 +92,15 @@ describe('offers', () => {
   test('a refused offer is tried again when the nodes change, not before', () => {
     const intent = new Intent(100);
     const view = aView('Initialising');
-    intent.refused(view);
-    expect(intent.isRefused(aView('Closed'))).toBe(true);
-    expect(intent.isRefused(aView('Initialising', { params: 'null:2G' }))).toBe(false);
+    intent.refused(view, true);
+    expect(intent.refusal(aView('Closed'))).toBe('final');
+    expect(intent.refusal(aView('Initialising', { params: 'null:2G' }))).toBeUndefined();
     intent.closed();
-    expect(intent.isRefused(view)).toBe(false);
+    expect(intent.refusal(view)).toBeUndefined();
+    intent.refused(view, false);
+    expect(intent.refusal(view)).toBe('for now');
+    intent.forgetRefusal();
+    expect(intent.refusal(view)).toBeUndefined();
   });
 
   test('an offer is stale when what it was made of changes', () => {
@@ -86,7 +111,7 @@ describe('offers', () => {
     expect(intent.isStale(view)).toBe(false);
     expect(intent.isStale(aView('InitWait', { online: false }))).toBe(false);
     expect(intent.isStale(aView('InitWait', { params: '' }))).toBe(true);
-    intent.refused(aView('InitWait', { params: '' }));
+    intent.refused(aView('InitWait', { params: '' }), true);
     expect(intent.isStale(view)).toBe(true);
   });
 });

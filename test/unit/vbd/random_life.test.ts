@@ -47,14 +47,46 @@ const steps: Record<string, Step> = {
   },
   'operator disconnects': async (disk, plane) => {
     const vbd = plane.daemon.vbds().find(({ id }) => id.domid === disk.id.domid);
-    vbd?.disconnect().catch(() => undefined);
+    vbd?.disconnect({ force: false }).catch(() => undefined);
+  },
+  'operator takes it away': async (disk, plane) => {
+    const vbd = plane.daemon.vbds().find(({ id }) => id.domid === disk.id.domid);
+    vbd?.disconnect({ force: true }).catch(() => undefined);
+  },
+  'operator tries again': async (disk, plane) => {
+    const vbd = plane.daemon.vbds().find(({ id }) => id.domid === disk.id.domid);
+    vbd?.retry().catch(() => undefined);
+  },
+  'storage hangs': async (_disk, plane) => {
+    plane.datapath.mayOpen = () => new Promise(() => {});
+  },
+  'storage is slow': async (_disk, plane) => {
+    plane.datapath.mayOpen = () => sleep(15);
+    plane.datapath.mayClaim = () => sleep(15);
+  },
+  'storage is missing': async (_disk, plane) => {
+    plane.datapath.openError = 'no such file';
+  },
+  'storage is well': async (_disk, plane) => {
+    plane.datapath.openError = undefined;
+    plane.datapath.mayOpen = () => Promise.resolve();
+    plane.datapath.mayClaim = () => Promise.resolve();
   },
 };
 for (const state of ['0', '1', '2', '3', '4', '5', '6', '7', '8', '?']) {
   steps[`frontend says ${state}`] = (disk) => disk.writeFrontend({ state });
 }
 
-const timing = { closeMs: 20, letGoMs: 5, retryMs: 5, takeOverMs: 5 };
+const timing = {
+  closeMs: 20,
+  askMs: 20,
+  letGoMs: 5,
+  retryMs: 5,
+  takeOverMs: 5,
+  openMs: 10,
+  scriptMs: 5,
+  again: { firstMs: 2, mostMs: 10, leastMs: 1 },
+};
 const life = fc.array(
   fc.record({
     name: fc.constantFrom(...Object.keys(steps)),
@@ -79,6 +111,8 @@ test('a random life ends well', { timeout: 120_000 }, async () => {
     await live(plane, disk, script);
     if ((await disk.read('state')) !== undefined) {
       await disk.remove();
+      // As libxl does when the guest refuses, and it is told to go on.
+      await disk.deleteFrontend();
       await disk.expectState('6');
     }
     await disk.deleteBackend();

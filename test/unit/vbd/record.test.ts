@@ -17,7 +17,15 @@ const agreement: Agreement = {
   secureDiscard: false,
 };
 const facts = {
-  target: { params: 'aio:/srv/disk', kind: 'file', path: '/srv/disk', readOnly: false },
+  target: {
+    params: 'aio:/srv/disk',
+    kind: 'file',
+    path: '/srv/disk',
+    readOnly: false,
+    share: false,
+    identity: 'inode 7',
+  },
+  onError: 'stop',
   agreement,
   sectors: 2048,
 } as const;
@@ -33,7 +41,7 @@ test('what is written is read by the next process, under its own name', () => {
   for (const id of ids) records.write(id, facts);
   const next = new Records(folder);
   expect(next.list()).toEqual(expect.arrayContaining(ids));
-  expect(next.read(second)).toEqual({ version: 1, pid: process.pid, ...facts });
+  expect(next.read(second)).toEqual({ version: 2, pid: process.pid, ...facts });
   next.remove(first);
   expect(next.list()).toEqual([second]);
   expect([next.has(first), next.has(second)]).toEqual([false, true]);

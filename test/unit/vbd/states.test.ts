@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from 'vitest';
 import { type XenbusStateName, xenbusStateNames } from '../../../src/blkif/xenbus_state.ts';
-import type { OurState } from '../../../src/vbd/info.ts';
-import { type Action, decide, type Wish } from '../../../src/vbd/states.ts';
+import { type Action, decide, type TableState, type Wish } from '../../../src/vbd/states.ts';
 
-const ours: OurState[] = ['Initialising', 'InitWait', 'Connected', 'Closing', 'Closed', 'Left'];
+const ours: TableState[] = [
+  'Initialising',
+  'InitWait',
+  'Connected',
+  'Closing',
+  'Closed',
+  'Left',
+  'Orphaned',
+];
 
 // The whole table, one letter per action, in the order of xenbus.h's states (Unknown first).
 const letters: Record<string, Action> = {
@@ -17,7 +24,7 @@ const letters: Record<string, Action> = {
   f: 'finish-close',
 };
 
-const expected: Record<Wish, Record<OurState, string>> = {
+const expected: Record<Wish, Record<TableState, string>> = {
   serve: {
     Initialising: '.oooooooo',
     InitWait: 'f..ccbfii',
@@ -25,6 +32,7 @@ const expected: Record<Wish, Record<OurState, string>> = {
     Closing: 'fo....fii',
     Closed: '.oo....ii',
     Left: 'fo.o.bfii',
+    Orphaned: 'fo...bfii',
   },
   close: {
     Initialising: 'fffffffff',
@@ -33,10 +41,11 @@ const expected: Record<Wish, Record<OurState, string>> = {
     Closing: 'ff....f..',
     Closed: '.........',
     Left: 'fffbbbfbb',
+    Orphaned: 'fffbbbfbb',
   },
 };
 
-function row(state: OurState, wish: Wish): Action[] {
+function row(state: TableState, wish: Wish): Action[] {
   return xenbusStateNames.map((frontend) => decide(state, frontend, wish));
 }
 
@@ -64,7 +73,7 @@ describe('decide', () => {
   });
 
   test('kexec: Closing, Closed and Initialising are each answered from any connected state', () => {
-    for (const state of ['Connected', 'Left'] satisfies OurState[]) {
+    for (const state of ['Connected', 'Left', 'Orphaned'] satisfies TableState[]) {
       expect(decide(state, 'Closing', 'serve')).toBe('begin-close');
       expect(decide('Closing', 'Closed', 'serve')).toBe('finish-close');
       expect(decide('Closed', 'Initialising', 'serve')).toBe('offer');

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// One open target per medium, counted: two disks on one medium are two uses of it. What is one
+// medium the data path tells by its identity, once it is open; so each path is opened, and what
+// turns out to be open already is closed again. An open that hangs is kept until it answers and
+// joined by whoever asks for the same, so that nobody can pile them up.
+import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapath/binding.ts';
+import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
+import { RingdiskError } from '../errors.ts';
+import type { XenstoreClient } from '../xenstore/client.ts';
+import { mayShare, readVms, type TargetUser, type Vms } from './sharing.ts';
+
+/** Opens that have not answered for `lateMs`; beyond it nothing new is opened. */
+const LATE_OPENS_MAX = 64;
+
+interface PendingOpen {
+  readonly entry: Promise<Entry>;
+  readonly since: number;
+  /** Who waits for it. */
+  waiters: number;
+}
+
+/** One VBD's use of an open target. */
+export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence'> {
+  /** See OpenTarget; whoever shares the target has made the claim for all. */
+  claim(options: { takeOver: boolean }): Promise<void>;
+  refresh(): Promise<TargetCapabilities>;
+  waits(): TargetWait[];
+  /** It will be closed soon: others may wait for that. */
+  leave(): void;
+  /** The last one closes the target. */
+  close(): Promise<void>;
+}
+
+export class OpenTargets {
+  readonly #datapath: Pick<Datapath, 'openTarget'>;
+  readonly #xenstore: XenstoreClient;
+  readonly #lateMs: number;
+  readonly #pending = new Map<string, PendingOpen>();
+  /** At most one of a kind and a mode for each identity. */
+  readonly #entries = new Map<string, Entry[]>();
+  readonly #end = new AbortController();
+
+  constructor(datapath: Pick<Datapath, 'openTarget'>, xenstore: XenstoreClient, lateMs: number) {
+    this.#datapath = datapath;
+    this.#xenstore = xenstore;
+    this.#lateMs = lateMs;
+  }
+
+  /**
+   * May take for ever. Throws DatapathError, or TARGET_BUSY while a VM that may not share the medium
+   * with this one uses it. `takeOver`: whatever was shared stays so.
+   */
+  async open(
+    spec: NativeTargetSpec,
+    user: TargetUser,
+    options: { takeOver: boolean; signal: AbortSignal },
+  ): Promise<TargetUse> {
+    const vms = await readVms(this.#xenstore, user.domid);
+    const entry = await this.#expect(spec, options.signal);
+    try {
+      const newcomer = { ...user, vms };
+      if (!options.takeOver) await this.#untilFree(entry, newcomer, options.signal);
+      return entry.use(newcomer);
+    } finally {
+      entry.expected--;
+      entry.closeUnused();
+    }
+  }
+
+  /** Nobody waits for an open any more, and what comes later is closed. */
+  end(): void {
+    this.#end.abort();
+  }
+
+  /** The target, reserved: `expected` is the caller's to take back. */
+  async #expect(spec: NativeTargetSpec, signal: AbortSignal): Promise<Entry> {
+    const pending = this.#open(spec);
+    pending.waiters++;
+    let isWaiting = true;
+    const stopWaiting = () => {
+      if (isWaiting) pending.waiters--;
+      isWaiting = false;
+    };
+    let giveUp = () => {};
+    const givenUp = new Promise<never>((_, reject) => {
+      giveUp = () => {
+        stopWaiting();
+        reject(new Error('the open was given up'));
+      };
+    });
+    signal.addEventListener('abort', giveUp, { once: true });
+    if (signal.aborted) giveUp();
+    try {
+      // Whoever still waits when it opens has been counted as expected.
+      return await Promise.race([pending.entry, givenUp]);
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+      stopWaiting();
+    }
+  }
+
+  #open(spec: NativeTargetSpec): PendingOpen {
+    const key = JSON.stringify([spec.kind, spec.path, spec.readOnly]);
+    const known = this.#pending.get(key);
+    if (known) return known;
+    this.#refuseTooMany();
+    const opened = this.#datapath.openTarget(spec, { signal: this.#end.signal });
+    const entry = opened
+      .finally(() => this.#pending.delete(key))
+      .then((target) => {
+        const admitted = this.#admit(target, spec.readOnly);
+        admitted.expected += pending.waiters;
+        admitted.closeUnused();
+        return admitted;
+      });
+    const pending: PendingOpen = { entry, since: performance.now(), waiters: 0 };
+    // Where nobody waits for it any more, nobody is to be told.
+    entry.catch(() => {});
+    this.#pending.set(key, pending);
+    return pending;
+  }
+
+  #refuseTooMany(): void {
+    const lateSince = performance.now() - this.#lateMs;
+    const late = [...this.#pending.values()].filter(({ since }) => since < lateSince).length;
+    if (late < LATE_OPENS_MAX) return;
+    throw new RingdiskError(
+      'TARGET_BUSY',
+      `${late} targets have been opened and have not answered: no more are tried meanwhile.`,
+    );
+  }
+
+  /** One that is open already takes its place. A writer's serves a reader, too. */
+  #admit(target: OpenTarget, readOnly: boolean): Entry {
+    const { identity, kind } = target.capabilities;
+    const others = identity === '' ? [] : (this.#entries.get(identity) ?? []);
+    const same = others.find(
+      (entry) => entry.kind === kind && (entry.readOnly === readOnly || readOnly),
+    );
+    if (same) {
+      target.close().catch(() => {});
+      return same;
+    }
+    const entry = new Entry(target, readOnly, () => {
+      const left = this.#entries.get(identity)?.filter((other) => other !== entry) ?? [];
+      if (left.length > 0) this.#entries.set(identity, left);
+      else this.#entries.delete(identity);
+    });
+    if (identity !== '') this.#entries.set(identity, [...others, entry]);
+    entry.siblings = () => this.#entries.get(identity)?.filter((other) => other !== entry) ?? [];
+    return entry;
+  }
+
+  /** Waits for those who are about to go; throws TARGET_BUSY for others. */
+  async #untilFree(entry: Entry, newcomer: CountedUser, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const users = [entry, ...entry.siblings()].flatMap(({ uses }) => [...uses]);
+      const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
+      const holder = inTheWay.find((use) => !use.isLeaving);
+      if (holder) throw busy(holder.user);
+      if (inTheWay.length === 0) return;
+      if (signal.aborted) throw new Error('the open was given up');
+      await Promise.all(inTheWay.map((use) => use.closed));
+    }
+  }
+}
+
+type CountedUser = TargetUser & { readonly vms: Vms };
+
+function busy(holder: TargetUser): RingdiskError {
+  return new RingdiskError(
+    'TARGET_BUSY',
+    `The target is in use by ${holder.name} (domain ${holder.domid}), another VM's disk: two VMs ` +
+      'that use one medium without knowing of each other destroy what is on it. Shut that one ' +
+      'down, or put share: in front of this target if its guests know how to share.',
+  );
+}
+
+class Entry {
+  readonly target: OpenTarget;
+  readonly readOnly: boolean;
+  readonly uses = new Set<Use>();
+  /** Whoever is about to use it. */
+  expected = 0;
+  siblings: () => Entry[] = () => [];
+  readonly #onClosed: () => void;
+  #claim: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(target: OpenTarget, readOnly: boolean, onClosed: () => void) {
+    this.target = target;
+    this.readOnly = readOnly;
+    this.#onClosed = onClosed;
+  }
+
+  get kind(): string {
+    return this.target.capabilities.kind;
+  }
+
+  get isClaimed(): boolean {
+    return this.#claim !== undefined;
+  }
+
+  use(user: CountedUser): TargetUse {
+    const use = new Use(this, user);
+    this.uses.add(use);
+    return use;
+  }
+
+  claim(takeOver: boolean): Promise<void> {
+    // A second open target of one medium, such as a reader's beside a writer's, is no stranger.
+    const share =
+      [...this.uses].every(({ user }) => user.share) ||
+      this.siblings().some((sibling) => sibling.isClaimed);
+    this.#claim ??= this.target.claim({ share, takeOver }).catch((error: unknown) => {
+      this.#claim = undefined;
+      throw error;
+    });
+    return this.#claim;
+  }
+
+  /** Undefined while it is used. */
+  closeUnused(): Promise<void> | undefined {
+    if (this.uses.size > 0 || this.expected > 0) return undefined;
+    if (!this.#closing) {
+      this.#onClosed();
+      this.#closing = this.target.close();
+      this.#closing.catch(() => {});
+    }
+    return this.#closing;
+  }
+}
+
+class Use implements TargetUse {
+  readonly user: CountedUser;
+  isLeaving = false;
+  readonly closed: Promise<void>;
+  #tellClosed: () => void = () => {};
+  readonly #entry: Entry;
+
+  constructor(entry: Entry, user: CountedUser) {
+    this.#entry = entry;
+    this.user = user;
+    this.closed = new Promise((resolve) => {
+      this.#tellClosed = resolve;
+    });
+  }
+
+  get handle(): number {
+    return this.#entry.target.handle;
+  }
+
+  get capabilities(): TargetCapabilities {
+    return this.#entry.target.capabilities;
+  }
+
+  get fence(): Promise<void> | undefined {
+    return this.#entry.target.fence;
+  }
+
+  claim({ takeOver }: { takeOver: boolean }): Promise<void> {
+    return this.#entry.claim(takeOver);
+  }
+
+  refresh(): Promise<TargetCapabilities> {
+    return this.#entry.target.refresh();
+  }
+
+  waits(): TargetWait[] {
+    return this.#entry.target.waits();
+  }
+
+  leave(): void {
+    this.isLeaving = true;
+  }
+
+  async close(): Promise<void> {
+    this.leave();
+    this.#entry.uses.delete(this);
+    try {
+      await this.#entry.closeUnused();
+    } finally {
+      this.#tellClosed();
+    }
+  }
+}

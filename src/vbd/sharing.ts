@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may use one medium at the same time: the disks of one VM, readers among themselves, and
+// whoever asks to share.
+import { type XenstoreClient, XenstoreError } from '../xenstore/client.ts';
+import { domainPath, parseDomid } from '../xenstore/paths.ts';
+
+/** A VBD that uses a target, or wants to. */
+export interface TargetUser {
+  readonly name: string;
+  readonly domid: number;
+  readonly readOnly: boolean;
+  /** Asked for by the toolstack: it knows what it does. */
+  readonly share: boolean;
+}
+
+/** The VMs that a domain stands for; equal texts for equal VMs. */
+export type Vms = ReadonlySet<string>;
+
+/**
+ * The domain's own VM: both ends of a migration within this host name the same one. A stubdomain
+ * has a VM of its own and also stands for the guest whose devices it emulates. The toolstack writes
+ * these nodes, and guests cannot.
+ */
+export async function readVms(xenstore: XenstoreClient, domid: number): Promise<Vms> {
+  const target = parseDomid((await readIfAllowed(xenstore, domid, 'target')) ?? '');
+  const domids = target === undefined ? [domid] : [domid, target];
+  const vms = await Promise.all(domids.map((one) => readIfAllowed(xenstore, one, 'vm')));
+  const known = vms.filter((vm): vm is string => vm !== undefined && vm !== '');
+  return new Set([...domids.map((one) => `domain ${one}`), ...known]);
+}
+
+export function mayShare(
+  newcomer: TargetUser & { readonly vms: Vms },
+  user: TargetUser & { readonly vms: Vms },
+): boolean {
+  if (newcomer.share || (newcomer.readOnly && user.readOnly)) return true;
+  return [...newcomer.vms].some((vm) => user.vms.has(vm));
+}
+
+/** A driver domain may not look into the homes of others. */
+async function readIfAllowed(
+  xenstore: XenstoreClient,
+  domid: number,
+  node: string,
+): Promise<string | undefined> {
+  try {
+    return await xenstore.read(`${domainPath(domid)}/${node}`);
+  } catch (error) {
+    if (error instanceof XenstoreError && error.code === 'EACCES') return undefined;
+    throw error;
+  }
+}
