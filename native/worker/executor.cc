@@ -19,6 +19,9 @@ namespace ringdisk {
 namespace {
 
 constexpr size_t kStackBytes = 64u << 10;
+constexpr uint64_t kLookOutUs = 30;
+constexpr int kLuckMax = 8;
+constexpr uint32_t kTryAgainAfter = 64;
 constexpr time_t kSpareSeconds = 2;  // how long a thread that is not the only one looks for work
 
 uint64_t now_us() {
@@ -32,12 +35,12 @@ long futex(std::atomic<uint32_t>& word, int operation, uint32_t value, const tim
                    0);
 }
 
+bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
+
 // What a lane asks for must lie in its window and be something there is.
 bool is_sound(const LaneSubmission& submission) {
   if (static_cast<uint32_t>(submission.call) >= kLaneCalls) return false;
-  const bool moves_data =
-      submission.call == LaneCall::read || submission.call == LaneCall::write;
-  if (!moves_data) return true;
+  if (!moves_data(submission.call)) return true;
   return submission.length <= kLaneCallBytesMax && submission.window < kLaneWindowBytes &&
          submission.length <= kLaneWindowBytes - submission.window;
 }
@@ -99,9 +102,9 @@ void* Executor::entry(void* self) {
 void Executor::run(uint32_t thread) {
   for (;;) {
     const uint32_t heard = page_.bell.load(std::memory_order_acquire);
-    Call call;
-    if (take(call)) {
-      carry_out(call, thread);
+    Batch batch;
+    if (take(batch) || look_out(batch)) {
+      carry_out(batch, thread);
       continue;
     }
     bool is_spare = false;
@@ -119,16 +122,25 @@ void Executor::run(uint32_t thread) {
 }
 
 // The lanes in turn, so that no queue waits for another's. What else waits is another thread's.
-bool Executor::take(Call& call) {
+bool Executor::take(Batch& batch) {
+  const bool are_short = usual_us_.load(std::memory_order_relaxed) < kShortUs * 8;
   const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < lanes_.size(); i++) {
     const std::shared_ptr<Lane>& lane = lanes_[(next_lane_ + i) % lanes_.size()];
     const uint32_t waiting =
         lane->header->submitted.load(std::memory_order_acquire) - lane->taken;
     if (waiting == 0 || waiting > kLaneEntries) continue;
-    call.lane = lane;
-    call.submission = lane->header->submissions[lane->taken % kLaneEntries];
-    lane->taken++;
+    batch.lane = lane;
+    batch.count = 0;
+    const uint32_t most = are_short ? std::min(waiting, Batch::kCallsMax) : 1;
+    while (batch.count < most) {
+      const LaneSubmission next = lane->header->submissions[lane->taken % kLaneEntries];
+      // What may take long is taken alone.
+      if (batch.count > 0 && !moves_data(next.call)) break;
+      batch.submissions[batch.count++] = next;
+      lane->taken++;
+      if (!moves_data(next.call)) break;
+    }
     next_lane_ = (next_lane_ + i + 1) % lanes_.size();
     if (anything_waits()) wake_another();
     return true;
@@ -151,6 +163,24 @@ void Executor::wake_another() {
   futex(page_.bell, FUTEX_WAKE, 1, nullptr);
 }
 
+// A guest that asks for one thing at a time asks again as soon as it is answered: whoever looks out
+// for that spares it a wake-up. One thread does, and only as long as it mostly pays; now and then it
+// is tried anew.
+bool Executor::look_out(Batch& batch) {
+  if (!may_look_out_ || looking_out_.exchange(true, std::memory_order_acquire)) return false;
+  bool found = false;
+  if (luck_ > 0 || ++unlucky_ % kTryAgainAfter == 0) {
+    const uint64_t until = now_us() + kLookOutUs;
+    do {
+      found = take(batch);
+      if (!found) __builtin_ia32_pause();
+    } while (!found && now_us() < until);
+    luck_ = found ? std::min(luck_ + 2, kLuckMax) : std::max(luck_ - 1, 0);
+  }
+  looking_out_.store(false, std::memory_order_release);
+  return found;
+}
+
 // False: nobody rang for long. `heard` was read before the lanes were looked at.
 bool Executor::wait_for_bell(uint32_t heard, bool is_spare) {
   page_.idle.fetch_add(1, std::memory_order_seq_cst);
@@ -169,11 +199,14 @@ bool Executor::wait_for_bell(uint32_t heard, bool is_spare) {
   return rung;
 }
 
-void Executor::carry_out(const Call& call, uint32_t thread) {
-  if (!is_sound(call.submission)) return complete(call, -EINVAL);
-  if (call.submission.call == LaneCall::flush) return flush(call, thread);
-  auto* window = reinterpret_cast<std::byte*>(call.lane->header) + kLaneHeaderBytes;
-  complete(call, run_call(call.submission, window + call.submission.window, thread));
+void Executor::carry_out(Batch& batch, uint32_t thread) {
+  auto* window = reinterpret_cast<std::byte*>(batch.lane->header) + kLaneHeaderBytes;
+  for (uint32_t i = 0; i < batch.count; i++) {
+    const LaneSubmission& one = batch.submissions[i];
+    if (one.call == LaneCall::flush) return flush({batch.lane, one}, thread);
+    batch.results[i] = is_sound(one) ? run_call(one, window + one.window, thread) : -EINVAL;
+  }
+  complete(batch);
 }
 
 // One flush of the device at a time. It serves all that were asked for before it began; those that
@@ -188,7 +221,7 @@ void Executor::flush(const Call& call, uint32_t thread) {
     lock.unlock();
     const int32_t result = run_call(together.front().submission, nullptr, thread);
     page_.device_flushes.fetch_add(1, std::memory_order_relaxed);
-    for (const Call& one : together) complete(one, result);
+    for (const Call& one : together) complete({one.lane, 1, {one.submission}, {result}});
     lock.lock();
   }
   flushing_ = false;
@@ -196,23 +229,33 @@ void Executor::flush(const Call& call, uint32_t thread) {
 
 int32_t Executor::run_call(const LaneSubmission& submission, std::byte* memory, uint32_t thread) {
   WorkerPage::Doing& doing = page_.doing[thread];
-  doing.since_us.store(now_us(), std::memory_order_relaxed);
+  const uint64_t since = now_us();
+  doing.since_us.store(since, std::memory_order_relaxed);
   doing.call.store(static_cast<uint32_t>(submission.call) + 1, std::memory_order_release);
   const int32_t result = medium_.carry_out(submission, memory);
   doing.call.store(0, std::memory_order_release);
+  if (moves_data(submission.call)) note_duration(now_us() - since);
   return result;
 }
 
-void Executor::complete(const Call& call, int32_t result) {
-  LaneHeader& header = *call.lane->header;
+// A moving average; two threads that write it at once cost it one of the two.
+void Executor::note_duration(uint64_t us) {
+  const uint32_t usual = usual_us_.load(std::memory_order_relaxed);
+  const auto now = static_cast<uint32_t>(std::min<uint64_t>(us, 1'000'000));
+  usual_us_.store(usual - usual / 8 + now, std::memory_order_relaxed);
+}
+
+void Executor::complete(const Batch& batch) {
+  LaneHeader& header = *batch.lane->header;
   {
     const std::lock_guard lock(mutex_);
-    const uint32_t index = header.completed.load(std::memory_order_relaxed);
-    header.completions[index % kLaneEntries] = {call.submission.tag, result};
-    header.completed.store(index + 1, std::memory_order_seq_cst);
+    uint32_t index = header.completed.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; i < batch.count; i++)
+      header.completions[index++ % kLaneEntries] = {batch.submissions[i].tag, batch.results[i]};
+    header.completed.store(index, std::memory_order_seq_cst);
   }
   if (header.armed.exchange(0, std::memory_order_seq_cst) != 0)
-    ::eventfd_write(call.lane->bell.get(), 1);
+    ::eventfd_write(batch.lane->bell.get(), 1);
 }
 
 }  // namespace ringdisk
