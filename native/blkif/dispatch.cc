@@ -4,6 +4,8 @@
 // A ring promises no order between requests in flight, with two exceptions we make: a barrier waits
 // for everything before it and holds everything after it, and a request that destroys or rewrites
 // more than it says (a discard, a read-modify-write) never runs beside an overlapping write.
+#include <cerrno>
+
 #include "base/kill_point.h"
 #include "blkif/queue.h"
 #include "metrics/probes.h"
@@ -20,8 +22,9 @@ bool Queue::start_waiting() {
   blocked_ = false;
   SlotList ready;
   uint64_t bytes = 0;
+  uint32_t pages = 0;
   while (Slot* slot = waiting_.front()) {
-    if (bytes >= kTurnBytes) break;
+    if (bytes >= kTurnBytes || pages >= kTurnPages) break;
     if (fenced_ && hold_for_fence(*slot)) continue;
     if (must_wait(*slot) || !attach(*slot)) {
       blocked_ = true;
@@ -29,6 +32,7 @@ bool Queue::start_waiting() {
       break;
     }
     bytes += slot->length;
+    pages += slot->valid.segment_count;
     waiting_.pop();
     join_in_flight(*slot);
     if (slot->valid.kind == Kind::barrier) barrier_ = slot;
@@ -161,7 +165,12 @@ void Queue::start_discard(Slot& slot) {
   slot.operation.offset = first;
   slot.operation.length = end > first ? end - first : 0;
   slot.operation.slot_index = slot.index;
-  if (slot.operation.length == 0) return finished(slot.operation);
+  // Nobody waits for what is taken away; and what is to be unreadable is so to the last byte, or the
+  // guest is told.
+  const bool is_whole = first == slot.offset && end == slot.offset + slot.length;
+  if (closing_) slot.operation.result = -ECANCELED;
+  if (slot.valid.secure && !is_whole) slot.operation.result = -EINVAL;
+  if (slot.operation.length == 0 || slot.operation.result != 0) return finished(slot.operation);
   submit(slot);
 }
 

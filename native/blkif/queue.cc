@@ -153,8 +153,8 @@ void Queue::let_go_if_done() {
   });
 }
 
-// What could not be answered (a flush that keeps failing) is left to whoever comes next, and so is
-// all of a dead process's where serving never began.
+// What could not be answered is left to whoever comes next, and so is all of a dead process's where
+// serving never began.
 bool Queue::may_discard_journal() const { return serving_ ? slots_->all_free() : !take_over_; }
 
 bool Queue::try_sleep() {

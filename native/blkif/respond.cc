@@ -59,14 +59,13 @@ void Queue::flush_done(Slot& slot) {
 }
 
 // Flushes always, since Linux takes an empty one's error as "no flush needed" for the rest of the
-// connection. The others where the guest shall wait for its device; what that can't do at all, or
-// nobody wants any more, has not failed.
+// connection. The others where the guest shall wait for its device; but a discard is a hint, and some
+// ranges no device ever takes.
 bool Queue::is_tried_again(const Slot& slot) const {
   const Operation& operation = slot.operation;
   if (operation.kind == Operation::Kind::flush) return true;
   if (shared_->on_error == OnError::report) return false;
-  return operation.kind != Operation::Kind::discard ||
-         (operation.result != -EOPNOTSUPP && operation.result != -ECANCELED);
+  return operation.kind != Operation::Kind::discard;
 }
 
 // It stays in flight, with its memory and its place in the order, and all that failed so far is
@@ -87,12 +86,9 @@ void Queue::retry(Slot& slot) {
   schedule(retry_at_us_);
 }
 
-// The frontend is going, or gone. One that is still there can't let go of its disk before it has
-// its answers, but would take a flush's error for a success.
-void Queue::give_up(Slot& slot) {
-  if (slot.operation.kind == Operation::Kind::flush) return leave_in_flight(slot);
-  complete(slot, slot.operation.result);
-}
+// The frontend is going, or gone. One that is still there can't let go of its disk before it has all
+// its answers. There are no more writes that it could take a flush's error for a permission for.
+void Queue::give_up(Slot& slot) { complete(slot, slot.operation.result); }
 
 // In whichever way it is over with this one.
 void Queue::recovered(Slot& slot) {

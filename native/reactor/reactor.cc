@@ -130,8 +130,7 @@ bool Reactor::round() {
   lanes_->ring();
   submit(worked);
   RD_KILL_POINT("submit:entered");
-  worked |= run_lanes();
-  const bool completed = complete();
+  const bool completed = run_lanes() | complete();
   worked |= completed;
   // A guest that asks little at a time has nothing more right after, and going to sleep looks once
   // more. But what was completed may let somebody start who would agree to sleep.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/workers.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/epoll.h>
@@ -32,6 +33,13 @@ constexpr uint64_t kReviveMinUs = 1'000'000;
 constexpr uint64_t kReviveMaxUs = 30'000'000;
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
+
+constexpr bool kSanitized =
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    true;  // its reports go there
+#else
+    false;
+#endif
 
 uint64_t now_us() {
   timespec now{};
@@ -177,6 +185,11 @@ void Workers::start(Record& record) {
   ::posix_spawn_file_actions_adddup2(&actions, record.link->page_memory_.get(), kSafe + 1);
   ::posix_spawn_file_actions_adddup2(&actions, kSafe, kWorkerSocketFd);
   ::posix_spawn_file_actions_adddup2(&actions, kSafe + 1, kWorkerPageFd);
+  // Who reads the daemon's output waits for its end, not for a worker's.
+  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  if (!kSanitized)
+    ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   ::posix_spawn_file_actions_addclosefrom_np(&actions, kWorkerPageFd + 1);
   sigset_t none;
   ::sigemptyset(&none);

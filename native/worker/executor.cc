@@ -22,6 +22,7 @@ constexpr size_t kStackBytes = 64u << 10;
 constexpr uint64_t kLookOutUs = 30;
 constexpr int kLuckMax = 8;
 constexpr uint32_t kTryAgainAfter = 64;
+constexpr uint32_t kThreadsKept = 2;  // one at work, and one that listens meanwhile
 constexpr time_t kSpareSeconds = 2;  // how long a thread that is not the only one looks for work
 
 uint64_t now_us() {
@@ -110,11 +111,12 @@ void Executor::run(uint32_t thread) {
     bool is_spare = false;
     {
       const std::lock_guard lock(mutex_);
-      is_spare = threads_ > 1;
+      is_spare = threads_ > kThreadsKept;
     }
     if (wait_for_bell(heard, is_spare)) continue;
     const std::lock_guard lock(mutex_);
-    if (threads_ == 1) continue;
+    // Who rang just now counted on this one.
+    if (threads_ <= kThreadsKept || anything_waits()) continue;
     threads_--;
     used_[thread] = false;
     return;
@@ -142,7 +144,11 @@ bool Executor::take(Batch& batch) {
       if (!moves_data(next.call)) break;
     }
     next_lane_ = (next_lane_ + i + 1) % lanes_.size();
-    if (anything_waits()) wake_another();
+    // This call may hang: somebody must be there for what comes next.
+    if (page_.idle.load(std::memory_order_seq_cst) == 0)
+      start_thread();
+    else if (anything_waits())
+      wake_another();
     return true;
   }
   return false;

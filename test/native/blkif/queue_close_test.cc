@@ -118,6 +118,23 @@ TEST_CASE("close: what was taken is carried out, what was not stays in the ring"
   CHECK(RawFrontend::load(one.frontend.header().rsp_prod) == 2);
 }
 
+TEST_CASE("close: a discard that has not begun is not begun any more") {
+  if (!has_io_uring()) return;
+  OneQueue one;
+  one.target->hold(true);
+  one.frontend.put(raw_discard(0, 64));
+  one.frontend.put(raw_discard(32, 64));  // waits for the first
+  one.frontend.publish();
+  const auto held = one.target->await_held(1);
+  one.settle();
+  one.queue->begin_close();
+  one.finish(held[0]);
+  one.queue->close();
+  CHECK(one.target->held_count() == 0);
+  CHECK(one.frontend.answer().status == wire::kOkay);
+  CHECK(one.frontend.answer().status == wire::kError);
+}
+
 TEST_CASE("close: a broken, a penalised and a storming queue let go as well") {
   if (!has_io_uring()) return;
   OneQueue broken;

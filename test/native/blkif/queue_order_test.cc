@@ -247,6 +247,18 @@ TEST_CASE("4096-byte medium: many small writes of few blocks, finished in any or
   }
 }
 
+TEST_CASE("4096-byte medium: a secure discard of less than whole blocks is an error") {
+  if (!has_io_uring()) return;
+  QueueSettings settings;
+  settings.geometry.secure_discard = true;
+  OneQueue one(settings, 4096);
+  one.target->fill(0x77);
+  CHECK(one.frontend.ask(raw_discard(1, 23, wire::kDiscardSecure)) == wire::kError);
+  CHECK(one.target->at(8 * 512) == std::byte{0x77});
+  CHECK(one.frontend.ask(raw_discard(8, 16, wire::kDiscardSecure)) == wire::kOkay);
+  CHECK(one.target->at(8 * 512) == std::byte{0});
+}
+
 TEST_CASE("4096-byte medium: a discard gives back whole blocks only") {
   if (!has_io_uring()) return;
   OneQueue one({}, kBigBlock);

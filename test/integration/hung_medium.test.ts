@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// A medium that hangs costs its own disk, and nothing else: neither another guest's requests nor the
+// daemon's end, its next start and what it takes over. The review's reproductions, end to end.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { LoopbackWorkload } from '../../src/datapath/binding.ts';
+import {
+  type HangingMedium,
+  type MediumMaker,
+  missingForHanging,
+  onFrozen,
+  onLoopOverFuse,
+  onStoppedFuse,
+} from '../support/hanging_media.ts';
+import { timed, workload } from '../support/loopback_machine.ts';
+import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
+
+const DISK_BYTES = 16 << 20;
+/** As a user would call hung, on the busiest of machines. */
+const SOON_MS = 15_000;
+
+let machine: RestartMachine;
+let medium: HangingMedium | undefined;
+
+beforeEach(async () => {
+  machine = await RestartMachine.start();
+});
+
+afterEach(async () => {
+  medium?.goOn();
+  await machine.close();
+  await medium?.remove();
+  medium = undefined;
+});
+
+const missing = missingForHanging();
+const KINDS: [string, MediumMaker, LoopbackWorkload['operation'][]][] = [
+  ['a file on a frozen ext4', onFrozen('ext4'), ['write', 'discard', 'flush']],
+  ['a file whose FUSE server is stopped', onStoppedFuse, ['read', 'write', 'flush', 'discard']],
+  ['a block device that does not answer', onLoopOverFuse, ['read', 'write', 'flush', 'discard']],
+];
+
+describe.each(KINDS)('%s', (_, make, operations) => {
+  it.skipIf(missing).each(operations)(
+    'with %ss under way: others are served, and go on over SIGKILL and restart',
+    async (operation) => {
+      medium = await make(DISK_BYTES);
+      const a = await machine.plug(DISK_BYTES, medium.params);
+      const b = await machine.plug(DISK_BYTES);
+      await a.frontend.connect({ queues: 4 });
+      await b.frontend.connect({ queues: 2 });
+      await a.frontend.run(workload('write', { length: DISK_BYTES, seed: 5 }));
+      medium.hang();
+      const hung = a.frontend.run(hanging(operation));
+      await sleep(500);
+      await isServed(b);
+      await soon(machine.stopDaemon('SIGKILL'), 'the daemon dies');
+      await soon(machine.startDaemon(), 'the next one starts');
+      await isServed(b);
+      await soon(machine.stopDaemon('SIGTERM'), 'the daemon ends');
+      await soon(machine.startDaemon(), 'the next one starts');
+      await isServed(b);
+      const c = await machine.plug(DISK_BYTES);
+      await soon(c.frontend.connect(), 'a disk is attached');
+      await isServed(c);
+      medium.goOn();
+      expect(await soon(hung, 'what hung goes on', 60_000)).toMatchObject({ errors: 0 });
+      await isServed(a);
+    },
+    180_000,
+  );
+});
+
+function hanging(operation: LoopbackWorkload['operation']): LoopbackWorkload {
+  const how = { depth: 8, blockBytes: 32768, length: DISK_BYTES };
+  if (operation === 'flush') return timed(operation, 1000, how);
+  return workload(operation, { ...how, bytes: 32 * 32768 });
+}
+
+/** Everything a guest may ask for. */
+async function isServed({ frontend }: RestartGuest): Promise<void> {
+  for (const operation of ['write', 'flush', 'discard', 'barrier', 'write', 'verify'] as const) {
+    const how = { length: 2 << 20, blockBytes: 32768, seed: 9 };
+    const isFlush = operation === 'flush';
+    const done = frontend.run(isFlush ? timed('flush', 100, how) : workload(operation, how));
+    expect(await soon(done, operation)).toMatchObject({ errors: 0, mismatches: 0 });
+  }
+}
+
+async function soon<T>(work: Promise<T>, what: string, ms = SOON_MS): Promise<T> {
+  const late = sleep(ms, undefined, { ref: false }).then(() => {
+    throw new Error(`not within ${ms} ms: ${what}`);
+  });
+  return Promise.race([work, late]);
+}
