@@ -44,6 +44,12 @@ const NEEDS = [
     packages: ['doctest-dev'],
     ok: () => cxxFinds('doctest/doctest.h'),
   },
+  {
+    group: 'test',
+    why: 'media that can be made to hang',
+    packages: ['bindfs', 'e2fsprogs', 'xfsprogs', 'util-linux'],
+    ok: () => runs('bindfs', '--version') && runs('mkfs.xfs', '-V') && runs('mkfs.ext4', '-V'),
+  },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {
     group: 'bench',
