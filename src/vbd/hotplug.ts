@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A toolstack that names a script runs it once we are in InitWait, and takes the device for attached
-// when the script is through. libxl looks for InitWait and nothing else, however late: so we stay
-// there until the script has spoken. One that never does costs a moment and no more.
+// A toolstack that names a script runs it once we are in InitWait, and takes the device for
+// attached when the script is through. libxl looks for InitWait and nothing else, however late: so
+// we stay there until the script has spoken. One that never does costs a moment and no more.
 import { BACKEND_NODES, SCRIPT_NODES } from '../blkif/features.ts';
 import type { Device, View } from './device.ts';
 

@@ -47,8 +47,8 @@ export class OpenTargets {
   }
 
   /**
-   * May take for ever. Throws DatapathError, or TARGET_BUSY while a VM that may not share the medium
-   * with this one uses it. `takeOver`: whatever was shared stays so.
+   * May take for ever. Throws DatapathError, or TARGET_BUSY while a VM that may not share the
+   * medium with this one uses it. `takeOver`: whatever was shared stays so.
    */
   async open(
     spec: NativeTargetSpec,

@@ -122,8 +122,8 @@ export class Vbd {
   }
 
   /**
-   * Tries at once what failed and waits for another try. Resolves when it is known what became of it,
-   * or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
+   * Tries at once what failed and waits for another try. Resolves when it is known what became of
+   * it, or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
    */
   async retry(): Promise<VbdInfo> {
     const device = this.#device;
