@@ -80,9 +80,11 @@ export class Daemon {
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
-    const takenOver = this.#reportTakeOver(recorded.map(vbdName));
+    const vbds = [...this.#vbds.values()];
+    void this.#reportTakeOver(vbds);
     // A device that hangs must not keep the others from being found.
-    await Promise.race([takenOver, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
+    const attempted = Promise.all(vbds.map((vbd) => vbd.attempted()));
+    await Promise.race([attempted, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
     await this.#discovery.start(this.#config.backends);
   }
 
@@ -161,8 +163,7 @@ export class Daemon {
     return this.#platform.datapath.counters();
   }
 
-  async #reportTakeOver(names: string[]): Promise<void> {
-    const vbds = names.map((name) => this.#vbds.get(name)).filter((vbd) => vbd !== undefined);
+  async #reportTakeOver(vbds: readonly Vbd[]): Promise<void> {
     if (vbds.length === 0) return;
     // One whose medium hangs may never be.
     const patience = sleep(TAKE_OVERS.patienceMs, false, { ref: false });

@@ -58,3 +58,12 @@ export async function isOverWithin(
   cancel.abort();
   return isOver;
 }
+
+/** Something that will be over. */
+export function deferred(): { readonly promise: Promise<void>; resolve(): void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

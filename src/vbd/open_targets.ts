@@ -3,6 +3,7 @@
 // medium the data path tells by its identity, once it is open; so each path is opened, and what
 // turns out to be open already is closed again. An open that hangs is kept until it answers and
 // joined by whoever asks for the same, so that nobody can pile them up.
+import { setMaxListeners } from 'node:events';
 import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapath/binding.ts';
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
@@ -44,6 +45,8 @@ export class OpenTargets {
     this.#datapath = datapath;
     this.#xenstore = xenstore;
     this.#lateMs = lateMs;
+    // One for each open under way.
+    setMaxListeners(0, this.#end.signal);
   }
 
   /**
