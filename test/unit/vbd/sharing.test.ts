@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One open target per medium: who shares it, who is refused, and who may wait.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DatapathError } from '../../../src/datapath/datapath.ts';
 import {
   blkfrontNodes,
   ControlPlane,
@@ -178,7 +179,7 @@ test('all VBDs of a shared medium are taken over, whoever may share it', async (
 test('a target that another process uses is claimed at the connect, and again', async () => {
   let isBusy = true;
   plane.datapath.mayClaim = async () => {
-    if (isBusy) throw Object.assign(new Error('another process uses it'), { code: 'EBUSY' });
+    if (isBusy) throw new DatapathError('EBUSY', 'another process uses it');
   };
   await plane.start();
   const disk = await offered(7);
