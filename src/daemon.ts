@@ -18,6 +18,7 @@ import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
 
+const BY_NAME = new Intl.Collator('en', { numeric: true, sensitivity: 'variant' });
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
 
 export interface DaemonOptions {
@@ -134,9 +135,11 @@ export class Daemon {
 
   /** In order of kind, domain and device. */
   vbds(): Vbd[] {
-    const byName = (a: Vbd, b: Vbd) =>
-      a.name.localeCompare(b.name, 'en', { numeric: true, sensitivity: 'variant' });
-    return [...this.#vbds.values()].filter((vbd) => vbd.isPresent).sort(byName);
+    return this.#present().sort((a, b) => BY_NAME.compare(a.name, b.name));
+  }
+
+  #present(): Vbd[] {
+    return [...this.#vbds.values()].filter((vbd) => vbd.isPresent);
   }
 
   /**
@@ -144,12 +147,15 @@ export class Daemon {
    * a sentence that helps.
    */
   find(name: string): Vbd {
-    const matches = this.vbds().filter((vbd) => namesOf(vbd).includes(name));
+    const matches = this.#present().filter((vbd) => namesOf(vbd).includes(name));
     const [match] = matches;
     if (match && matches.length === 1) return match;
     const shown = JSON.stringify(name.slice(0, 100));
     if (matches.length > 1) {
-      const names = matches.map((vbd) => vbd.name).join(', ');
+      const names = matches
+        .map((vbd) => vbd.name)
+        .sort(BY_NAME.compare)
+        .join(', ');
       throw new RingdiskError('VBD_UNKNOWN', `${shown} could be any of ${names}.`);
     }
     throw new RingdiskError(

@@ -168,6 +168,8 @@ async function openRecorded(
       ? error
       : new RingdiskError('TARGET_INVALID', `${error.message} ${hint}`);
   });
+  // A claim that hangs must not keep others from the medium once nobody waits for it.
+  signal.addEventListener('abort', () => use.leave(), { once: true });
   try {
     const found = use.capabilities.identity;
     if (identity !== undefined && found !== identity) throw anotherMedium(path, identity, found);

@@ -219,8 +219,9 @@ export class Records {
     // By name: a folder with a thousand disks' files is not to be listed for each of them.
     for (let queue = 0; queue < QUEUES_MAX; queue++) {
       const journal = this.journal(id, queue);
-      rmSync(journal, { force: true });
-      rmSync(journal + STATS_SUFFIX, { force: true });
+      for (const file of [journal, journal + STATS_SUFFIX]) {
+        if (existsSync(file)) rmSync(file, { force: true });
+      }
     }
   }
 
