@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a thousand disks cost the control plane: found and offered, connected, taken over by the next
-// daemon, listed, and one guest's end. On an in-memory xenstore and a data path without data, so the
-// times are the control plane's own and the store's: its commits copy the tree and its watches are
-// looked through one by one, so that part grows with the square. `npm run build`, then: node bench/many_vbds.mjs [DISKS]
+// What a thousand disks cost the control plane: found and offered, connected, taken over by the
+// next daemon, listed, and one guest's end. On an in-memory xenstore and a data path without data,
+// so the times are the control plane's own and the store's: its commits copy the tree and its
+// watches are looked through one by one, so that part grows with the square.
+// `npm run build`, then: node bench/many_vbds.mjs [DISKS]
 import { EventEmitter } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { parseConfig } from '../dist/config.js';

@@ -52,7 +52,7 @@ async function states({ paths }: RestartGuest): Promise<(string | undefined)[]> 
   ];
 }
 
-it('another file under the same name is never served; the right one is, when it is back', async () => {
+it('another file under the same name is never served; the right one is again', async () => {
   const guest = await machine.plug(BYTES);
   await guest.frontend.connect();
   await write(guest, 1);
@@ -113,7 +113,7 @@ it('both ends of a migration use one file, and keep it over a restart', async ()
   await verify(destination, 2);
 });
 
-it("another VM's disk is refused with the holder's name, and served when that is gone", async () => {
+it("another VM's disk is refused with the holder's name, and served later", async () => {
   const holder = await machine.plug(BYTES);
   await holder.frontend.connect();
   const other = await machine.plug(BYTES, `aio:${machine.file('disk1.img')}`);

@@ -164,7 +164,7 @@ describe('a take-over whose medium hangs', () => {
     thaw();
   });
 
-  test('the toolstack asks for the end meanwhile: its guest is served until it closes', async () => {
+  test('the toolstack asks for the end: its guest is served until it closes', async () => {
     const [disk] = (await orphans(['aio:/dead/a'])) as [Disk];
     await plane.start();
     await disk.expectOurState('Left');

@@ -173,7 +173,7 @@ describe('a take-over', () => {
     expect(plane.datapath.connections[1]?.options.onError).toBe('report');
   });
 
-  test('never serves another medium under the same path, and the right one when it is back', async () => {
+  test('never serves another medium under the same path, and the right one again', async () => {
     const disk = await orphan();
     plane.datapath.media.set('/srv/disk.img', { identity: 'inode 8' });
     await plane.start();

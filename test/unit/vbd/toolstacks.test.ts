@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What toolstacks do to disks beyond attaching them: discs that change, refusals they must learn of,
-// devices that are somebody else's, and a host with many of them.
+// What toolstacks do to disks beyond attaching them: discs that change, refusals they must learn
+// of, devices that are somebody else's, and a host with many of them.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type XenstoreClient, XenstoreError } from '../../../src/xenstore/client.ts';
 import {
@@ -235,7 +235,7 @@ describe('what guests cost xenstore', () => {
     expect(count.reads).toBeLessThan(30);
   });
 
-  test('one that stays Connected is looked at by a dozen requests, however many its queues', async () => {
+  test('one that stays Connected costs a dozen requests a look, with any queues', async () => {
     await plane.start();
     const disk = await plane.attach();
     const queue = (n: number) => ({
