@@ -40,6 +40,7 @@ export class OpenTargets {
   /** At most one of a kind and a mode for each identity. */
   readonly #entries = new Map<string, Entry[]>();
   readonly #end = new AbortController();
+  readonly #onRelease = new Set<() => void>();
 
   constructor(datapath: Pick<Datapath, 'openTarget'>, xenstore: XenstoreClient, lateMs: number) {
     this.#datapath = datapath;
@@ -63,11 +64,22 @@ export class OpenTargets {
     try {
       const newcomer = { ...user, vms };
       if (!options.takeOver) await this.#untilFree(entry, newcomer, options.signal);
-      return entry.use(newcomer);
+      return entry.use(newcomer, () => this.#released());
     } finally {
       entry.expected--;
       entry.closeUnused();
     }
+  }
+
+  /** Calls back, once, when somebody has let go of a target: there may be room for others. */
+  onRelease(tell: () => void): void {
+    this.#onRelease.add(tell);
+  }
+
+  #released(): void {
+    const waiting = [...this.#onRelease];
+    this.#onRelease.clear();
+    for (const tell of waiting) tell();
   }
 
   /** Nobody waits for an open any more, and what comes later is closed. */
@@ -204,9 +216,10 @@ class Entry {
     return this.#claim !== undefined;
   }
 
-  use(user: CountedUser): TargetUse {
+  use(user: CountedUser, onClosed: () => void): TargetUse {
     const use = new Use(this, user);
     this.uses.add(use);
+    void use.closed.then(onClosed);
     return use;
   }
 

@@ -100,7 +100,7 @@ describe('several VMs', () => {
   test('are refused at the offer, with the holder named, until it is gone', async () => {
     await domain(7, { vm: '/vm/a' });
     await domain(8, { vm: '/vm/b' });
-    await plane.start();
+    await plane.start({}, { again: { firstMs: 60_000, mostMs: 60_000, leastMs: 1 } });
     const holder = await offered(7);
     const other = await plane.attach({ params: 'aio:/srv/link' }, { domid: 8 });
     expect(await refusal(other)).toMatch(/in use by vbd3\/7\/51712 \(domain 7\).*share:/);
