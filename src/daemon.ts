@@ -18,6 +18,7 @@ import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
 
+const BY_NAME = new Intl.Collator('en', { numeric: true, sensitivity: 'variant' });
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
 
 export interface DaemonOptions {
@@ -80,9 +81,11 @@ export class Daemon {
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
-    const takenOver = this.#reportTakeOver(recorded.map(vbdName));
+    const vbds = [...this.#vbds.values()];
+    void this.#reportTakeOver(vbds);
     // A device that hangs must not keep the others from being found.
-    await Promise.race([takenOver, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
+    const attempted = Promise.all(vbds.map((vbd) => vbd.attempted()));
+    await Promise.race([attempted, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
     await this.#discovery.start(this.#config.backends);
   }
 
@@ -132,9 +135,11 @@ export class Daemon {
 
   /** In order of kind, domain and device. */
   vbds(): Vbd[] {
-    const byName = (a: Vbd, b: Vbd) =>
-      a.name.localeCompare(b.name, 'en', { numeric: true, sensitivity: 'variant' });
-    return [...this.#vbds.values()].filter((vbd) => vbd.isPresent).sort(byName);
+    return this.#present().sort((a, b) => BY_NAME.compare(a.name, b.name));
+  }
+
+  #present(): Vbd[] {
+    return [...this.#vbds.values()].filter((vbd) => vbd.isPresent);
   }
 
   /**
@@ -142,12 +147,15 @@ export class Daemon {
    * a sentence that helps.
    */
   find(name: string): Vbd {
-    const matches = this.vbds().filter((vbd) => namesOf(vbd).includes(name));
+    const matches = this.#present().filter((vbd) => namesOf(vbd).includes(name));
     const [match] = matches;
     if (match && matches.length === 1) return match;
     const shown = JSON.stringify(name.slice(0, 100));
     if (matches.length > 1) {
-      const names = matches.map((vbd) => vbd.name).join(', ');
+      const names = matches
+        .map((vbd) => vbd.name)
+        .sort(BY_NAME.compare)
+        .join(', ');
       throw new RingdiskError('VBD_UNKNOWN', `${shown} could be any of ${names}.`);
     }
     throw new RingdiskError(
@@ -161,8 +169,7 @@ export class Daemon {
     return this.#platform.datapath.counters();
   }
 
-  async #reportTakeOver(names: string[]): Promise<void> {
-    const vbds = names.map((name) => this.#vbds.get(name)).filter((vbd) => vbd !== undefined);
+  async #reportTakeOver(vbds: readonly Vbd[]): Promise<void> {
     if (vbds.length === 0) return;
     // One whose medium hangs may never be.
     const patience = sleep(TAKE_OVERS.patienceMs, false, { ref: false });

@@ -93,7 +93,11 @@ const withoutData = {
       discardGranularity: 4096,
       discardAlignment: 0,
       rotational: false,
+      kind: 'null',
+      identity: '',
+      warnings: [],
     },
+    waits: () => [],
     close: async () => {},
   }),
 };

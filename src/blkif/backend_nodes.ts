@@ -68,9 +68,9 @@ export function encodeBackendValues(values: BackendValues): [node: string, text:
 export type PublishResult = 'published' | 'moved' | 'gone';
 
 /**
- * Writes `values`, and removes others, in one transaction, unless the device is gone (writing would bring its directory
- * back from the dead) or its state is not `expected` any more: then the toolstack wants something
- * new.
+ * Writes `values`, and removes others, in one transaction, unless the device is gone (writing would
+ * bring its directory back from the dead) or its state is not `expected` any more: then the
+ * toolstack wants something new.
  */
 export async function publish(
   xenstore: XenstoreClient,

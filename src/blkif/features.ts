@@ -173,6 +173,9 @@ export const SCRIPT_NODES = {
   ),
 } as const;
 
+/** By which a storage driver that knows us marks devices of kinds that others serve. */
+export const MARK_NODE = 'sm-data/ringdisk-id';
+
 /** What we tell the guest and the toolstack; into `state` a toolstack writes, too: 1 and 5. */
 export const BACKEND_NODES = {
   state: backend('state', state, undefined, 'our XenbusState'),

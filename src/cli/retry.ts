@@ -11,8 +11,8 @@ export function addRetry(program: Command): void {
     .argument('<vbd>', VBD_ARGUMENT)
     .addHelpText(
       'after',
-      '\nWhat fails because storage is missing, busy or hangs is tried again by itself, 1 to 30 s\n' +
-        'apart. This does not wait for that, and also tries once more what was given up.\n\n' +
+      '\nWhat fails because storage is missing, busy or hangs is tried again by itself, 1 to\n' +
+        '30 s apart. This does not wait for that, and also tries once more what was given up.\n\n' +
         'Example:\n  ringdisk retry 3/xvda',
     );
   addDaemonOptions(command).action(retry);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's process: starts everything in order, waits for the end, then closes or leaves the
 // disks.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type Config, loadConfig, RUNTIME_DIR } from '../config.ts';
-import { daemonHandlers } from '../control/handlers.ts';
+import { daemonHandlers, whenStarted } from '../control/handlers.ts';
 import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
 import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
+import { makeRuntimeDir } from '../control/runtime_dir.ts';
 import { serveControl } from '../control/server.ts';
-import { startDaemon } from '../daemon.ts';
+import { Daemon } from '../daemon.ts';
 import { native, type PlatformKind } from '../datapath/binding.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { findLoopbackPlatform } from '../platform/loopback.ts';
@@ -19,7 +20,6 @@ import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
 import { memlockBytes } from './host_facts.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
-import { Undo } from './undo.ts';
 
 /** The same for all daemons of a host, wherever their own directories are. Root's alone. */
 const HOST_LOCKS = RUNTIME_DIR;
@@ -29,6 +29,8 @@ export interface ServeOptions {
   backend?: string[] | undefined;
   platform: PlatformKind;
   runtimeDir?: string | undefined;
+  /** Also what is most likely served by somebody else. */
+  force?: boolean | undefined;
 }
 
 /** Resolves when it has closed its disks, ends the process when it leaves them; else throws. */
@@ -52,53 +54,99 @@ export async function serve(options: ServeOptions): Promise<void> {
   const leaves = service.guestsOutliveUs && (reason === 'handover' || !config.closeOnStop);
   log.info({ reason }, leaves ? 'leaving the disks as they are' : 'closing the disks');
   notifySystemd('STOPPING=1');
-  if (leaves) await service.leave();
-  else await service.close();
+  const isClosed = leaves ? await service.leave().then(() => false) : await service.close();
   log.info(leaves ? 'left' : 'stopped');
   // The data path goes on until the process ends, and would keep it alive.
-  if (leaves) process.exit(EXIT_CODE.ok);
+  if (!isClosed) process.exit(EXIT_CODE.ok);
 }
 
 interface Service {
   readonly guestsOutliveUs: boolean;
-  /** Closes the disks, then everything else. */
-  close(): Promise<void>;
+  /** Closes the disks, then everything else. False: some storage hangs, the kernel has the rest. */
+  close(): Promise<boolean>;
   /** Touches no disk: the next daemon takes them over. */
   leave(): Promise<void>;
 }
 
-/** Starts everything, in order; what has started is stopped again when the next does not. */
+/**
+ * Starts everything, in order. All that can fail comes before the first disk is taken over; and if
+ * something fails then, the disks are left as they are: their guests wait for the next start.
+ */
 async function startService(
   config: Config,
   options: ServeOptions,
   log: Logger,
   ending: Ending,
 ): Promise<Service> {
-  const undo = new Undo();
+  makeRuntimeDir(config.runtimeDir);
+  await lockRuntimeDir(config.runtimeDir);
+  noteCrashes(crashNotePath(config.runtimeDir));
+  if (options.platform === 'xen') {
+    makeRuntimeDir(HOST_LOCKS);
+    await lockKinds(HOST_LOCKS, config.backends);
+  }
+  const platform = await openPlatform(options.platform, config);
+  const daemon = new Daemon(config, platform, log, { force: options.force === true });
+  const control = await listen(
+    daemon,
+    platform,
+    config,
+    new Handover(options, config, ending),
+    log,
+  );
   try {
-    mkdirSync(config.runtimeDir, { recursive: true, mode: 0o700 });
-    await lockRuntimeDir(config.runtimeDir);
-    noteCrashes(crashNotePath(config.runtimeDir));
-    if (options.platform === 'xen') {
-      mkdirSync(HOST_LOCKS, { recursive: true, mode: 0o700 });
-      await lockKinds(HOST_LOCKS, config.backends);
-    }
-    const platform = await openPlatform(options.platform, config);
-    undo.add(() => platform.close());
-    const daemon = await startDaemon(config, platform, log);
-    undo.add(() => daemon.stop());
-    const handover = new Handover(options, config, ending);
-    const handlers = daemonHandlers(daemon, platform, config, handover);
-    const control = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
-    undo.add(() => control.close());
-    const leave = async () => {
+    await control.start();
+  } catch (error) {
+    daemon.handOver();
+    throw error;
+  }
+  return {
+    guestsOutliveUs: platform.outlivesUs,
+    close: async () => {
+      await control.close();
+      await daemon.stop();
+      const vbds = daemon.hanging;
+      if (vbds.length > 0) {
+        log.warn(
+          { vbds },
+          'their storage hangs: left to the kernel, which still has I/O of theirs',
+        );
+        return false;
+      }
+      await platform.close();
+      return true;
+    },
+    leave: async () => {
       daemon.handOver();
       await control.close();
+    },
+  };
+}
+
+/** The control socket comes first: a daemon that cannot be reached must not take a disk over. */
+async function listen(
+  daemon: Daemon,
+  platform: Platform,
+  config: Config,
+  handover: Handover,
+  log: Logger,
+): Promise<{ start(): Promise<void>; close(): Promise<void> }> {
+  let begin: (started: Promise<void>) => void = () => {};
+  const started = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const handlers = whenStarted(daemonHandlers(daemon, platform, config, handover), started);
+  try {
+    const socket = await serveControl(controlSocketPath(config.runtimeDir), handlers, log);
+    const start = () => {
+      const starting = daemon.start();
+      begin(starting);
+      return starting;
     };
-    return { guestsOutliveUs: platform.outlivesUs, close: () => undo.run(), leave };
+    return { start, close: () => socket.close() };
   } catch (error) {
     // The first failure is the one to tell.
-    await undo.run().catch(() => {});
+    await platform.close().catch(() => {});
     throw error;
   }
 }

@@ -92,7 +92,7 @@ function wireVbd({ agreement, waits, ...rest }: VbdInfo): WireVbd {
   return { ...whole, agreement: { ...agreement, queues } };
 }
 
-/** Nothing is answered before the daemon has started; a start that hangs is no reason to wait. */
+/** Nothing is answered before the daemon has started, or takes long to: a start may hang. */
 export function whenStarted(handlers: Handlers, started: Promise<unknown>): Handlers {
   const patience = Promise.race([
     started.catch(() => {}),

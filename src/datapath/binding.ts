@@ -214,14 +214,14 @@ export type NativeEvent =
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
 export interface NativeEngine {
   /**
-   * done.value: the target's handle; done.capabilities is set. Opens and measures only, and may take
-   * for ever on a medium that hangs.
+   * done.value: the target's handle; done.capabilities is set. Opens and measures only, and may
+   * take for ever on a medium that hangs.
    */
   openTarget(command: number, spec: NativeTargetSpec): void;
   /**
    * Makes it this process's, once, before anything connects. done.value: the target's handle;
-   * done.capabilities is set. done.fenced: a dead process's I/O is still under way; writes wait until
-   * fence-lifted, reads do not.
+   * done.capabilities is set. done.fenced: a dead process's I/O is still under way; writes wait
+   * until fence-lifted, reads do not.
    */
   claimTarget(command: number, target: number, options: ClaimOptions): void;
   /** What its worker hangs in; none where all is quick. */

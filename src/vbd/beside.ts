@@ -10,8 +10,10 @@ export class Beside<T> {
   readonly since = performance.now();
   readonly #over: Promise<void>;
   #outcome: Outcome<T> | undefined;
+  /** Somebody looked, and it was not over. */
+  #isLate = false;
 
-  /** `onOver` is called when it is over, whoever waits for it. */
+  /** `onOver` is called when it is over, if somebody has looked for it in vain. */
   constructor(step: Promise<T>, onOver: () => void) {
     this.#over = step
       .then(
@@ -22,7 +24,9 @@ export class Beside<T> {
           this.#outcome = { error: error instanceof Error ? error : new Error(String(error)) };
         },
       )
-      .then(onOver);
+      .then(() => {
+        if (this.#isLate) onOver();
+      });
   }
 
   get outcome(): Outcome<T> | undefined {
@@ -43,6 +47,7 @@ export class Beside<T> {
   /** Its outcome, if it is over within so many milliseconds. */
   async within(milliseconds: number): Promise<Outcome<T> | undefined> {
     if (!this.#outcome) await isOverWithin(this.#over, milliseconds);
+    this.#isLate ||= !this.#outcome;
     return this.#outcome;
   }
 }
@@ -57,4 +62,13 @@ export async function isOverWithin(
   const isOver = await Promise.race([promise.then(() => true), late]);
   cancel.abort();
   return isOver;
+}
+
+/** Something that will be over. */
+export function deferred(): { readonly promise: Promise<void>; resolve(): void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
 }

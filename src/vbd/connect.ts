@@ -60,8 +60,8 @@ export function tellWarnings(device: Device): void {
 }
 
 /**
- * Makes the medium ours, before the first connect. False: it is under way, and marks the VBD when it
- * is over. Throws DatapathError.
+ * Makes the medium ours, before the first connect. False: it is under way, and marks the VBD when
+ * it is over. Throws DatapathError.
  */
 export async function claim(device: Device): Promise<boolean> {
   const { medium } = device;
@@ -77,8 +77,8 @@ export async function claim(device: Device): Promise<boolean> {
 
 /**
  * Connects the data path and goes to Connected. False: the drive is empty. Throws NegotiationError
- * or DatapathError; nothing is mapped or bound then. The medium has been claimed, and nothing may be
- * let go of any more at this time.
+ * or DatapathError; nothing is mapped or bound then. The medium has been claimed, and nothing may
+ * be let go of any more at this time.
  */
 export async function connect(device: Device, view: View): Promise<boolean> {
   const { medium, services } = device;

@@ -150,6 +150,8 @@ export interface Device {
   askedTarget: string | undefined;
   /** Asks for another look at it. */
   readonly mark: () => void;
+  /** As mark(), where there is reason to think that what failed works now. */
+  readonly hurry: () => void;
   /** Asks for one later. */
   readonly markIn: (milliseconds: number) => void;
 }
@@ -176,6 +178,11 @@ export function makeDevice(
   log: Logger,
   marks: Pick<Device, 'mark' | 'markIn'>,
 ): Device {
+  const backoff = new Backoff(services.timing.again);
+  const hurry = () => {
+    backoff.hurry();
+    marks.mark();
+  };
   return {
     id,
     services,
@@ -186,7 +193,7 @@ export function makeDevice(
     medium: undefined,
     opening: undefined,
     claiming: undefined,
-    backoff: new Backoff(services.timing.again),
+    backoff,
     isUnprepared: false,
     script: { askedAt: undefined, isSilent: false },
     offer: undefined,
@@ -202,6 +209,7 @@ export function makeDevice(
     errorNodeIs: 'unknown',
     askedTarget: undefined,
     ...marks,
+    hurry,
   };
 }
 

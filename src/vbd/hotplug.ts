@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A toolstack that names a script runs it once we are in InitWait, and takes the device for attached
-// when the script is through. libxl looks for InitWait and nothing else, however late: so we stay
-// there until the script has spoken. One that never does costs a moment and no more.
-import { BACKEND_NODES, SCRIPT_NODES } from '../blkif/features.ts';
+// A toolstack that names a script runs it once we are in InitWait, and takes the device for
+// attached when the script is through. libxl looks for InitWait and nothing else, however late: so
+// we stay there until the script has spoken. One that never does costs a moment and no more.
+import { BACKEND_NODES, MARK_NODE, SCRIPT_NODES } from '../blkif/features.ts';
 import type { Device, View } from './device.ts';
 
 // Installed by us: these prepare nothing.
@@ -16,13 +16,12 @@ export interface ScriptWord {
 
 /** Devices of this kind are QEMU's, unless a storage driver that knows us has made them. */
 const SHARED_KIND = 'qdisk';
-const MARK = 'sm-data/ringdisk-id';
 
 /** Whether the device may be ours to serve. Asked before anything else is done with it. */
 export async function isOurs({ id, directory, services }: Device): Promise<boolean> {
   if (id.kind !== SHARED_KIND || services.force) return true;
   const { xenstore } = services;
-  if ((await xenstore.read(`${directory}/${MARK}`)) !== undefined) return true;
+  if ((await xenstore.read(`${directory}/${MARK_NODE}`)) !== undefined) return true;
   // One that is gone is nobody's.
   return (await xenstore.read(`${directory}/${BACKEND_NODES.state.node}`)) === undefined;
 }

@@ -15,7 +15,7 @@ export class Intent {
   #offered: string | undefined;
   #refused: { readonly inputs: string; readonly isFinal: boolean } | undefined;
 
-  /** `closeMs`: what a frontend gets to close, where it is made to; `now` in milliseconds, monotonic. */
+  /** `closeMs`: of a frontend that is made to close; `now` in milliseconds, monotonic. */
   constructor(closeMs: number, now: () => number = () => performance.now()) {
     this.#closeMs = closeMs;
     this.#now = now;

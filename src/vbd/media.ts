@@ -31,8 +31,8 @@ interface Wanted {
 
 /**
  * Opens what the toolstack asks for as `device.medium`; none for an empty CD drive. An open target
- * that is still the right one stays, with its size read again. `waiting`: it is under way, and marks
- * the VBD when it is over. `unprepared`: the toolstack's script has still to make it. Throws
+ * that is still the right one stays, with its size read again. `waiting`: it is under way, and
+ * marks the VBD when it is over. `unprepared`: the toolstack's script has still to make it. Throws
  * TargetSpecError, TARGET_BUSY or DatapathError.
  */
 export async function openMedium(

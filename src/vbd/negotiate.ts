@@ -60,7 +60,7 @@ export function describeMedia(
 export function makeOffer(
   config: Config,
   capabilities: TargetCapabilities | undefined,
-  readOnly: boolean,
+  readOnly = false,
 ): Offer {
   // A medium with larger sectors is written by read-modify-write, which only keeps its order within
   // a queue.

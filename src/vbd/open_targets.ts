@@ -3,6 +3,7 @@
 // medium the data path tells by its identity, once it is open; so each path is opened, and what
 // turns out to be open already is closed again. An open that hangs is kept until it answers and
 // joined by whoever asks for the same, so that nobody can pile them up.
+import { setMaxListeners } from 'node:events';
 import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapath/binding.ts';
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
@@ -39,16 +40,19 @@ export class OpenTargets {
   /** At most one of a kind and a mode for each identity. */
   readonly #entries = new Map<string, Entry[]>();
   readonly #end = new AbortController();
+  readonly #onRelease = new Set<() => void>();
 
   constructor(datapath: Pick<Datapath, 'openTarget'>, xenstore: XenstoreClient, lateMs: number) {
     this.#datapath = datapath;
     this.#xenstore = xenstore;
     this.#lateMs = lateMs;
+    // One for each open under way.
+    setMaxListeners(0, this.#end.signal);
   }
 
   /**
-   * May take for ever. Throws DatapathError, or TARGET_BUSY while a VM that may not share the medium
-   * with this one uses it. `takeOver`: whatever was shared stays so.
+   * May take for ever. Throws DatapathError, or TARGET_BUSY while a VM that may not share the
+   * medium with this one uses it. `takeOver`: whatever was shared stays so.
    */
   async open(
     spec: NativeTargetSpec,
@@ -60,11 +64,22 @@ export class OpenTargets {
     try {
       const newcomer = { ...user, vms };
       if (!options.takeOver) await this.#untilFree(entry, newcomer, options.signal);
-      return entry.use(newcomer);
+      return entry.use(newcomer, () => this.#released());
     } finally {
       entry.expected--;
       entry.closeUnused();
     }
+  }
+
+  /** Calls back, once, when somebody has let go of a target: there may be room for others. */
+  onRelease(tell: () => void): void {
+    this.#onRelease.add(tell);
+  }
+
+  #released(): void {
+    const waiting = [...this.#onRelease];
+    this.#onRelease.clear();
+    for (const tell of waiting) tell();
   }
 
   /** Nobody waits for an open any more, and what comes later is closed. */
@@ -201,9 +216,10 @@ class Entry {
     return this.#claim !== undefined;
   }
 
-  use(user: CountedUser): TargetUse {
+  use(user: CountedUser, onClosed: () => void): TargetUse {
     const use = new Use(this, user);
     this.uses.add(use);
+    void use.closed.then(onClosed);
     return use;
   }
 

@@ -63,9 +63,9 @@ export function isInUse(view: View): boolean {
 export type Attempt = 'taken over' | 'waiting' | 'failed';
 
 /**
- * Tries to take the VBD over, as `device.link`. `waiting`: its medium has not answered yet, and marks
- * the VBD when it has. `failed`: the reason is told and nothing has changed; `device.orphan` says
- * whether another try makes sense. Throws XenstoreError.
+ * Tries to take the VBD over, as `device.link`. `waiting`: its medium has not answered yet, and
+ * marks the VBD when it has. `failed`: the reason is told and nothing has changed; `device.orphan`
+ * says whether another try makes sense. Throws XenstoreError.
  */
 export async function reattach(device: Device, view: View): Promise<Attempt> {
   try {
@@ -107,9 +107,10 @@ export function lateOpen(path: string, ms: number): string {
 function leave(device: Device, error: unknown): void {
   const isHopeless = error instanceof Hopeless;
   device.orphan = isHopeless ? 'hopeless' : 'retrying';
-  const message = isHopeless
-    ? `left connected, waiting for its frontend to reconnect: ${error.message}`
-    : `left connected, and tried again by itself ("ringdisk retry" tries at once): ${messageOf(error)}`;
+  const what = isHopeless
+    ? 'waiting for its frontend to reconnect'
+    : 'and tried again by itself ("ringdisk retry" tries at once)';
+  const message = `left connected, ${what}: ${messageOf(error)}`;
   if (device.error === message) return;
   device.error = message;
   const next = isHopeless ? 'its frontend must reconnect' : 'tried again by itself';
@@ -167,6 +168,8 @@ async function openRecorded(
       ? error
       : new RingdiskError('TARGET_INVALID', `${error.message} ${hint}`);
   });
+  // A claim that hangs must not keep others from the medium once nobody waits for it.
+  signal.addEventListener('abort', () => use.leave(), { once: true });
   try {
     const found = use.capabilities.identity;
     if (identity !== undefined && found !== identity) throw anotherMedium(path, identity, found);
@@ -190,8 +193,8 @@ function onErrorOf(params: string): OnError | undefined {
 function anotherMedium(path: string, expected: string, found: string): RingdiskError {
   return new RingdiskError(
     'TARGET_INVALID',
-    `${showValue(path)} is another medium than the one its guest uses (${found}, not ${expected}). ` +
-      'Put the right one back under that name, and the disk goes on',
+    `${showValue(path)} is another medium than the one its guest uses (${found}, not ` +
+      `${expected}). Put the right one back under that name, and the disk goes on`,
   );
 }
 

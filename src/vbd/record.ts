@@ -18,7 +18,7 @@ import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
 import type { Agreement, VbdId } from './info.ts';
 
-/** What this daemon writes. Those of the version before are read, too, so that hosts can move on. */
+/** What this daemon writes. The version before is read, too, so that hosts can move on. */
 export const RECORD_VERSION = 2;
 export const RECORD_VERSIONS_READ: readonly number[] = [RECORD_VERSION - 1, RECORD_VERSION];
 
@@ -219,8 +219,9 @@ export class Records {
     // By name: a folder with a thousand disks' files is not to be listed for each of them.
     for (let queue = 0; queue < QUEUES_MAX; queue++) {
       const journal = this.journal(id, queue);
-      rmSync(journal, { force: true });
-      rmSync(journal + STATS_SUFFIX, { force: true });
+      for (const file of [journal, journal + STATS_SUFFIX]) {
+        if (existsSync(file)) rmSync(file, { force: true });
+      }
     }
   }
 

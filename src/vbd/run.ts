@@ -126,8 +126,8 @@ export async function measure(device: Device): Promise<number> {
 }
 
 /**
- * Tells a connected guest that its target has so many sectors by now. Throws RESIZE_REFUSED if it is
- * smaller than the guest was told.
+ * Tells a connected guest that its target has so many sectors by now. Throws RESIZE_REFUSED if it
+ * is smaller than the guest was told.
  */
 export async function resize(device: Device, after: number): Promise<void> {
   const { link } = device;

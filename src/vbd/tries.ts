@@ -55,6 +55,8 @@ async function refuseOffer(
   if (!isKnown) await publishRefusal(device, view, error.message);
   intent.refused(view, isFinal);
   if (isFinal) return;
+  const isHeld = error instanceof RingdiskError && error.code === 'TARGET_BUSY';
+  if (isHeld) device.services.openTargets.onRelease(device.hurry);
   device.backoff.failed();
   device.markIn(device.backoff.dueMs);
 }

@@ -7,7 +7,7 @@ import { FRONTEND_NODES } from '../blkif/features.ts';
 import type { VbdLatency } from '../datapath/binding.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Watch } from '../xenstore/client.ts';
-import { isOverWithin } from './beside.ts';
+import { deferred, isOverWithin } from './beside.ts';
 import {
   abandonOpening,
   beginClose,
@@ -47,10 +47,8 @@ export class Vbd {
   #takenOver = false;
   /** It has been taken over, and xenstore does not know yet. */
   #hasNews = false;
-  #settle: () => void = () => {};
-  readonly #settled = new Promise<void>((resolve) => {
-    this.#settle = resolve;
-  });
+  readonly #attempted = deferred();
+  readonly #settled = deferred();
   #stopping = false;
   #isUnplugged = false;
   #frontendWatch: Watch | undefined;
@@ -83,9 +81,14 @@ export class Vbd {
     return this.#view?.backend.toolstack.dev;
   }
 
+  /** Resolves when a former daemon's VBD has been taken over, cannot be, or makes others wait. */
+  attempted(): Promise<void> {
+    return this.#attempted.promise;
+  }
+
   /** Resolves when it has been found out: whether a former daemon's VBD has been taken over. */
   async takenOver(): Promise<boolean> {
-    await this.#settled;
+    await this.#settled.promise;
     return this.#takenOver;
   }
 
@@ -122,8 +125,8 @@ export class Vbd {
   }
 
   /**
-   * Tries at once what failed and waits for another try. Resolves when it is known what became of it,
-   * or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
+   * Tries at once what failed and waits for another try. Resolves when it is known what became of
+   * it, or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
    */
   async retry(): Promise<VbdInfo> {
     const device = this.#device;
@@ -171,7 +174,7 @@ export class Vbd {
   leave(): void {
     this.#stopping = true;
     this.#turns.end();
-    this.#settle();
+    this.#settle(true);
   }
 
   /**
@@ -337,7 +340,7 @@ export class Vbd {
       await this.#attempt(view);
     }
     this.#adopted = true;
-    if (!device.opening) this.#settle();
+    this.#settle();
   }
 
   /** Another try to take over what a former daemon served. */
@@ -349,7 +352,7 @@ export class Vbd {
       return;
     }
     await device.services.takeOvers.run(this.id, () => this.#attempt(view));
-    if (!device.opening) this.#settle();
+    this.#settle();
   }
 
   async #attempt(view: View): Promise<void> {
@@ -367,6 +370,12 @@ export class Vbd {
         device.backoff.failed();
         if (device.orphan === 'retrying') device.markIn(device.backoff.dueMs);
     }
+  }
+
+  #settle(isEnd = false): void {
+    this.#attempted.resolve();
+    const isWaiting = this.#device.orphan === 'retrying' && this.#device.opening !== undefined;
+    if (isEnd || !isWaiting) this.#settled.resolve();
   }
 
   async #stateForTable(view: View, wish: Wish): Promise<TableState> {
@@ -444,7 +453,7 @@ export class Vbd {
 
   async #end(): Promise<void> {
     this.#turns.end();
-    this.#settle();
+    this.#settle(true);
     abandonOpening(this.#device);
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;

@@ -38,6 +38,9 @@ const handlers: Handlers = {
     throw new Error('a bug');
   },
   resize: async () => ({ before: 1, after: 2 }),
+  retry: async ({ vbd }) => {
+    throw new ControlError('ENOENT', `no VBD ${vbd}`);
+  },
   disconnect: () => new Promise(() => {}),
   handover: async () => ({ managed: false, serve: { platform: 'xen' } }),
 };

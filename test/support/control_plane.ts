@@ -63,6 +63,10 @@ export class ControlPlane {
   /** The daemon's own connection. */
   daemonXenstore: XenstoreClient = this.store.client(0);
 
+  get isStarted(): boolean {
+    return this.#daemon !== undefined;
+  }
+
   get daemon(): Daemon {
     if (!this.#daemon) throw new Error('no daemon was started');
     return this.#daemon;

@@ -137,6 +137,7 @@ export class FakeDatapath implements Datapath {
   /** Opens that have been asked for. */
   opens = 0;
   connectError: string | undefined;
+  connectErrorCode = 'ESTALE';
   /** Whether a connect makes the journals' files. */
   journals = true;
   /** How often a connect finds the process before not quite gone. */
@@ -183,7 +184,7 @@ export class FakeDatapath implements Datapath {
     target: Pick<OpenTarget, 'handle'>,
     options: ConnectOptions,
   ): Promise<FakeConnection> {
-    if (this.connectError) throw new DatapathError('ESTALE', this.connectError);
+    if (this.connectError) throw new DatapathError(this.connectErrorCode, this.connectError);
     if (this.busyConnects-- > 0) throw new DatapathError('EBUSY', 'the ring is in use');
     // What the real engine cannot do either: two of one VBD, or on a closed target.
     const isTaken = this.connections.some(

@@ -22,6 +22,7 @@ const toolstack: ToolstackNodes = {
   removable: false,
   deviceType: 'disk',
   discardEnable: true,
+  script: undefined,
 };
 
 const frontend: FrontendNodes = {
@@ -47,6 +48,7 @@ describe('makeOffer', () => {
   test('one queue for a medium that needs read-modify-write', () => {
     const capabilities = { ...someCapabilities, ioAlignment: 4096 };
     expect(makeOffer(parseConfig({}), capabilities).queuesMax).toBe(1);
+    expect(makeOffer(parseConfig({}), capabilities, true).queuesMax).toBe(8);
   });
 
   test('an empty drive is offered like any other', () => {
