@@ -12,6 +12,7 @@ import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
+import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
 import { Backoff, type BackoffLimits } from './backoff.ts';
 import type { Beside } from './beside.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
@@ -223,8 +224,9 @@ export async function readView(device: Device): Promise<View | undefined> {
   }
 }
 
+/** Of a frontend's folder, which is another domain's. */
 export function nodeReader(requests: XenstoreRequests, directory: string): ReadNode {
-  return (node) => requests.read(`${directory}/${node}`);
+  return (node) => readIfAllowed(requests, `${directory}/${node}`);
 }
 
 export function messageOf(error: unknown): string {

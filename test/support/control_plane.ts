@@ -13,6 +13,7 @@ import {
   backendDir,
   backendErrorNode,
   backendKindDir,
+  domainPath,
   frontendDir,
 } from '../../src/xenstore/paths.ts';
 import { FakeDatapath } from './fake_datapath.ts';
@@ -58,10 +59,17 @@ export class ControlPlane {
   readonly xenstore: XenstoreClient = this.store.client(0);
   readonly datapath = new FakeDatapath();
   readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
+  readonly backendDomid: number;
   #process = 0;
   #daemon: Daemon | undefined;
   /** The daemon's own connection. */
-  daemonXenstore: XenstoreClient = this.store.client(0);
+  daemonXenstore: XenstoreClient;
+
+  /** `backendDomid`: not 0 is a driver domain, which may do what its permissions say. */
+  constructor(backendDomid = 0) {
+    this.backendDomid = backendDomid;
+    this.daemonXenstore = this.store.client(backendDomid);
+  }
 
   get daemon(): Daemon {
     if (!this.#daemon) throw new Error('no daemon was started');
@@ -73,13 +81,14 @@ export class ControlPlane {
     timing: Partial<Timing> = {},
     force = false,
   ): Promise<Daemon> {
-    const { store } = this;
+    const { store, backendDomid } = this;
     const datapath = this.datapath.open();
-    const xenstore = store.client(0);
+    if (backendDomid !== 0) await this.#giveHome();
+    const xenstore = store.client(backendDomid);
     this.daemonXenstore = xenstore;
     const platform = {
       name: 'loopback',
-      backendDomid: 0,
+      backendDomid,
       xenstore,
       datapath,
       outlivesUs: true,
@@ -110,15 +119,35 @@ export class ControlPlane {
 
   /** Every device is removed and the daemon stops: nothing may be held after it. */
   async end(): Promise<void> {
-    for (const kind of ['vbd3', 'qdisk']) await this.xenstore.remove(backendKindDir(0, kind));
+    for (const kind of ['vbd3', 'qdisk']) {
+      await this.xenstore.remove(backendKindDir(this.backendDomid, kind));
+    }
     await this.daemon.stop();
+  }
+
+  /** As a toolstack makes the home of a domain. */
+  async #giveHome(): Promise<void> {
+    const home = domainPath(this.backendDomid);
+    await this.xenstore.mkdir(home);
+    await this.xenstore.setPermissions(home, [{ domid: this.backendDomid, access: 'n' }]);
   }
 
   /** Both directories, as a toolstack does it: in one transaction. */
   async attach(nodes: Nodes = {}, id: Partial<VbdId> = {}): Promise<Disk> {
     const disk = new Disk(this, { kind: 'vbd3', domid: 7, devid: 51712, ...id });
     const frontend = { frontend: disk.frontend, 'frontend-id': String(disk.id.domid) };
+    const { backendDomid } = this;
     await this.xenstore.transaction(async (requests) => {
+      for (const [directory, owner, reader] of [
+        [disk.backend, backendDomid, disk.id.domid],
+        [disk.frontend, disk.id.domid, backendDomid],
+      ] as const) {
+        await requests.mkdir(directory);
+        await requests.setPermissions(directory, [
+          { domid: owner, access: 'n' },
+          { domid: reader, access: 'r' },
+        ]);
+      }
       await writeNodes(requests, disk.backend, { ...toolstackNodes, ...frontend, ...nodes });
       await writeNodes(requests, disk.frontend, { backend: disk.backend, state: '1' });
     });
@@ -137,9 +166,9 @@ export class Disk {
   constructor(plane: ControlPlane, id: VbdId) {
     this.#plane = plane;
     this.id = id;
-    this.backend = backendDir(0, id);
+    this.backend = backendDir(plane.backendDomid, id);
     this.frontend = frontendDir(id.domid, id.devid);
-    this.errorNode = backendErrorNode(0, id);
+    this.errorNode = backendErrorNode(plane.backendDomid, id);
   }
 
   get vbd(): Vbd {
