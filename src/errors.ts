@@ -48,11 +48,14 @@ const SHOWN_VALUE_MAX = 64;
 export function showValue(value: string | undefined): string {
   if (value === undefined) return 'missing';
   const cut = value.length > SHOWN_VALUE_MAX ? `${value.slice(0, SHOWN_VALUE_MAX)}…` : value;
-  // JSON leaves DEL, C1 controls, bidirectional marks and lone surrogates readable; a log must not.
-  const escaped = JSON.stringify(cut).replace(/[^\x20-\x7e…]/g, (char) => {
+  // Bytes that are no text (src/text.ts) are shown as bytes.
+  const bytes = JSON.stringify(cut).replace(/\\\\|\\udc([89a-f].)/g, (match, byte?: string) =>
+    byte === undefined ? match : `\\x${byte}`,
+  );
+  // JSON leaves DEL, C1 controls and bidirectional marks readable; a log must not.
+  return bytes.replace(/[^\x20-\x7e…]/g, (char) => {
     return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
-  return escaped;
 }
 
 /** A node of the toolstack that makes no sense. */

@@ -3,6 +3,7 @@
 // a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
 import type { OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
+import { textBytes } from '../text.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
@@ -45,7 +46,7 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 /** Throws TargetSpecError with a sentence that names what is wrong. */
 export function parseTarget(params: string): ParsedTarget {
   if (params === '') throw new TargetSpecError('The target is empty.');
-  if (Buffer.byteLength(params) > SPEC_BYTES_MAX) {
+  if (textBytes(params) > SPEC_BYTES_MAX) {
     throw new TargetSpecError(`The target is longer than ${SPEC_BYTES_MAX} bytes.`);
   }
   if (params.includes('\0')) throw new TargetSpecError('The target contains a NUL byte.');

@@ -22,7 +22,12 @@ import {
   unregisterWatch,
 } from './session_calls.ts';
 import { SessionSlot } from './session_slot.ts';
-import { type OpenTransaction, runTransaction, transactionIsOver } from './transaction.ts';
+import {
+  type OpenTransaction,
+  runTransaction,
+  TransactionGate,
+  transactionIsOver,
+} from './transaction.ts';
 import { WatchQueue } from './watch_queue.ts';
 import { WireRequests } from './wire_requests.ts';
 
@@ -58,6 +63,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   readonly #requests: WireRequests;
   readonly #watches = new Map<string, RegisteredWatch>();
   readonly #sessions = new SessionSlot();
+  readonly #gate = new TransactionGate();
   readonly #closing = new AbortController();
   #nextToken = 1;
 
@@ -126,7 +132,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   }
 
   transaction<T>(body: (requests: XenstoreRequests) => Promise<T>): Promise<T> {
-    return runTransaction(() => this.#startTransaction(), body);
+    return runTransaction(this.#gate, () => this.#startTransaction(), body);
   }
 
   async domainPath(domid: number): Promise<string> {
