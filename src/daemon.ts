@@ -17,6 +17,7 @@ import { Records } from './vbd/record.ts';
 import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
+import { SharedWatches } from './xenstore/shared_watches.ts';
 
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
 
@@ -63,8 +64,9 @@ export class Daemon {
     const { xenstore, datapath, backendDomid } = platform;
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
+    const frontends = new SharedWatches(xenstore);
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
-    const shared = { xenstore, datapath, config, backendDomid, timing, force };
+    const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     this.#services = { ...shared, records, takeOvers, openTargets };
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),

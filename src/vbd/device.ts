@@ -13,6 +13,7 @@ import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
 import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
+import type { SharedWatches } from '../xenstore/shared_watches.ts';
 import { Backoff, type BackoffLimits } from './backoff.ts';
 import type { Beside } from './beside.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
@@ -56,6 +57,8 @@ export const defaultTiming: Timing = {
 /** What all VBDs of a daemon share. */
 export interface VbdServices {
   readonly xenstore: XenstoreClient;
+  /** Watches on frontends. */
+  readonly frontends: SharedWatches;
   readonly datapath: Datapath;
   readonly config: Config;
   readonly backendDomid: number;

@@ -8,7 +8,7 @@ import type { Timing } from '../../src/vbd/device.ts';
 import type { OurState, VbdId } from '../../src/vbd/info.ts';
 import type { Vbd } from '../../src/vbd/vbd.ts';
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
-import { MemoryStore } from '../../src/xenstore/memory_store.ts';
+import { MemoryStore, type StoreQuotas } from '../../src/xenstore/memory_store.ts';
 import {
   backendDir,
   backendErrorNode,
@@ -55,8 +55,8 @@ export const blkfrontNodes: Nodes = {
 export class ControlPlane {
   /** Kept over restarts of the daemon. */
   readonly runtimeDir = temporaryFolder();
-  readonly store = new MemoryStore();
-  readonly xenstore: XenstoreClient = this.store.client(0);
+  readonly store: MemoryStore;
+  readonly xenstore: XenstoreClient;
   readonly datapath = new FakeDatapath();
   readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
   readonly backendDomid: number;
@@ -66,8 +66,10 @@ export class ControlPlane {
   daemonXenstore: XenstoreClient;
 
   /** `backendDomid`: not 0 is a driver domain, which may do what its permissions say. */
-  constructor(backendDomid = 0) {
+  constructor(backendDomid = 0, quotas: Partial<StoreQuotas> = {}) {
     this.backendDomid = backendDomid;
+    this.store = new MemoryStore(quotas);
+    this.xenstore = this.store.client(0);
     this.daemonXenstore = this.store.client(backendDomid);
   }
 
