@@ -17,6 +17,7 @@ import { Records } from './vbd/record.ts';
 import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
+import { logLink } from './xenstore/link_log.ts';
 import { SharedWatches } from './xenstore/shared_watches.ts';
 
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
@@ -68,6 +69,7 @@ export class Daemon {
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     this.#services = { ...shared, records, takeOvers, openTargets };
+    logLink(xenstore, log);
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),
       changedAbove: (kind, domid) => this.#changedAbove(kind, domid),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Paths are bytes, strings of JavaScript are not. A byte b that is not part of valid UTF-8 stands in
-// a string as the lone surrogate U+DC00 + b: see src/text.ts.
+// Paths are bytes, strings of JavaScript are not. A byte b that is not part of valid UTF-8 stands
+// in a string as the lone surrogate U+DC00 + b: see src/text.ts.
 #pragma once
 
 #include <napi.h>

@@ -34,6 +34,8 @@ export interface HostFacts {
   /** Of this very process, which has given up what the daemon gives up. */
   privileges: Privileges;
   daemonVersion?: string;
+  /** The daemon cannot reach xenstored since then. */
+  daemonLost?: { since: string; reason: string };
 }
 
 /** Reads all of it; `reachXenstore` throws when there is none. */
@@ -57,7 +59,7 @@ export async function readHostFacts(
     tapbackPids: pidsOf('tapback'),
     ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
     privileges: readPrivileges(),
-    ...optional('daemonVersion', await daemonVersion(runtimeDir)),
+    ...(await daemonFacts(runtimeDir)),
   };
 }
 
@@ -97,16 +99,19 @@ function runtimeDirError(runtimeDir: string): string | undefined {
   return error && `${folder}: ${error}`;
 }
 
-async function daemonVersion(runtimeDir: string): Promise<string | undefined> {
+async function daemonFacts(
+  runtimeDir: string,
+): Promise<Pick<HostFacts, 'daemonVersion' | 'daemonLost'>> {
   try {
     const client = await ControlClient.connect(controlSocketPath(runtimeDir));
     try {
-      return (await client.call('version', {})).ringdisk;
+      const { ringdisk, xenstoreLost } = await client.call('version', {});
+      return { daemonVersion: ringdisk, ...optional('daemonLost', xenstoreLost) };
     } finally {
       client.close();
     }
   } catch {
-    return undefined;
+    return {};
   }
 }
 

@@ -160,7 +160,16 @@ function privilegesVerdict({ privileges }: HostFacts): Verdict {
   };
 }
 
-function daemonVerdict({ daemonVersion }: HostFacts): Verdict {
+function daemonVerdict({ daemonVersion, daemonLost }: HostFacts): Verdict {
+  if (daemonLost) {
+    return {
+      check: 'daemon',
+      status: 'fail',
+      found: `has no xenstored since ${daemonLost.since}: ${daemonLost.reason}`,
+      breaks: 'no disk can be attached, detached or reconnected; those in use go on',
+      remedy: 'start xenstored again; the daemon finds it by itself',
+    };
+  }
   if (daemonVersion !== undefined) return ok('daemon', `running, version ${daemonVersion}`);
   return {
     check: 'daemon',

@@ -188,6 +188,9 @@ const vbdName = v.pipe(v.string(), v.maxLength(64));
 const nothing = v.object({});
 const oneVbd = v.object({ vbd: vbdName });
 
+/** xenstored cannot be reached since then (ISO 8601): states are as they were. */
+const Lost = v.object({ since: v.string(), reason: v.string() });
+
 /** Every method: its parameters and its result. */
 export const METHODS = {
   version: {
@@ -202,9 +205,13 @@ export const METHODS = {
       platform: v.string(),
       backends: v.array(v.string()),
       pid: v.number(),
+      xenstoreLost: v.optional(Lost),
     }),
   },
-  list: { params: nothing, result: v.object({ vbds: v.array(Vbd) }) },
+  list: {
+    params: nothing,
+    result: v.object({ vbds: v.array(Vbd), xenstoreLost: v.optional(Lost) }),
+  },
   show: { params: oneVbd, result: v.object({ vbd: Vbd }) },
   stats: {
     params: nothing,
@@ -260,6 +267,7 @@ export type Methods = {
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
+export type WireLinkLoss = v.InferOutput<typeof Lost>;
 export type WireCounters = v.InferOutput<typeof Counters>;
 export type WireLatency = v.InferOutput<typeof Latency>;
 export type WireHistogram = v.InferOutput<typeof Histogram>;

@@ -50,7 +50,17 @@ export interface Watch {
   remove(): Promise<void>;
 }
 
+/** xenstored cannot be reached: requests wait for a while, then fail. */
+export interface LinkLoss {
+  readonly since: Date;
+  readonly reason: string;
+}
+
 export interface XenstoreClient extends XenstoreRequests {
+  /** undefined while xenstored can be reached. */
+  readonly lost: LinkLoss | undefined;
+  /** Calls back when the link is lost, and without a loss when it is there again. */
+  onLink(listener: (loss: LinkLoss | undefined) => void): void;
   /**
    * Calls back with the path that changed: once at registration, then on every change at or below
    * `path`; spurious calls and repeated ones are allowed. Survives a reconnect (and fires then).

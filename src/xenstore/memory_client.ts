@@ -74,6 +74,13 @@ export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
     this.#session = session;
   }
 
+  /** Never: the store is in this process. */
+  get lost(): undefined {
+    return undefined;
+  }
+
+  onLink(): void {}
+
   async watch(path: string, onChange: (changedPath: string) => void): Promise<Watch> {
     const token = String(this.#nextToken++);
     const queue = new WatchQueue(path, onChange);
