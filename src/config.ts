@@ -50,6 +50,7 @@ const defaults = {
   ringPageOrderMax: 4,
   indirectSegmentsMax: 256,
   closeOnStop: false,
+  force: false,
   logLevel: 'info',
 } as const;
 
@@ -90,6 +91,8 @@ const schema = v.strictObject(
     indirectSegmentsMax: integer(0, 256),
     /** On SIGTERM: leave the disks to the next start, unnoticed by their guests, or close them. */
     closeOnStop: v.boolean('true or false'),
+    /** Serve kinds of disks that another backend of this host serves as well. */
+    force: v.boolean('true or false'),
     logLevel: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   },
   'a JSON object',

@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   TARGET_BUSY: 'Another VM uses the target, or too many opens hang; it is tried again.',
   BACKEND_NODE_INVALID: 'A node the toolstack wrote into the backend directory is not valid.',
   FRONTEND_NODE_INVALID: 'A node the guest wrote is not valid; its VBD is closed.',
+  KIND_TAKEN: 'Another backend of this host serves this kind of disk.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',
   VBD_BUSY: 'The guest, or its last I/O, has not let go of the VBD in time.',

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk doctor` looks at. Reading is here, judging in host_verdicts.ts.
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ControlClient } from '../control/client.ts';
 import { controlSocketPath } from '../control/protocol.ts';
 import type { UringFeatures } from '../datapath/binding.ts';
+import { findOtherBackends, type OtherBackends } from './other_backends.ts';
 import { type Privileges, readPrivileges } from './privileges.ts';
 
 /** /dev/xen/NAME. */
 export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
 export type XenDevice = (typeof XEN_DEVICES)[number];
 
-export interface HostFacts {
+export interface HostFacts extends OtherBackends {
   /** As `uname -r` prints it. */
   kernel: string;
   /** A sentence, when the addon does not load. */
@@ -28,8 +29,6 @@ export interface HostFacts {
   memlockBytes: number;
   nofile: number;
   maxMapCount: number;
-  blkbackLoaded: boolean;
-  tapbackPids: number[];
   runtimeDirError?: string;
   /** Of this very process, which has given up what the daemon gives up. */
   privileges: Privileges;
@@ -55,8 +54,7 @@ export async function readHostFacts(
     memlockBytes: memlockBytes(limits),
     nofile: softLimit(limits, 'Max open files'),
     maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
-    blkbackLoaded: existsSync('/sys/module/xen_blkback'),
-    tapbackPids: pidsOf('tapback'),
+    ...findOtherBackends(),
     ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
     privileges: readPrivileges(),
     ...(await daemonFacts(runtimeDir)),
@@ -129,12 +127,6 @@ function softLimit(limits: string, name: string): number {
   const line = limits.split('\n').find((candidate) => candidate.startsWith(name)) ?? '';
   const soft = line.slice(name.length).trim().split(/\s+/)[0] ?? '0';
   return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
-}
-
-function pidsOf(name: string): number[] {
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry) && readText(`/proc/${entry}/comm`)?.trim() === name)
-    .map(Number);
 }
 
 function readText(file: string): string | undefined {

@@ -245,7 +245,7 @@ function blkbackVerdict({ blkbackLoaded }: HostFacts): Verdict {
     check,
     status: 'warn',
     found: 'loaded',
-    breaks: 'it takes the disks under backend/vbd: do not serve kind vbd; vbd3 and qdisk are safe',
+    breaks: 'it takes the disks under backend/vbd: kind vbd is refused; vbd3 is not its business',
     remedy: 'use backendtype=tap (kind vbd3), or rmmod xen-blkback before serving kind vbd',
   };
 }
@@ -256,7 +256,7 @@ function tapbackVerdict({ tapbackPids }: HostFacts): Verdict {
     check: 'tapback',
     status: 'warn',
     found: `running (pid ${tapbackPids.join(', ')})`,
-    breaks: 'it takes the disks under backend/vbd3: both would answer the same guest',
-    remedy: 'systemctl disable --now tapback, or serve another kind with --backend',
+    breaks: 'it takes the disks under backend/vbd3, so ringdisk refuses to serve them beside it',
+    remedy: 'stop it for good if no tapdisk is in use, or serve another kind with --backend',
   };
 }

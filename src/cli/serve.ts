@@ -14,6 +14,7 @@ export function addServe(program: Command): void {
       'serve this kind of backend; may be repeated (default: vbd3)',
       collect,
     )
+    .option('--force', 'serve kinds of disks that another backend of this host serves as well')
     .addOption(platformOption())
     .option(
       '--runtime-dir <dir>',
@@ -24,7 +25,10 @@ export function addServe(program: Command): void {
       '\nSIGTERM and SIGINT stop it. The disks stay connected: their guests wait, and the next\n' +
         'daemon goes on with them, also after a kill -9. With "closeOnStop": true in the\n' +
         'configuration it closes the disks first; a second signal then stops it at once.\n\n' +
-        'Example:\n  ringdisk serve --backend vbd3 --backend qdisk',
+        'A kind that somebody else serves is refused: vbd while xen-blkback is loaded, vbd3 beside\n' +
+        'a tapback. Kind qdisk is served by QEMU, which libxl starts for it: only qdisks that are\n' +
+        'marked as ringdisk volumes are taken. Two backends on one disk destroy its data.\n\n' +
+        'Example:\n  ringdisk serve --config /etc/ringdisk/config.json',
     )
     .action(async (options: ServeOptions) => {
       await giveUpPrivileges();

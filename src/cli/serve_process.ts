@@ -18,6 +18,7 @@ import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
 import { memlockBytes } from './host_facts.ts';
+import { findOtherBackends, kindsInUse, refuseTakenKinds } from './other_backends.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
 
@@ -27,6 +28,7 @@ const HOST_LOCKS = RUNTIME_DIR;
 export interface ServeOptions {
   config?: string | undefined;
   backend?: string[] | undefined;
+  force?: boolean | undefined;
   platform: PlatformKind;
   runtimeDir?: string | undefined;
 }
@@ -36,7 +38,14 @@ export async function serve(options: ServeOptions): Promise<void> {
   const config = await loadConfig(options.config, {
     backends: options.backend,
     runtimeDir: options.runtimeDir,
+    force: options.force,
   });
+  if (options.platform === 'xen' && !config.force) {
+    // Guests that wait for this daemon are its own, whoever has come meanwhile.
+    const inUse = kindsInUse(config.runtimeDir);
+    const kinds = config.backends.filter((kind) => !inUse.includes(kind));
+    refuseTakenKinds(kinds, findOtherBackends());
+  }
   const log = createLogger({ level: config.logLevel });
   // From now on: a signal that comes before all has started is not lost, nor anything left behind.
   const ending = new Ending();
@@ -134,6 +143,7 @@ class Handover {
       runtimeDir: path.resolve(config.runtimeDir),
       ...(options.config !== undefined && { config: path.resolve(options.config) }),
       ...(options.backend && { backend: options.backend }),
+      ...(options.force && { force: true }),
     };
   }
 

@@ -181,6 +181,7 @@ const ServeArguments = v.object({
   platform: v.picklist(['xen', 'loopback']),
   config: v.optional(v.string()),
   backend: v.optional(v.array(v.string())),
+  force: v.optional(v.boolean()),
   runtimeDir: v.optional(v.string()),
 });
 
