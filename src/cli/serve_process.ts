@@ -3,7 +3,7 @@
 // disks.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, loadConfig, RUNTIME_DIR } from '../config.ts';
+import { type Config, loadConfig, RUNTIME_DIR, usualConfigFile } from '../config.ts';
 import { daemonHandlers } from '../control/handlers.ts';
 import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
 import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
@@ -21,6 +21,7 @@ import { memlockBytes } from './host_facts.ts';
 import { findOtherBackends, kindsInUse, refuseTakenKinds } from './other_backends.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
 import { Undo } from './undo.ts';
+import { startWatchdog } from './watchdog.ts';
 
 /** The same for all daemons of a host, wherever their own directories are. Root's alone. */
 const HOST_LOCKS = RUNTIME_DIR;
@@ -35,7 +36,7 @@ export interface ServeOptions {
 
 /** Resolves when it has closed its disks, ends the process when it leaves them; else throws. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const config = await loadConfig(options.config, {
+  const config = await loadConfig(options.config ?? usualConfigFile(options.platform), {
     backends: options.backend,
     runtimeDir: options.runtimeDir,
     force: options.force,
@@ -51,6 +52,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const ending = new Ending();
   const service = await startService(config, options, log, ending);
   ending.managed = notifySystemd('READY=1');
+  startWatchdog(notifySystemd);
   const { backends, runtimeDir } = config;
   const version = packageVersion();
   const capabilities = describeCapabilities(readPrivileges());

@@ -185,7 +185,7 @@ const ServeArguments = v.object({
   runtimeDir: v.optional(v.string()),
 });
 
-const vbdName = v.pipe(v.string(), v.maxLength(64));
+const vbdName = v.pipe(v.string(), v.maxLength(64, 'a name has at most 64 characters'));
 const nothing = v.object({});
 const oneVbd = v.object({ vbd: vbdName });
 
