@@ -8,12 +8,13 @@ import { controlSocketPath } from '../control/protocol.ts';
 import type { UringFeatures } from '../datapath/binding.ts';
 import { findOtherBackends, type OtherBackends } from './other_backends.ts';
 import { type Privileges, readPrivileges } from './privileges.ts';
+import { readXenFacts, type XenFacts } from './xen_facts.ts';
 
 /** /dev/xen/NAME. */
 export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
 export type XenDevice = (typeof XEN_DEVICES)[number];
 
-export interface HostFacts extends OtherBackends {
+export interface HostFacts extends OtherBackends, XenFacts {
   /** As `uname -r` prints it. */
   kernel: string;
   /** A sentence, when the addon does not load. */
@@ -37,12 +38,13 @@ export interface HostFacts extends OtherBackends {
   daemonLost?: { since: string; reason: string };
 }
 
-/** Reads all of it; `reachXenstore` throws when there is none. */
+/** Reads all of it; `reachXenstore` throws when there is none, and tells of a driver domain. */
 export async function readHostFacts(
   runtimeDir: string,
-  reachXenstore: () => Promise<void>,
+  reachXenstore: () => Promise<XenFacts['driverDomain']>,
 ): Promise<HostFacts> {
   const limits = readLimits();
+  const xenstore = await attempt(reachXenstore);
   return {
     kernel: os.release(),
     ...(await readUring()),
@@ -50,7 +52,8 @@ export async function readHostFacts(
     devices: Object.fromEntries(
       XEN_DEVICES.map((name) => [name, accessError(`/dev/xen/${name}`)]),
     ) as HostFacts['devices'],
-    ...optional('xenstoreError', await errorOf(reachXenstore)),
+    ...xenstore,
+    ...readXenFacts(runtimeDir),
     memlockBytes: memlockBytes(limits),
     nofile: softLimit(limits, 'Max open files'),
     maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
@@ -80,12 +83,13 @@ function accessError(file: string): string | undefined {
   }
 }
 
-async function errorOf(attempt: () => Promise<void>): Promise<string | undefined> {
+async function attempt(
+  reachXenstore: () => Promise<XenFacts['driverDomain']>,
+): Promise<Pick<HostFacts, 'xenstoreError' | 'driverDomain'>> {
   try {
-    await attempt();
-    return undefined;
+    return optional('driverDomain', await reachXenstore());
   } catch (error) {
-    return (error as Error).message;
+    return { xenstoreError: (error as Error).message };
   }
 }
 

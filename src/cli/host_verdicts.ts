@@ -4,6 +4,7 @@ import type { PlatformKind, UringFeatures } from '../datapath/binding.ts';
 import { type HostFacts, XEN_DEVICES, type XenDevice } from './host_facts.ts';
 import { describeCapabilities } from './privileges.ts';
 import { formatBytes } from './units.ts';
+import { judgeXen } from './xen_verdicts.ts';
 
 export type Status = 'ok' | 'warn' | 'fail';
 
@@ -185,8 +186,7 @@ function xenVerdicts(facts: HostFacts): Verdict[] {
     ...XEN_DEVICES.map((device) => deviceVerdict(device, facts)),
     xenstoreVerdict(facts),
     mapCountVerdict(facts),
-    blkbackVerdict(facts),
-    tapbackVerdict(facts),
+    ...judgeXen(facts),
   ];
 }
 
@@ -234,29 +234,8 @@ function mapCountVerdict({ maxMapCount }: HostFacts): Verdict {
     status: 'warn',
     found: String(maxMapCount),
     breaks: 'many busy disks with persistent grants run out of memory maps',
-    remedy: `sysctl vm.max_map_count=${MAP_COUNT_MIN * 4}`,
-  };
-}
-
-function blkbackVerdict({ blkbackLoaded }: HostFacts): Verdict {
-  const check = 'xen-blkback';
-  if (!blkbackLoaded) return ok(check, 'not loaded');
-  return {
-    check,
-    status: 'warn',
-    found: 'loaded',
-    breaks: 'it takes the disks under backend/vbd: kind vbd is refused; vbd3 is not its business',
-    remedy: 'use backendtype=tap (kind vbd3), or rmmod xen-blkback before serving kind vbd',
-  };
-}
-
-function tapbackVerdict({ tapbackPids }: HostFacts): Verdict {
-  if (tapbackPids.length === 0) return ok('tapback', 'not running');
-  return {
-    check: 'tapback',
-    status: 'warn',
-    found: `running (pid ${tapbackPids.join(', ')})`,
-    breaks: 'it takes the disks under backend/vbd3, so ringdisk refuses to serve them beside it',
-    remedy: 'stop it for good if no tapdisk is in use, or serve another kind with --backend',
+    remedy:
+      'install -D -m 644 src/host/ringdisk.sysctl.conf /etc/sysctl.d/60-ringdisk.conf && ' +
+      'systemctl restart systemd-sysctl',
   };
 }
