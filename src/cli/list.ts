@@ -41,7 +41,8 @@ function formatList({ vbds, xenstoreLost }: Methods['list']['result']): string {
 }
 
 function lostLine({ since, reason }: WireLinkLoss): string {
-  return `xenstored is lost since ${since} (${reason}): what a toolstack or guest did since is unknown`;
+  const what = 'what a toolstack or a guest did since is unknown';
+  return `xenstored is lost since ${since} (${reason}): ${what}`;
 }
 
 function stateOf(vbd: WireVbd): string {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Backends that serve the same disks. Two that answer one guest's ring lose its data, and none of
-// them can see the other, so a kind that somebody else serves is refused before anything is touched.
+// Backends that serve the same disks. Two that answer one guest's ring lose its data, and neither
+// can see the other, so a kind that somebody else serves is refused before anything is touched.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { RingdiskError } from '../errors.ts';
@@ -43,8 +43,8 @@ export function kindsInUse(runtimeDir: string): string[] {
 }
 
 /**
- * Throws KIND_TAKEN, with a sentence, for the first of `kinds` that somebody else serves. Kind qdisk
- * is QEMU's, but for the disks that are marked as ours; see ARCHITECTURE.md.
+ * Throws KIND_TAKEN, with a sentence, for the first of `kinds` that somebody else serves. Of kind
+ * qdisk, which is QEMU's, only disks that are marked as ours are looked at.
  */
 export function refuseTakenKinds(kinds: readonly string[], others: OtherBackends): void {
   const { blkbackLoaded, tapbackPids } = others;

@@ -30,9 +30,9 @@ export function addServe(program: Command): void {
       '\nSIGTERM and SIGINT stop it. The disks stay connected: their guests wait, and the next\n' +
         'daemon goes on with them, also after a kill -9. With "closeOnStop": true in the\n' +
         'configuration it closes the disks first; a second signal then stops it at once.\n\n' +
-        'A kind that somebody else serves is refused: vbd while xen-blkback is loaded, vbd3 beside\n' +
-        'a tapback. Kind qdisk is served by QEMU, which libxl starts for it: only qdisks that are\n' +
-        'marked as ringdisk volumes are taken. Two backends on one disk destroy its data.\n\n' +
+        'A kind that somebody else serves is refused: vbd while xen-blkback is loaded, vbd3\n' +
+        'beside a tapback. Kind qdisk is served by QEMU, which libxl starts for it: only those\n' +
+        "that are marked as ringdisk's are taken. Two backends on one disk destroy its data.\n\n" +
         'Example:\n  ringdisk serve --backend vbd3 --config ringdisk.json',
     )
     .action(async (options: ServeOptions) => {

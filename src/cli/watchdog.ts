@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells systemd that the control plane is alive, from its event loop: when that is stuck, no disk can
-// be attached, detached or closed, and nobody would notice while guests do their I/O. systemd then
-// aborts the daemon, and the next one goes on with the disks.
+// Tells systemd that the control plane is alive, from its event loop: when that is stuck, no disk
+// can be attached, detached or closed, and nobody would notice while guests do their I/O. systemd
+// then aborts the daemon, and the next one goes on with the disks.
 
 /** Starts it where the unit has WatchdogSec=; `notify` says whether systemd was told. */
 export function startWatchdog(

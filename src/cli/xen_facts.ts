@@ -90,8 +90,9 @@ function spaceOf(folder: string): XenFacts['runtimeSpace'] {
 
 /** By any of its ways: a list of volume groups, a filter, a list of devices, or not at all. */
 export function isRestricted(lvmConfig: string): boolean {
-  return /^\s*(auto_activation_volume_list|global_filter|filter|use_devicesfile\s*=\s*1|event_activation\s*=\s*0)/m.test(
-    lvmConfig,
+  return (
+    /^\s*(auto_activation_volume_list|global_filter|filter)\b/m.test(lvmConfig) ||
+    /^\s*(use_devicesfile\s*=\s*1|event_activation\s*=\s*0)/m.test(lvmConfig)
   );
 }
 

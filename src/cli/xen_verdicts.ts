@@ -44,7 +44,7 @@ function xenVersionVerdict({ xenVersion }: HostFacts): Verdict {
     check,
     status: 'warn',
     found: xenVersion,
-    breaks: `libxl (xl, libvirt) before ${XEN_MIN.join('.')} refuses backendtype=tap; others do not`,
+    breaks: `libxl (xl, libvirt) before ${XEN_MIN.join('.')} refuses backendtype=tap`,
     remedy: 'run a newer Xen, or serve kind vbd with phy: disks in a domain without xen-blkback',
   };
 }

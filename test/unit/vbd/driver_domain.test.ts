@@ -48,7 +48,7 @@ it('serves more disks of a guest than there are watches', async () => {
   await Promise.all(disks.map((disk) => disk.expectState('6')));
 });
 
-it('says which quota it is that keeps a disk from being served, and goes on when it can', async () => {
+it('says which quota keeps a disk from being served, and goes on when it can', async () => {
   await plane.end();
   plane = new ControlPlane(3, { watches: 2 });
   await plane.start();
