@@ -58,7 +58,7 @@ export class Daemon {
   #stopped: Promise<void> | undefined;
 
   constructor(config: Config, platform: Platform, log: Logger, options: DaemonOptions = {}) {
-    const { timing = defaultTiming, force = false } = options;
+    const { timing = defaultTiming, force = config.force } = options;
     this.#config = config;
     this.#platform = platform;
     this.#log = log;
