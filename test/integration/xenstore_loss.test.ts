@@ -18,14 +18,14 @@ it('is said in the log and by list while the disk is served on', async () => {
   const { frontend } = await machine.plug(16 * MIB);
   await frontend.connect();
   await machine.loseXenstore();
-  await expect.poll(list).toMatch(/^xenstored is lost since .*: what a toolstack or guest did/m);
+  await expect.poll(list, { timeout: 10_000 }).toMatch(/^xenstored is lost since .*: what a toolstack or a guest did/m);
   const lost = { check: 'daemon', status: 'fail', found: expect.stringContaining('no xenstored') };
   expect(JSON.parse((await machine.daemon.cli('doctor', '--json')).stdout)).toMatchObject({
     result: { verdicts: expect.arrayContaining([expect.objectContaining(lost)]) },
   });
   await expectWriteAndVerify(frontend, { length: MIB });
   await machine.bringBackXenstore();
-  await expect.poll(list).not.toContain('lost');
+  await expect.poll(list, { timeout: 10_000 }).not.toContain('lost');
   const { stderr } = await machine.stopDaemon('SIGTERM');
   expect(stderr).toMatch(/"level":"error".*xenstored is lost/);
   expect(stderr).toContain('xenstored is back');
