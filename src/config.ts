@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The configuration: defaults, then the JSON file, then the command line; checked once and frozen.
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import type { EngineOptions } from './datapath/binding.ts';
+import type { EngineOptions, PlatformKind } from './datapath/binding.ts';
 import { ConfigError } from './errors.ts';
 import { ON_ERROR } from './target/target_spec.ts';
 
@@ -32,6 +33,7 @@ const absolutePath = v.custom<string>(
 const cpuNumber = integer(0, CPU_MAX);
 
 export const RUNTIME_DIR = '/run/ringdisk';
+export const CONFIG_FILE = '/etc/ringdisk/config.json';
 
 /** The value of a key that is not given; `reactors` depends on the machine. */
 const defaults = {
@@ -50,6 +52,7 @@ const defaults = {
   ringPageOrderMax: 4,
   indirectSegmentsMax: 256,
   closeOnStop: false,
+  force: false,
   logLevel: 'info',
 } as const;
 
@@ -90,6 +93,8 @@ const schema = v.strictObject(
     indirectSegmentsMax: integer(0, 256),
     /** On SIGTERM: leave the disks to the next start, unnoticed by their guests, or close them. */
     closeOnStop: v.boolean('true or false'),
+    /** Serve kinds of disks that another backend of this host serves as well. */
+    force: v.boolean('true or false'),
     logLevel: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   },
   'a JSON object',
@@ -135,6 +140,11 @@ export function parseConfig(input: unknown, overrides: ConfigOverrides = {}): Co
   Object.freeze(config.backends);
   Object.freeze(config.cpus);
   return Object.freeze(config);
+}
+
+/** What is read where no file is named; it need not be there. Tests' machines have none. */
+export function usualConfigFile(platform: PlatformKind, file = CONFIG_FILE): string | undefined {
+  return platform === 'xen' && existsSync(file) ? file : undefined;
 }
 
 /** Reads the file (none: defaults only), applies the overrides, checks. Throws ConfigError. */

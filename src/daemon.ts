@@ -17,6 +17,8 @@ import { Records } from './vbd/record.ts';
 import { type TakeOverLimits, TakeOvers } from './vbd/take_overs.ts';
 import { guestPace } from './vbd/turns.ts';
 import { Vbd } from './vbd/vbd.ts';
+import { logLink } from './xenstore/link_log.ts';
+import { SharedWatches } from './xenstore/shared_watches.ts';
 
 const BY_NAME = new Intl.Collator('en', { numeric: true, sensitivity: 'variant' });
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
@@ -57,16 +59,18 @@ export class Daemon {
   #stopped: Promise<void> | undefined;
 
   constructor(config: Config, platform: Platform, log: Logger, options: DaemonOptions = {}) {
-    const { timing = defaultTiming, force = false } = options;
+    const { timing = defaultTiming, force = config.force } = options;
     this.#config = config;
     this.#platform = platform;
     this.#log = log;
     const { xenstore, datapath, backendDomid } = platform;
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
+    const frontends = new SharedWatches(xenstore);
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
-    const shared = { xenstore, datapath, config, backendDomid, timing, force };
+    const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     this.#services = { ...shared, records, takeOvers, openTargets };
+    logLink(xenstore, log);
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),
       changedAbove: (kind, domid) => this.#changedAbove(kind, domid),

@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   TARGET_BUSY: 'Another VM uses the target, or too many opens hang; it is tried again.',
   BACKEND_NODE_INVALID: 'A node the toolstack wrote into the backend directory is not valid.',
   FRONTEND_NODE_INVALID: 'A node the guest wrote is not valid; its VBD is closed.',
+  KIND_TAKEN: 'Another backend of this host serves this kind of disk.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',
   VBD_BUSY: 'The guest, or its last I/O, has not let go of the VBD in time.',
@@ -48,11 +49,14 @@ const SHOWN_VALUE_MAX = 64;
 export function showValue(value: string | undefined): string {
   if (value === undefined) return 'missing';
   const cut = value.length > SHOWN_VALUE_MAX ? `${value.slice(0, SHOWN_VALUE_MAX)}…` : value;
-  // JSON leaves DEL, C1 controls, bidirectional marks and lone surrogates readable; a log must not.
-  const escaped = JSON.stringify(cut).replace(/[^\x20-\x7e…]/g, (char) => {
+  // Bytes that are no text (src/text.ts) are shown as bytes.
+  const bytes = JSON.stringify(cut).replace(/\\\\|\\udc([89a-f].)/g, (match, byte?: string) =>
+    byte === undefined ? match : `\\x${byte}`,
+  );
+  // JSON leaves DEL, C1 controls and bidirectional marks readable; a log must not.
+  return bytes.replace(/[^\x20-\x7e…]/g, (char) => {
     return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
-  return escaped;
 }
 
 /** A node of the toolstack that makes no sense. */

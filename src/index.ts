@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The public API: re-exports only.
 export { type Config, type ConfigOverrides, loadConfig, parseConfig } from './config.ts';
+export { ControlClient } from './control/client.ts';
+export { ControlError, DaemonUnreachableError } from './control/errors.ts';
+export { controlSocketPath, type Method, type Methods } from './control/protocol.ts';
 export { Daemon, startDaemon } from './daemon.ts';
 export type {
   EngineCounters,
@@ -21,7 +24,9 @@ export {
   TargetSpecError,
 } from './errors.ts';
 export { createLogger, type LogOptions } from './log.ts';
+export { type LoopbackPlatform, openLoopbackPlatform } from './platform/loopback.ts';
 export type { Platform } from './platform/platform.ts';
+export { openXenPlatform } from './platform/xen.ts';
 export type { Agreement, OurState, VbdId, VbdInfo } from './vbd/info.ts';
 export type { Vbd } from './vbd/vbd.ts';
 export { type Permission, type XenstoreClient, XenstoreError } from './xenstore/client.ts';

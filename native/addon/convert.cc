@@ -5,6 +5,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "addon/text.h"
 #include "metrics/counter_names.h"
 
 namespace ringdisk {
@@ -40,7 +41,7 @@ bool boolean(const Napi::Object& object, const char* key) {
 std::string string(const Napi::Object& object, const char* key) {
   const Napi::Value value = object.Get(key);
   if (!value.IsString()) reject(object.Env(), std::string(key) + " must be a string");
-  return value.As<Napi::String>();
+  return to_bytes(value.As<Napi::String>());
 }
 
 Napi::Array array(const Napi::Object& object, const char* key) {
@@ -232,7 +233,7 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::failed:
       object["command"] = event.command;
       object["code"] = errno_name(event.error);
-      object["message"] = event.text;
+      object["message"] = from_bytes(env, event.text);
       break;
     case EngineEvent::Type::recovered:
       object["command"] = event.command;

@@ -2,6 +2,7 @@
 // The blkif nodes ringdisk reads or writes: one table that drives parsing and publishing. Nothing
 // else in the sources spells one of these names or knows a range.
 import type { Abi } from '../datapath/binding.ts';
+import { textBytes } from '../text.ts';
 import { parseDecimal } from '../xenstore/paths.ts';
 import { formatXenbusState, parseXenbusState, type XenbusStateName } from './xenbus_state.ts';
 
@@ -58,7 +59,7 @@ const size: NodeType<number> = {
 function text(bytesMax: number): NodeType<string> {
   return {
     expects: `a text of at most ${bytesMax} bytes`,
-    parse: (value) => (Buffer.byteLength(value) <= bytesMax ? value : undefined),
+    parse: (value) => (textBytes(value) <= bytesMax ? value : undefined),
     format: String,
   };
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, Option } from 'commander';
 import type { PlatformKind } from '../datapath/binding.ts';
+import type { XenstoreClient } from '../xenstore/client.ts';
 import { openXenstore } from '../xenstore/connection.ts';
+import { readOwnDomid } from '../xenstore/own_domid.ts';
+import { domainPath } from '../xenstore/paths.ts';
 import { EXIT_CODE } from './exit_code.ts';
 import { readHostFacts } from './host_facts.ts';
 import { judgeHost, type Verdict } from './host_verdicts.ts';
@@ -9,6 +12,7 @@ import { printResult } from './output.ts';
 import { giveUpPrivileges } from './privileges.ts';
 import { formatTable, printable } from './table.ts';
 import { addDaemonOptions, type DaemonOptions } from './with_daemon.ts';
+import type { XenFacts } from './xen_facts.ts';
 
 interface DoctorOptions extends DaemonOptions {
   platform: PlatformKind;
@@ -38,9 +42,23 @@ async function doctor(options: DoctorOptions): Promise<void> {
   if (verdicts.some((verdict) => verdict.status === 'fail')) process.exitCode = EXIT_CODE.error;
 }
 
-async function reachXenstore(): Promise<void> {
+async function reachXenstore(): Promise<XenFacts['driverDomain']> {
   const xenstore = await openXenstore();
-  await xenstore.close();
+  try {
+    const domid = await readOwnDomid(xenstore);
+    return domid === 0 ? undefined : { domid, disks: await countDisks(xenstore, domid) };
+  } finally {
+    await xenstore.close();
+  }
+}
+
+/** All that a toolstack has given this domain, of any kind. */
+async function countDisks(xenstore: XenstoreClient, domid: number): Promise<number> {
+  const list = async (folder: string) =>
+    ((await xenstore.directory(folder)) ?? []).map((name) => `${folder}/${name}`);
+  const below = async (folders: string[]) => (await Promise.all(folders.map(list))).flat();
+  const kinds = await list(`${domainPath(domid)}/backend`);
+  return (await below(await below(kinds))).length;
 }
 
 function report(verdicts: Verdict[]): string {

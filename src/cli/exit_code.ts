@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CommanderError } from 'commander';
 import { DaemonUnreachableError } from '../control/errors.ts';
+import { ConfigError } from '../errors.ts';
 
 /** The exit status of every command. */
 export const EXIT_CODE = {
@@ -8,6 +9,8 @@ export const EXIT_CODE = {
   error: 1,
   usage: 2,
   daemonUnreachable: 3,
+  /** EX_CONFIG of sysexits.h: starting it again changes nothing. */
+  config: 78,
   /** 128 + SIGINT, as shells do it. */
   interrupted: 130,
 } as const;
@@ -26,6 +29,7 @@ export class UsageError extends Error {
 /** The exit status that tells a script what went wrong. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
+  if (error instanceof ConfigError) return EXIT_CODE.config;
   if (error instanceof UsageError) return EXIT_CODE.usage;
   if (error instanceof DaemonUnreachableError) return EXIT_CODE.daemonUnreachable;
   return EXIT_CODE.error;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk doctor` looks at. Reading is here, judging in host_verdicts.ts.
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ControlClient } from '../control/client.ts';
 import { controlSocketPath } from '../control/protocol.ts';
 import type { UringFeatures } from '../datapath/binding.ts';
+import { findOtherBackends, type OtherBackends } from './other_backends.ts';
 import { type Privileges, readPrivileges } from './privileges.ts';
+import { readXenFacts, type XenFacts } from './xen_facts.ts';
 
 /** /dev/xen/NAME. */
 export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
 export type XenDevice = (typeof XEN_DEVICES)[number];
 
-export interface HostFacts {
+export interface HostFacts extends OtherBackends, XenFacts {
   /** As `uname -r` prints it. */
   kernel: string;
   /** A sentence, when the addon does not load. */
@@ -28,20 +30,21 @@ export interface HostFacts {
   memlockBytes: number;
   nofile: number;
   maxMapCount: number;
-  blkbackLoaded: boolean;
-  tapbackPids: number[];
   runtimeDirError?: string;
   /** Of this very process, which has given up what the daemon gives up. */
   privileges: Privileges;
   daemonVersion?: string;
+  /** The daemon cannot reach xenstored since then. */
+  daemonLost?: { since: string; reason: string };
 }
 
-/** Reads all of it; `reachXenstore` throws when there is none. */
+/** Reads all of it; `reachXenstore` throws when there is none, and tells of a driver domain. */
 export async function readHostFacts(
   runtimeDir: string,
-  reachXenstore: () => Promise<void>,
+  reachXenstore: () => Promise<XenFacts['driverDomain']>,
 ): Promise<HostFacts> {
   const limits = readLimits();
+  const xenstore = await attempt(reachXenstore);
   return {
     kernel: os.release(),
     ...(await readUring()),
@@ -49,15 +52,15 @@ export async function readHostFacts(
     devices: Object.fromEntries(
       XEN_DEVICES.map((name) => [name, accessError(`/dev/xen/${name}`)]),
     ) as HostFacts['devices'],
-    ...optional('xenstoreError', await errorOf(reachXenstore)),
+    ...xenstore,
+    ...readXenFacts(runtimeDir),
     memlockBytes: memlockBytes(limits),
     nofile: softLimit(limits, 'Max open files'),
     maxMapCount: readNumber('/proc/sys/vm/max_map_count') ?? 0,
-    blkbackLoaded: existsSync('/sys/module/xen_blkback'),
-    tapbackPids: pidsOf('tapback'),
+    ...findOtherBackends(),
     ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
     privileges: readPrivileges(),
-    ...optional('daemonVersion', await daemonVersion(runtimeDir)),
+    ...(await daemonFacts(runtimeDir)),
   };
 }
 
@@ -80,12 +83,13 @@ function accessError(file: string): string | undefined {
   }
 }
 
-async function errorOf(attempt: () => Promise<void>): Promise<string | undefined> {
+async function attempt(
+  reachXenstore: () => Promise<XenFacts['driverDomain']>,
+): Promise<Pick<HostFacts, 'xenstoreError' | 'driverDomain'>> {
   try {
-    await attempt();
-    return undefined;
+    return optional('driverDomain', await reachXenstore());
   } catch (error) {
-    return (error as Error).message;
+    return { xenstoreError: (error as Error).message };
   }
 }
 
@@ -97,16 +101,19 @@ function runtimeDirError(runtimeDir: string): string | undefined {
   return error && `${folder}: ${error}`;
 }
 
-async function daemonVersion(runtimeDir: string): Promise<string | undefined> {
+async function daemonFacts(
+  runtimeDir: string,
+): Promise<Pick<HostFacts, 'daemonVersion' | 'daemonLost'>> {
   try {
     const client = await ControlClient.connect(controlSocketPath(runtimeDir));
     try {
-      return (await client.call('version', {})).ringdisk;
+      const { ringdisk, xenstoreLost } = await client.call('version', {});
+      return { daemonVersion: ringdisk, ...optional('daemonLost', xenstoreLost) };
     } finally {
       client.close();
     }
   } catch {
-    return undefined;
+    return {};
   }
 }
 
@@ -124,12 +131,6 @@ function softLimit(limits: string, name: string): number {
   const line = limits.split('\n').find((candidate) => candidate.startsWith(name)) ?? '';
   const soft = line.slice(name.length).trim().split(/\s+/)[0] ?? '0';
   return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
-}
-
-function pidsOf(name: string): number[] {
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry) && readText(`/proc/${entry}/comm`)?.trim() === name)
-    .map(Number);
 }
 
 function readText(file: string): string | undefined {

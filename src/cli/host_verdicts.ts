@@ -4,6 +4,7 @@ import type { PlatformKind, UringFeatures } from '../datapath/binding.ts';
 import { type HostFacts, XEN_DEVICES, type XenDevice } from './host_facts.ts';
 import { describeCapabilities } from './privileges.ts';
 import { formatBytes } from './units.ts';
+import { judgeXen } from './xen_verdicts.ts';
 
 export type Status = 'ok' | 'warn' | 'fail';
 
@@ -160,7 +161,16 @@ function privilegesVerdict({ privileges }: HostFacts): Verdict {
   };
 }
 
-function daemonVerdict({ daemonVersion }: HostFacts): Verdict {
+function daemonVerdict({ daemonVersion, daemonLost }: HostFacts): Verdict {
+  if (daemonLost) {
+    return {
+      check: 'daemon',
+      status: 'fail',
+      found: `has no xenstored since ${daemonLost.since}: ${daemonLost.reason}`,
+      breaks: 'no disk can be attached, detached or reconnected; those in use go on',
+      remedy: 'start xenstored again; the daemon finds it by itself',
+    };
+  }
   if (daemonVersion !== undefined) return ok('daemon', `running, version ${daemonVersion}`);
   return {
     check: 'daemon',
@@ -176,8 +186,7 @@ function xenVerdicts(facts: HostFacts): Verdict[] {
     ...XEN_DEVICES.map((device) => deviceVerdict(device, facts)),
     xenstoreVerdict(facts),
     mapCountVerdict(facts),
-    blkbackVerdict(facts),
-    tapbackVerdict(facts),
+    ...judgeXen(facts),
   ];
 }
 
@@ -225,29 +234,8 @@ function mapCountVerdict({ maxMapCount }: HostFacts): Verdict {
     status: 'warn',
     found: String(maxMapCount),
     breaks: 'many busy disks with persistent grants run out of memory maps',
-    remedy: `sysctl vm.max_map_count=${MAP_COUNT_MIN * 4}`,
-  };
-}
-
-function blkbackVerdict({ blkbackLoaded }: HostFacts): Verdict {
-  const check = 'xen-blkback';
-  if (!blkbackLoaded) return ok(check, 'not loaded');
-  return {
-    check,
-    status: 'warn',
-    found: 'loaded',
-    breaks: 'it takes the disks under backend/vbd: do not serve kind vbd; vbd3 and qdisk are safe',
-    remedy: 'use backendtype=tap (kind vbd3), or rmmod xen-blkback before serving kind vbd',
-  };
-}
-
-function tapbackVerdict({ tapbackPids }: HostFacts): Verdict {
-  if (tapbackPids.length === 0) return ok('tapback', 'not running');
-  return {
-    check: 'tapback',
-    status: 'warn',
-    found: `running (pid ${tapbackPids.join(', ')})`,
-    breaks: 'it takes the disks under backend/vbd3: both would answer the same guest',
-    remedy: 'systemctl disable --now tapback, or serve another kind with --backend',
+    remedy:
+      'install -D -m 644 src/host/ringdisk.sysctl.conf /etc/sysctl.d/60-ringdisk.conf && ' +
+      'systemctl restart systemd-sysctl',
   };
 }

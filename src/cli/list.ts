@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
-import type { WireVbd } from '../control/protocol.ts';
+import type { Methods, WireLinkLoss, WireVbd } from '../control/protocol.ts';
 import { printResult } from './output.ts';
-import { type Column, formatTable } from './table.ts';
+import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
 import { waitLines, waitNames } from './waits.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
@@ -28,13 +28,21 @@ export function addList(program: Command): void {
 
 async function list(options: DaemonOptions): Promise<void> {
   const result = await withDaemon(options, (client) => client.call('list', {}));
-  printResult('list', options, result, () => formatList(result.vbds));
+  printResult('list', options, result, () => formatList(result));
 }
 
-function formatList(vbds: WireVbd[]): string {
-  if (vbds.length === 0) return 'No disks. A toolstack puts them there: see README.md, "A guest".';
-  const errors = vbds.filter((vbd) => vbd.error).map((vbd) => `${vbd.name}: ${vbd.error}`);
-  return [formatTable(COLUMNS, vbds), ...waitLines(vbds), ...errors].join('\n');
+function formatList({ vbds, xenstoreLost }: Methods['list']['result']): string {
+  const lost = xenstoreLost ? [printable(lostLine(xenstoreLost))] : [];
+  if (vbds.length === 0) return ['No disks. A toolstack puts them there.', ...lost].join('\n');
+  const errors = vbds
+    .filter((vbd) => vbd.error)
+    .map((vbd) => printable(`${vbd.name}: ${vbd.error}`));
+  return [formatTable(COLUMNS, vbds), ...waitLines(vbds), ...errors, ...lost].join('\n');
+}
+
+function lostLine({ since, reason }: WireLinkLoss): string {
+  const what = 'what a toolstack or a guest did since is unknown';
+  return `xenstored is lost since ${since} (${reason}): ${what}`;
 }
 
 function stateOf(vbd: WireVbd): string {

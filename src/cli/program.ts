@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command tree.
-import { Command } from 'commander';
+import { Command, type OutputConfiguration } from 'commander';
 import { packageVersion } from '../version.ts';
 import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
@@ -15,18 +15,20 @@ import { addStats } from './stats.ts';
 import { addUpgrade } from './upgrade.ts';
 
 const EPILOGUE = `
-Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached.
+Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached, 78 the configuration
+cannot be used, 130 interrupted.
 
 Example:
   ringdisk doctor && ringdisk serve`;
 
 /** Throws CommanderError instead of exiting. */
-export function buildProgram(): Command {
+export function buildProgram(output: OutputConfiguration = {}): Command {
   const program = new Command('ringdisk')
     .description('serves the disks of Xen guests from user space')
     .version(packageVersion())
     .showHelpAfterError('(--help tells more)')
     .addHelpText('after', EPILOGUE)
+    .configureOutput(output)
     .exitOverride();
   const adders = [
     addServe,

@@ -3,7 +3,7 @@
 // disks.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, loadConfig, RUNTIME_DIR } from '../config.ts';
+import { type Config, loadConfig, RUNTIME_DIR, usualConfigFile } from '../config.ts';
 import { daemonHandlers, whenStarted } from '../control/handlers.ts';
 import { lockKinds, lockRuntimeDir } from '../control/lock.ts';
 import { controlSocketPath, type ServeArguments } from '../control/protocol.ts';
@@ -19,7 +19,9 @@ import { crashNotePath } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { EXIT_CODE } from './exit_code.ts';
 import { memlockBytes } from './host_facts.ts';
+import { findOtherBackends, kindsInUse, refuseTakenKinds } from './other_backends.ts';
 import { describeCapabilities, readPrivileges } from './privileges.ts';
+import { startWatchdog } from './watchdog.ts';
 
 /** The same for all daemons of a host, wherever their own directories are. Root's alone. */
 const HOST_LOCKS = RUNTIME_DIR;
@@ -27,23 +29,31 @@ const HOST_LOCKS = RUNTIME_DIR;
 export interface ServeOptions {
   config?: string | undefined;
   backend?: string[] | undefined;
-  platform: PlatformKind;
-  runtimeDir?: string | undefined;
   /** Also what is most likely served by somebody else. */
   force?: boolean | undefined;
+  platform: PlatformKind;
+  runtimeDir?: string | undefined;
 }
 
 /** Resolves when it has closed its disks, ends the process when it leaves them; else throws. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const config = await loadConfig(options.config, {
+  const config = await loadConfig(options.config ?? usualConfigFile(options.platform), {
     backends: options.backend,
     runtimeDir: options.runtimeDir,
+    force: options.force,
   });
+  if (options.platform === 'xen' && !config.force) {
+    // Guests that wait for this daemon are its own, whoever has come meanwhile.
+    const inUse = kindsInUse(config.runtimeDir);
+    const kinds = config.backends.filter((kind) => !inUse.includes(kind));
+    refuseTakenKinds(kinds, findOtherBackends());
+  }
   const log = createLogger({ level: config.logLevel });
   // From now on: a signal that comes before all has started is not lost, nor anything left behind.
   const ending = new Ending();
   const service = await startService(config, options, log, ending);
   ending.managed = notifySystemd('READY=1');
+  startWatchdog(notifySystemd);
   const { backends, runtimeDir } = config;
   const version = packageVersion();
   const capabilities = describeCapabilities(readPrivileges());
@@ -86,7 +96,7 @@ async function startService(
     await lockKinds(HOST_LOCKS, config.backends);
   }
   const platform = await openPlatform(options.platform, config);
-  const daemon = new Daemon(config, platform, log, { force: options.force === true });
+  const daemon = new Daemon(config, platform, log, { force: config.force });
   const control = await listen(
     daemon,
     platform,
@@ -182,6 +192,7 @@ class Handover {
       runtimeDir: path.resolve(config.runtimeDir),
       ...(options.config !== undefined && { config: path.resolve(options.config) }),
       ...(options.backend && { backend: options.backend }),
+      ...(options.force && { force: true }),
     };
   }
 

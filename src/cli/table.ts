@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain tables for people. Programs read --json.
+import { showText } from '../text.ts';
 
 export interface Column<Row> {
   title: string;
@@ -35,7 +36,10 @@ function pad(cell: string, width: number, right: boolean): string {
   return right ? cell.padStart(width) : cell.padEnd(width);
 }
 
-/** A guest or a toolstack wrote some of what we print: no control characters reach a terminal. */
+/**
+ * A guest or a toolstack wrote some of what we print: no control characters reach a terminal, and
+ * bytes that are no text are told apart.
+ */
 export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
+  return showText(text).replaceAll(/\p{Cc}/gu, '?');
 }

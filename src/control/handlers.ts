@@ -9,7 +9,7 @@ import type { VbdInfo } from '../vbd/info.ts';
 import { RECORD_VERSION } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { ControlError } from './errors.ts';
-import { PROTOCOL, type ServeArguments, type WireVbd } from './protocol.ts';
+import { PROTOCOL, type ServeArguments, type WireLinkLoss, type WireVbd } from './protocol.ts';
 import type { Handlers } from './server.ts';
 
 const START_MS_MAX = 5000;
@@ -37,8 +37,12 @@ export function daemonHandlers(
       platform: platform.name,
       backends: [...config.backends],
       pid: process.pid,
+      ...linkLoss(platform),
     }),
-    list: async () => ({ vbds: daemon.vbds().map((vbd) => wireVbd(vbd.info())) }),
+    list: async () => ({
+      vbds: daemon.vbds().map((vbd) => wireVbd(vbd.info())),
+      ...linkLoss(platform),
+    }),
     show: async ({ vbd }) => {
       const found = daemon.find(vbd);
       const latency = found.latency();
@@ -75,6 +79,11 @@ export function daemonHandlers(
       return { managed, serve };
     },
   };
+}
+
+function linkLoss({ xenstore }: Platform): { xenstoreLost?: WireLinkLoss } {
+  const { lost } = xenstore;
+  return lost ? { xenstoreLost: { since: lost.since.toISOString(), reason: lost.reason } } : {};
 }
 
 function capacityOf(info: VbdInfo): number {

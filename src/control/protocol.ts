@@ -181,12 +181,16 @@ const ServeArguments = v.object({
   platform: v.picklist(['xen', 'loopback']),
   config: v.optional(v.string()),
   backend: v.optional(v.array(v.string())),
+  force: v.optional(v.boolean()),
   runtimeDir: v.optional(v.string()),
 });
 
-const vbdName = v.pipe(v.string(), v.maxLength(64));
+const vbdName = v.pipe(v.string(), v.maxLength(64, 'a name has at most 64 characters'));
 const nothing = v.object({});
 const oneVbd = v.object({ vbd: vbdName });
+
+/** xenstored cannot be reached since then (ISO 8601): states are as they were. */
+const Lost = v.object({ since: v.string(), reason: v.string() });
 
 /** Every method: its parameters and its result. */
 export const METHODS = {
@@ -202,9 +206,13 @@ export const METHODS = {
       platform: v.string(),
       backends: v.array(v.string()),
       pid: v.number(),
+      xenstoreLost: v.optional(Lost),
     }),
   },
-  list: { params: nothing, result: v.object({ vbds: v.array(Vbd) }) },
+  list: {
+    params: nothing,
+    result: v.object({ vbds: v.array(Vbd), xenstoreLost: v.optional(Lost) }),
+  },
   show: { params: oneVbd, result: v.object({ vbd: Vbd }) },
   stats: {
     params: nothing,
@@ -260,6 +268,7 @@ export type Methods = {
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
+export type WireLinkLoss = v.InferOutput<typeof Lost>;
 export type WireCounters = v.InferOutput<typeof Counters>;
 export type WireLatency = v.InferOutput<typeof Latency>;
 export type WireHistogram = v.InferOutput<typeof Histogram>;

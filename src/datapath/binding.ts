@@ -22,8 +22,6 @@ export interface UringFeatures {
   /** SQE128 and CQE32: NVMe passthrough needs them. */
   bigEntries: boolean;
   uringCommand: boolean;
-  /** Discard of block devices as a uring command (kernel 6.12). */
-  blockDiscard: boolean;
 }
 
 export interface EngineOptions {
@@ -224,8 +222,12 @@ export interface NativeEngine {
    * until fence-lifted, reads do not.
    */
   claimTarget(command: number, target: number, options: ClaimOptions): void;
+  /** An openTarget() that has not been answered fails with ECANCELED; safe when it has been. */
+  cancelOpen(openCommand: number): void;
   /** What its worker hangs in; none where all is quick. */
   targetWaits(target: number): TargetWait[];
+  /** The process number of its worker; 0: it has none. */
+  targetWorker(target: number): number;
   /** Re-reads the size; connected VBDs see a grown capacity at once. done.capabilities is set. */
   refreshTarget(command: number, target: number): void;
   /** All its VBDs must be disconnected. */

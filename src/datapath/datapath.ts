@@ -162,10 +162,15 @@ class NativeDatapath implements Datapath {
     spec: NativeTargetSpec,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<OpenTarget> {
-    const opening = this.#command((id) => this.#engine.openTarget(id, spec)).then((opened) =>
-      this.#openTarget(opened.value, required(opened.capabilities)),
-    );
-    return signal ? orGivenUp(opening, signal) : opening;
+    let command = 0;
+    const opening = this.#command((id) => {
+      command = id;
+      this.#engine.openTarget(id, spec);
+    }).then((opened) => this.#openTarget(opened.value, required(opened.capabilities)));
+    if (!signal) return opening;
+    return orGivenUp(opening, signal, () => {
+      if (!this.#closed) this.#engine.cancelOpen(command);
+    });
   }
 
   async connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection> {
@@ -323,11 +328,16 @@ function makePending(): Pending {
 }
 
 /** Whoever gave up does not wait; nobody else knows of what is opened after that. */
-async function orGivenUp(opening: Promise<OpenTarget>, signal: AbortSignal): Promise<OpenTarget> {
+async function orGivenUp(
+  opening: Promise<OpenTarget>,
+  signal: AbortSignal,
+  cancel: () => void,
+): Promise<OpenTarget> {
   let giveUp = () => {};
   const givenUp = new Promise<never>((_, reject) => {
     giveUp = () => {
       reject(new DatapathError('ECANCELED', 'the open was given up'));
+      cancel();
       opening.then((late) => late.close()).catch(() => {});
     };
   });

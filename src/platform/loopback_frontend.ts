@@ -9,8 +9,9 @@ import type {
   NativeLoopbackGuest,
 } from '../datapath/binding.ts';
 import type { Watch, XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
+import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
 import type { VbdPaths } from './loopback_toolstack.ts';
-import { readIfAllowed, waitForNode } from './wait_for_node.ts';
+import { waitForNode } from './wait_for_node.ts';
 
 /** What this frontend would like; it takes as much of it as the backend offers. */
 export interface FrontendWishes {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type XenstoreClient, XenstoreError } from '../xenstore/client.ts';
+import type { XenstoreClient } from '../xenstore/client.ts';
+import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
 
 /**
  * Resolves to the value of `path` (undefined: no such node any more) once `accept` takes it;
@@ -33,21 +34,5 @@ export async function waitForNode(
   } finally {
     clearTimeout(timer);
     await watch.remove();
-  }
-}
-
-/**
- * What a guest sees of a node in its backend's folder: once the folder is gone, its parent's
- * permissions count, and xenstored says EACCES instead of ENOENT.
- */
-export async function readIfAllowed(
-  xenstore: XenstoreClient,
-  path: string,
-): Promise<string | undefined> {
-  try {
-    return await xenstore.read(path);
-  } catch (error) {
-    if (error instanceof XenstoreError && error.code === 'EACCES') return undefined;
-    throw error;
   }
 }

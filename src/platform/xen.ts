@@ -3,9 +3,8 @@
 import { type Config, engineOptions } from '../config.ts';
 import { native } from '../datapath/binding.ts';
 import { openDatapath } from '../datapath/datapath.ts';
-import type { XenstoreClient } from '../xenstore/client.ts';
 import { openXenstore } from '../xenstore/connection.ts';
-import { parseDomid } from '../xenstore/paths.ts';
+import { readOwnDomid } from '../xenstore/own_domid.ts';
 import type { Platform } from './platform.ts';
 
 /** Throws, saying what is missing, on a machine that is not dom0 or a driver domain. */
@@ -29,9 +28,4 @@ export async function openXenPlatform(config: Config): Promise<Platform> {
     await xenstore.close();
     throw error;
   }
-}
-
-/** Our own home holds it; dom0 lacks the node in some set-ups. */
-async function readOwnDomid(xenstore: XenstoreClient): Promise<number> {
-  return parseDomid((await xenstore.read('domid')) ?? '0') ?? 0;
 }

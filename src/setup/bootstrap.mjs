@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a fresh clone to a built tree: Debian packages, npm packages, addon, TypeScript.
 // Node builtins only: this runs before `npm ci`. An npm lifecycle script may only call it with
-// --check; apt runs from nothing but a command that the user typed.
+// --check or --dist; apt runs from nothing but a command that the user typed.
 import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -11,11 +11,13 @@ import { parseArgs } from 'node:util';
 import { installCommands, missingNeeds } from './packages.mjs';
 import { step } from './steps.mjs';
 
-const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--build] [--test] [--lint]
-       [--bench]
+const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--addon | --dist] [--build]
+       [--test] [--lint] [--bench]
   installs what the build needs and this machine lacks
   --check  install nothing: report, with the command that would install it; status 1 if any
   --quiet  say nothing when everything is there
+  --addon  only what compiling the addon takes, as npm install does it
+  --dist   install no packages but npm's; make dist/, and no addon
   --build  then npm ci, compile the addon and the TypeScript
   --test   also what npm test needs
   --lint   also what npm run check needs
@@ -28,14 +30,16 @@ async function main() {
   const options = parseOptions();
   process.chdir(ROOT);
   requireNode();
-  const groups = ['build', ...['test', 'lint', 'bench'].filter((group) => options[group])];
+  if (options.dist) return makeDist();
+  const all = ['build', ...['test', 'lint', 'bench'].filter((group) => options[group])];
+  const groups = ['addon', ...(options.addon ? [] : all)];
   if (options.check) return reportMissing(groups);
   await installMissing(groups, options.quiet);
   if (options.build) await build();
 }
 
 function parseOptions() {
-  const flags = ['check', 'quiet', 'build', 'test', 'lint', 'bench', 'help'];
+  const flags = ['check', 'quiet', 'addon', 'dist', 'build', 'test', 'lint', 'bench', 'help'];
   try {
     const definitions = Object.fromEntries(flags.map((flag) => [flag, { type: 'boolean' }]));
     const { values } = parseArgs({ options: definitions });
@@ -93,18 +97,28 @@ function howToInstall(missing) {
 }
 
 async function build() {
+  await installNpmPackages();
+  const local = createRequire(path.join(ROOT, 'package.json'));
+  // ninja knows best what is up to date.
+  const cmakeJs = path.join(path.dirname(local.resolve('cmake-js/package.json')), 'bin/cmake-js');
+  await must('native addon', process.execPath, [cmakeJs, 'compile', '-B', 'Release']);
+  await makeDist();
+}
+
+/** What a package holds: all that is made here and not where it is installed. */
+async function makeDist() {
+  await installNpmPackages();
+  const tsc = createRequire(path.join(ROOT, 'package.json')).resolve('typescript/bin/tsc');
+  await must('TypeScript', process.execPath, [tsc, '-p', 'tsconfig.json']);
+  await must('one file of it', process.execPath, ['src/setup/bundle.mjs']);
+}
+
+async function installNpmPackages() {
   if (npmPackagesAreOld()) {
     // Without the scripts: nothing of ours needs them, and a package's own must not run here.
     const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
     await must('npm packages', 'npm', args);
   }
-  const local = createRequire(path.join(ROOT, 'package.json'));
-  const { execPath } = process;
-  // Both always run: ninja and tsc know best what is up to date.
-  const cmakeJs = path.join(path.dirname(local.resolve('cmake-js/package.json')), 'bin/cmake-js');
-  await must('native addon', execPath, [cmakeJs, 'compile', '-B', 'Release']);
-  await must('TypeScript', execPath, [local.resolve('typescript/bin/tsc'), '-p', 'tsconfig.json']);
-  await must('one file of it', execPath, ['src/setup/bundle.mjs']);
 }
 
 function npmPackagesAreOld() {

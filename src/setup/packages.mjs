@@ -8,12 +8,15 @@ const runs = (command, ...args) => spawnSync(command, args, { stdio: 'ignore' })
 const cxxFinds = (header) =>
   spawnSync('g++', ['-E', '-x', 'c++', '-'], { input: `#include <${header}>\n` }).status === 0;
 
-/** `group`: build (all), test (npm test), lint (npm run check), bench (npm run bench). */
+/**
+ * `group`: addon (npm install), build (npm run build), test (npm test), lint (npm run check), bench
+ * (npm run bench).
+ */
 const NEEDS = [
-  { group: 'build', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
-  { group: 'build', why: 'make', packages: ['make'], ok: () => runs('make', '--version') },
+  { group: 'addon', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
+  { group: 'addon', why: 'make', packages: ['make'], ok: () => runs('make', '--version') },
   {
-    group: 'build',
+    group: 'addon',
     why: 'Python 3, for node-gyp',
     packages: ['python3-minimal'],
     ok: () => runs('python3', '--version'),
@@ -21,19 +24,19 @@ const NEEDS = [
   { group: 'build', why: 'CMake', packages: ['cmake'], ok: () => runs('cmake', '--version') },
   { group: 'build', why: 'Ninja', packages: ['ninja-build'], ok: () => runs('ninja', '--version') },
   {
-    group: 'build',
+    group: 'addon',
     why: 'pkg-config',
     packages: ['pkg-config'],
     ok: () => runs('pkg-config', '--version'),
   },
   {
-    group: 'build',
+    group: 'addon',
     why: 'liburing 2.3 or newer',
     packages: ['liburing-dev'],
     ok: () => runs('pkg-config', '--atleast-version=2.3', 'liburing'),
   },
   {
-    group: 'build',
+    group: 'addon',
     why: 'sys/sdt.h, for the probes',
     packages: ['systemtap-sdt-dev'],
     ok: () => cxxFinds('sys/sdt.h'),

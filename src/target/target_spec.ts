@@ -3,6 +3,7 @@
 // a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
 import type { OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
+import { textBytes } from '../text.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
@@ -10,19 +11,27 @@ export interface TargetSpec {
   readonly path: string;
 }
 
-/** `kind` is missing for a bare path: the file system tells whether it is a file or a device. */
-export interface ParsedTarget {
-  readonly kind?: TargetKind;
-  readonly path: string;
+/** How a disk is served and shown, beyond what its target is. Missing: the default. */
+export interface TargetOptions {
   /** Missing: as the configuration says. */
   readonly onError?: OnError;
-  /** Other VMs may use it at the same time. */
-  readonly share?: boolean;
+  /** Other VMs may use the target as well. */
+  readonly share?: true;
+  /** The logical block that the guest is shown; missing: 512. */
+  readonly sectorSize?: SectorSize;
+  /** Missing: the target's own, but at most 4096. */
+  readonly physicalSectorSize?: number;
+}
+
+/** `kind` is missing for a bare path: the file system tells whether it is a file or a device. */
+export interface ParsedTarget extends TargetOptions {
+  readonly kind?: TargetKind;
+  readonly path: string;
 }
 
 // PATH_MAX without its NUL, and room for the prefixes before it.
 const SPEC_BYTES_MAX = 4095;
-const PREFIXES_MAX = 4;
+const PREFIXES_MAX = 8;
 const SECTOR_BYTES = 512;
 
 const TARGET_KINDS: readonly string[] = ['file', 'block', 'nvme', 'null'] satisfies TargetKind[];
@@ -31,8 +40,9 @@ const RAW_FORMATS: readonly string[] = ['aio', 'raw', 'phy'];
 const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk', 'vdi', 'vhdx'];
 
 export const ON_ERROR = ['report', 'stop'] as const satisfies OnError[];
-const ON_ERROR_OPTION = 'on-error=';
-const SHARE_OPTION = 'share';
+const SECTOR_SIZES = [512, 4096] as const;
+export type SectorSize = (typeof SECTOR_SIZES)[number];
+const PHYSICAL_SECTOR_SIZE_MAX = 1024 ** 2;
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -44,49 +54,108 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 
 /** Throws TargetSpecError with a sentence that names what is wrong. */
 export function parseTarget(params: string): ParsedTarget {
-  if (params === '') throw new TargetSpecError('The target is empty.');
-  if (Buffer.byteLength(params) > SPEC_BYTES_MAX) {
-    throw new TargetSpecError(`The target is longer than ${SPEC_BYTES_MAX} bytes.`);
-  }
-  if (params.includes('\0')) throw new TargetSpecError('The target contains a NUL byte.');
-  const { rest, ...prefixes } = stripPrefixes(params);
-  const path = prefixes.kind === 'null' ? parseSize(rest) : checkedPath(params, rest);
+  const { rest, ...prefixes } = stripPrefixes(checked(params));
+  if (rest === '' && prefixes.kind !== 'null') throw new TargetSpecError('The target is empty.');
+  const path = prefixes.kind === 'null' ? parseSize(rest) : toPath(params, rest, prefixes.kind);
   return { ...prefixes, path };
 }
 
-interface Prefixes {
-  kind?: TargetKind;
-  onError?: OnError;
-  share?: boolean;
+/**
+ * Whether this stands for a drive without a disc: toolstacks write "", or "aio:" with nothing
+ * behind it.
+ */
+export function isEmptyTarget(params: string): boolean {
+  try {
+    const { rest, kind } = stripPrefixes(checked(params));
+    return rest === '' && kind !== 'null';
+  } catch {
+    // parseTarget() says what is wrong with it.
+    return false;
+  }
 }
 
-/**
- * Formats and options may precede a kind ("aio:on-error=stop:nvme:/dev/ng0n1"); a kind ends the
- * prefixes.
- */
+/** What a guest is to be shown; where a script has its own words for a target, the defaults. */
+export function shownSizes(
+  params: string,
+): Pick<TargetOptions, 'sectorSize' | 'physicalSectorSize'> {
+  try {
+    return parseTarget(params);
+  } catch {
+    return {};
+  }
+}
+
+function checked(params: string): string {
+  if (textBytes(params) > SPEC_BYTES_MAX) {
+    throw new TargetSpecError(`The target is longer than ${SPEC_BYTES_MAX} bytes.`);
+  }
+  if (params.includes('\0')) throw new TargetSpecError('The target contains a NUL byte.');
+  return params;
+}
+
+type Prefixes = { -readonly [Key in keyof TargetOptions]: TargetOptions[Key] } & {
+  kind?: TargetKind;
+};
+
+/** In any order ("aio:on-error=stop:nvme:/dev/ng0n1"); an option named twice counts last. */
 function stripPrefixes(params: string): Prefixes & { rest: string } {
   const prefixes: Prefixes = {};
   let rest = params;
-  for (let count = 0; count < PREFIXES_MAX; count++) {
-    const colon = rest.startsWith('/') ? -1 : rest.indexOf(':');
-    if (colon < 0) return { ...prefixes, rest };
-    const word = rest.slice(0, colon).toLowerCase();
-    rest = rest.slice(colon + 1);
-    if (TARGET_KINDS.includes(word)) return { ...prefixes, kind: word as TargetKind, rest };
-    if (word === SHARE_OPTION) prefixes.share = true;
-    else if (word.startsWith(ON_ERROR_OPTION)) prefixes.onError = parseOnError(params, word);
-    else checkFormat(params, word);
+  for (let count = 0; count <= PREFIXES_MAX; count++) {
+    // A slash before the colon: "disk/by-path/pci-0000:00" is a path.
+    const [whole, word] = /^([^/:]*):/.exec(rest) ?? [];
+    if (whole === undefined || word === undefined) return { ...prefixes, rest };
+    takePrefix(params, word.toLowerCase(), prefixes);
+    rest = rest.slice(whole.length);
   }
   throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
 }
 
-function parseOnError(params: string, option: string): OnError {
-  const given = option.slice(ON_ERROR_OPTION.length);
-  const known = ON_ERROR.find((word) => word === given);
-  if (known) return known;
-  throw new TargetSpecError(
-    `The target ${showValue(params)} asks for ${showValue(option)}; ` +
-      `on-error is one of ${ON_ERROR.join(', ')}.`,
+function takePrefix(params: string, word: string, prefixes: Prefixes): void {
+  const [name = '', value] = word.split(/=(.*)/s, 2);
+  if (value !== undefined && Object.hasOwn(OPTIONS, name)) {
+    OPTIONS[name as keyof typeof OPTIONS](params, value, prefixes);
+  } else if (word === 'share') prefixes.share = true;
+  else if (TARGET_KINDS.includes(word)) takeKind(params, word as TargetKind, prefixes);
+  else checkFormat(params, word);
+}
+
+function takeKind(params: string, kind: TargetKind, prefixes: Prefixes): void {
+  const { kind: before = kind } = prefixes;
+  if (before !== kind) {
+    throw new TargetSpecError(`The target ${showValue(params)} is both ${before} and ${kind}.`);
+  }
+  prefixes.kind = kind;
+}
+
+type TakeOption = (params: string, value: string, prefixes: Prefixes) => void;
+
+const OPTIONS = {
+  'on-error': (params, value, prefixes) => {
+    const known = ON_ERROR.find((word) => word === value);
+    if (!known) throw badOption(params, 'on-error', value, `one of ${ON_ERROR.join(', ')}`);
+    prefixes.onError = known;
+  },
+  'sector-size': (params, value, prefixes) => {
+    const known = SECTOR_SIZES.find((bytes) => String(bytes) === value);
+    if (!known) throw badOption(params, 'sector-size', value, SECTOR_SIZES.join(' or '));
+    prefixes.sectorSize = known;
+  },
+  'physical-sector-size': (params, value, prefixes) => {
+    const bytes = /^[1-9][0-9]{2,6}$/.test(value) ? Number(value) : 0;
+    const isPowerOfTwo = Number.isInteger(Math.log2(bytes));
+    if (bytes < SECTOR_BYTES || bytes > PHYSICAL_SECTOR_SIZE_MAX || !isPowerOfTwo) {
+      const expects = `a power of two from ${SECTOR_BYTES} to ${PHYSICAL_SECTOR_SIZE_MAX}`;
+      throw badOption(params, 'physical-sector-size', value, expects);
+    }
+    prefixes.physicalSectorSize = bytes;
+  },
+} as const satisfies Record<string, TakeOption>;
+
+function badOption(params: string, name: string, value: string, expects: string): TargetSpecError {
+  return new TargetSpecError(
+    `The target ${showValue(params)} asks for ${showValue(`${name}=${value}`)}; ` +
+      `${name} is ${expects}.`,
   );
 }
 
@@ -97,22 +166,23 @@ function checkFormat(params: string, word: string): void {
       `The target ${showValue(params)} is a ${word} image; only raw targets are served.`,
     );
   }
+  const options = Object.keys(OPTIONS).map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-      `${[...RAW_FORMATS, ...TARGET_KINDS].join(', ')}.`,
+      `${[...RAW_FORMATS, ...TARGET_KINDS, ...options, 'share'].join(', ')}.`,
   );
 }
 
-function checkedPath(params: string, rest: string): string {
-  // A URI with an empty host: file:///srv/disk.
-  const path = rest.startsWith('///') ? rest.slice(2) : rest;
-  if (path.startsWith('//')) {
+/** As xl's manual has it, a path that does not begin with a slash is below /dev. */
+function toPath(params: string, rest: string, kind: TargetKind | undefined): string {
+  if (kind === 'file' && /^\/\/[^/]/.test(rest)) {
     throw new TargetSpecError(`The target ${showValue(params)} names a host, not a local path.`);
   }
-  if (!path.startsWith('/')) {
-    throw new TargetSpecError(`The target ${showValue(params)} is not an absolute path.`);
-  }
-  return path;
+  // xenopsd puts a slash before a path that has one.
+  if (rest.startsWith('/')) return rest.replace(/^\/+/, '/');
+  const isBelowDev = kind !== 'file' && !rest.split('/').some((name) => /^\.{0,2}$/.test(name));
+  if (isBelowDev) return `/dev/${rest}`;
+  throw new TargetSpecError(`The target ${showValue(params)} is not an absolute path.`);
 }
 
 /** "64G" → bytes, decimal. */

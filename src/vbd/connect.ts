@@ -87,7 +87,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const media = await currentMedia(device, view, medium);
   const agreement = agree(services.config, device.offer, media, nodes);
   const onError = medium.onError ?? services.config.onError;
-  const sectors = sectorsOf(medium.target.capabilities);
+  const sectors = sectorsOf(medium.target.capabilities, media);
   await link(device, medium, { agreement, onError, sectors }, false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing

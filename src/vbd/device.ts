@@ -12,6 +12,8 @@ import { NegotiationError } from '../errors.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
+import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
+import type { SharedWatches } from '../xenstore/shared_watches.ts';
 import { Backoff, type BackoffLimits } from './backoff.ts';
 import type { Beside } from './beside.ts';
 import type { Agreement, OurState, VbdId } from './info.ts';
@@ -55,6 +57,8 @@ export const defaultTiming: Timing = {
 /** What all VBDs of a daemon share. */
 export interface VbdServices {
   readonly xenstore: XenstoreClient;
+  /** Watches on frontends. */
+  readonly frontends: SharedWatches;
   readonly datapath: Datapath;
   readonly config: Config;
   readonly backendDomid: number;
@@ -231,8 +235,9 @@ export async function readView(device: Device): Promise<View | undefined> {
   }
 }
 
+/** Of a frontend's folder, which is another domain's. */
 export function nodeReader(requests: XenstoreRequests, directory: string): ReadNode {
-  return (node) => requests.read(`${directory}/${node}`);
+  return (node) => readIfAllowed(requests, `${directory}/${node}`);
 }
 
 export function messageOf(error: unknown): string {

@@ -5,7 +5,12 @@ import { FRONTEND_NODES } from '../blkif/features.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { TargetSpecError } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
-import { type ParsedTarget, parseTarget } from '../target/target_spec.ts';
+import {
+  isEmptyTarget,
+  type ParsedTarget,
+  parseTarget,
+  shownSizes,
+} from '../target/target_spec.ts';
 import { Beside } from './beside.ts';
 import { abandonOpening, letGoOfMedium } from './close.ts';
 import { type Device, type Medium, nodeReader, type View } from './device.ts';
@@ -129,7 +134,7 @@ function isSame(medium: Medium, { params, readOnly, share }: Wanted): boolean {
 async function readWanted(device: Device, view: View): Promise<Wanted | undefined> {
   const { params = '', mode } = view.backend.toolstack;
   const cdrom = await readCdrom(device, view);
-  if (params === '' && cdrom) return undefined;
+  if (cdrom && isEmptyTarget(params)) return undefined;
   const isForeign = hasForeignScript(view);
   const script = isForeign ? await readScriptWord(device) : undefined;
   const parsed = parse(params, isForeign);
@@ -167,5 +172,6 @@ export function isReadOnly(view: View, cdrom: boolean): boolean {
 
 export async function currentMedia(device: Device, view: View, medium: Medium): Promise<Media> {
   const cdrom = await readCdrom(device, view);
-  return describeMedia(view.backend.toolstack, cdrom, medium.target.capabilities);
+  const { toolstack } = view.backend;
+  return describeMedia(toolstack, cdrom, medium.target.capabilities, shownSizes(medium.params));
 }

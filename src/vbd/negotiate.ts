@@ -4,9 +4,12 @@ import type { BackendValues, ToolstackNodes } from '../blkif/backend_nodes.ts';
 import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
 import type { Config } from '../config.ts';
 import type { TargetCapabilities } from '../datapath/binding.ts';
+import type { TargetOptions } from '../target/target_spec.ts';
 import type { Agreement } from './info.ts';
 
 const SECTOR_BYTES = 512;
+// Guests know 512 and 4096; volumes of ZFS name their block size here, up to 16 MiB.
+const PHYSICAL_SECTOR_BYTES_MAX = 4096;
 const CDROM_BIT = 1;
 const REMOVABLE_BIT = 2;
 const READONLY_BIT = 4;
@@ -18,6 +21,9 @@ export interface Media {
   readonly readOnly: boolean;
   readonly discard: boolean;
   readonly secureDiscard: boolean;
+  /** As the guest is shown them, bytes. */
+  readonly sectorSize: number;
+  readonly physicalSectorSize: number;
 }
 
 /** What we put before the frontend. A guest that moves to another host must not get less there. */
@@ -43,9 +49,12 @@ export function describeMedia(
   toolstack: ToolstackNodes,
   cdrom: boolean,
   capabilities: TargetCapabilities,
+  options: TargetOptions = {},
 ): Media {
   const readOnly = isReadOnlyMode(toolstack) || cdrom || capabilities.readOnly;
   // Read-only comes first: a discard on a disk that may not be written is a write.
+  const { sectorSize = SECTOR_BYTES } = options;
+  const physical = Math.min(capabilities.physicalBlock, PHYSICAL_SECTOR_BYTES_MAX);
   const discard = !readOnly && toolstack.discardEnable !== false && capabilities.discard;
   return {
     cdrom,
@@ -53,6 +62,8 @@ export function describeMedia(
     readOnly,
     discard,
     secureDiscard: discard && capabilities.secureDiscard,
+    sectorSize,
+    physicalSectorSize: Math.max(options.physicalSectorSize ?? physical, sectorSize),
   };
 }
 
@@ -87,11 +98,11 @@ export function offerValues(offer: Offer): BackendValues {
 
 /** The nodes of a disk: before Connected. Sizes on the wire are in units of 512 bytes, always. */
 export function diskValues(media: Media, capabilities: TargetCapabilities): BackendValues {
-  const { physicalBlock, discardGranularity, discardAlignment } = capabilities;
+  const { discardGranularity, discardAlignment } = capabilities;
   return {
-    sectors: sectorsOf(capabilities),
-    sectorSize: SECTOR_BYTES,
-    physicalSectorSize: Math.max(physicalBlock, SECTOR_BYTES),
+    sectors: sectorsOf(capabilities, media),
+    sectorSize: media.sectorSize,
+    physicalSectorSize: media.physicalSectorSize,
     info:
       (media.cdrom ? CDROM_BIT : 0) |
       (media.removable ? REMOVABLE_BIT : 0) |
@@ -101,12 +112,18 @@ export function diskValues(media: Media, capabilities: TargetCapabilities): Back
     barrier: true,
     discard: media.discard,
     discardSecure: media.secureDiscard,
-    ...(media.discard ? { discardGranularity, discardAlignment } : {}),
+    ...(media.discard
+      ? { discardGranularity: Math.max(discardGranularity, media.sectorSize), discardAlignment }
+      : {}),
   };
 }
 
-export function sectorsOf(capabilities: TargetCapabilities): number {
-  return Math.floor(capabilities.capacity / SECTOR_BYTES);
+/** In units of 512 bytes, as many as make whole blocks of what the guest is shown. */
+export function sectorsOf(
+  { capacity }: TargetCapabilities,
+  { sectorSize = SECTOR_BYTES }: { readonly sectorSize?: number },
+): number {
+  return Math.floor(capacity / sectorSize) * (sectorSize / SECTOR_BYTES);
 }
 
 /** `nodes` has been read within the limits of `offer`. */

@@ -10,7 +10,7 @@ import type { OnError } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { NegotiationError, RingdiskError, showValue } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
-import { parseTarget } from '../target/target_spec.ts';
+import { parseTarget, shownSizes } from '../target/target_spec.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
 import { link, summary, tellWarnings } from './connect.ts';
@@ -232,7 +232,8 @@ async function onTrial(device: Device, medium: Medium, record: VbdRecord): Promi
   try {
     watchFence(device, medium);
     // That the target shrank is nothing a guest could be told.
-    const sectors = Math.max(record.sectors, sectorsOf(medium.target.capabilities));
+    const sizes = shownSizes(medium.params);
+    const sectors = Math.max(record.sectors, sectorsOf(medium.target.capabilities, sizes));
     const { agreement, onError = medium.onError ?? config.onError } = record;
     const linked = await linkWhenFree(device, medium, { agreement, onError, sectors });
     trial.endWith(linked.connection.recovered);

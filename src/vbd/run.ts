@@ -4,6 +4,7 @@ import { publish } from '../blkif/backend_nodes.ts';
 import { FRONTEND_NODES, queueFolder, ringRefNode } from '../blkif/features.ts';
 import type { Connection } from '../datapath/datapath.ts';
 import { RingdiskError, showValue } from '../errors.ts';
+import { shownSizes } from '../target/target_spec.ts';
 import { letGo } from './close.ts';
 import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
 import { clearError, writeError } from './error_nodes.ts';
@@ -122,7 +123,7 @@ async function hasSameRing(device: Device, view: View, link: Link): Promise<bool
 export async function measure(device: Device): Promise<number> {
   const { medium } = device;
   if (!medium) throw new RingdiskError('VBD_NOT_READY', 'The VBD has no open target.');
-  return sectorsOf(await medium.target.refresh());
+  return sectorsOf(await medium.target.refresh(), shownSizes(medium.params));
 }
 
 /**

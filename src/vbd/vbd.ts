@@ -6,7 +6,8 @@ import type { Logger } from 'pino';
 import { FRONTEND_NODES } from '../blkif/features.ts';
 import type { VbdLatency } from '../datapath/binding.ts';
 import { RingdiskError } from '../errors.ts';
-import type { Watch } from '../xenstore/client.ts';
+import { type Watch, XenstoreError } from '../xenstore/client.ts';
+import { frontendsFolder } from '../xenstore/paths.ts';
 import { deferred, isOverWithin } from './beside.ts';
 import {
   abandonOpening,
@@ -24,7 +25,7 @@ import {
   type VbdServices,
   type View,
 } from './device.ts';
-import { clearError, writeError } from './error_nodes.ts';
+import { clearError, publishRefusal, writeError } from './error_nodes.ts';
 import { hasPrepared, isOurs, readScriptWord } from './hotplug.ts';
 import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
@@ -218,7 +219,17 @@ export class Vbd {
     } catch (error) {
       this.#device.log.error({ error: messageOf(error) }, 'xenstore failed; trying again');
       this.#turns.markIn(this.#device.services.timing.retryMs);
+      await this.#tellOfQuota(error);
     }
+  }
+
+  /** A quota that is used up stays so: the toolstack should not wait in vain for a reason. */
+  async #tellOfQuota(error: unknown): Promise<void> {
+    const isQuota = error instanceof XenstoreError && error.code === 'EQUOTA';
+    if (!isQuota || !this.#view || this.#device.state !== 'Initialising') return;
+    if (this.#device.error === error.message) return;
+    // What cannot be told is tried again with all else.
+    await publishRefusal(this.#device, this.#view, error.message).catch(() => {});
   }
 
   async #reconcile(): Promise<void> {
@@ -397,9 +408,10 @@ export class Vbd {
     if (this.#frontendWatch?.path === path) return;
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
-    if (!path) return;
-    const onChange = () => this.#turns.markByGuest();
-    this.#frontendWatch = await this.#device.services.xenstore.watch(path, onChange);
+    if (!directory || !path) return;
+    const { frontends } = this.#device.services;
+    const folder = frontendsFolder(directory);
+    this.#frontendWatch = await frontends.follow(folder, path, () => this.#turns.markByGuest());
   }
 
   /** The guest may have closed long before the toolstack takes the device offline. */

@@ -3,7 +3,8 @@
 // connection.ts (the real xenstored, over its socket or /dev/xen/xenbus) and memory_store.ts.
 
 /**
- * A failed request. `code` is xenstored's errno name: ENOENT, EACCES, EINVAL, EAGAIN, EEXIST, ...
+ * A failed request. `code` is xenstored's errno name: ENOENT, EACCES, EINVAL, EAGAIN, EEXIST, ...;
+ * EQUOTA, as oxenstored has it, whatever xenstored calls a quota that is used up.
  */
 export class XenstoreError extends Error {
   readonly code: string;
@@ -28,6 +29,7 @@ export interface Permission {
  * domain's home; relative ones are for /dev/xen/xenbus and the in-memory store only: what they mean
  * on xenstored's socket is undefined. A path or value that xenstore could not take is refused
  * before it is sent: EINVAL for the path, E2BIG for both together over 4079 bytes.
+ * What is not UTF-8 is in these strings as src/text.ts has it, byte for byte.
  */
 export interface XenstoreRequests {
   /** The node's value; undefined where there is no such node. */
@@ -48,7 +50,17 @@ export interface Watch {
   remove(): Promise<void>;
 }
 
+/** xenstored cannot be reached: requests wait for a while, then fail. */
+export interface LinkLoss {
+  readonly since: Date;
+  readonly reason: string;
+}
+
 export interface XenstoreClient extends XenstoreRequests {
+  /** undefined while xenstored can be reached. */
+  readonly lost: LinkLoss | undefined;
+  /** Calls back when the link is lost, and without a loss when it is there again. */
+  onLink(listener: (loss: LinkLoss | undefined) => void): void;
   /**
    * Calls back with the path that changed: once at registration, then on every change at or below
    * `path`; spurious calls and repeated ones are allowed. Survives a reconnect (and fires then).

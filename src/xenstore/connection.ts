@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The client of a real xenstored. It outlives its link: when that is lost, what was under way fails
 // with ECONNRESET, and a new session is opened and given every watch again.
-import { EventEmitter } from 'node:events';
 import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type LinkLoss,
   type Permission,
   type Watch,
   type XenstoreClient,
@@ -22,7 +22,12 @@ import {
   unregisterWatch,
 } from './session_calls.ts';
 import { SessionSlot } from './session_slot.ts';
-import { type OpenTransaction, runTransaction, transactionIsOver } from './transaction.ts';
+import {
+  type OpenTransaction,
+  runTransaction,
+  TransactionGate,
+  transactionIsOver,
+} from './transaction.ts';
 import { WatchQueue } from './watch_queue.ts';
 import { WireRequests } from './wire_requests.ts';
 
@@ -40,29 +45,24 @@ const defaults: Required<ConnectionOptions> = {
   reconnectMsMax: 5000,
 };
 
-/** For logs; no user of the connection needs them. */
-export interface ConnectionEvents {
-  /** Again, after a loss; every watch has fired or is about to. */
-  connected: [];
-  disconnected: [error: Error];
-}
-
 interface RegisteredWatch {
   readonly path: string;
   readonly queue: WatchQueue;
 }
 
-export class XenstoreConnection extends EventEmitter<ConnectionEvents> implements XenstoreClient {
+export class XenstoreConnection implements XenstoreClient {
   readonly #openLink: OpenLink;
   readonly #options: Required<ConnectionOptions>;
   readonly #requests: WireRequests;
   readonly #watches = new Map<string, RegisteredWatch>();
   readonly #sessions = new SessionSlot();
+  readonly #gate = new TransactionGate();
   readonly #closing = new AbortController();
+  readonly #linkListeners: ((loss: LinkLoss | undefined) => void)[] = [];
+  #lost: LinkLoss | undefined;
   #nextToken = 1;
 
   private constructor(openLink: OpenLink, options: ConnectionOptions) {
-    super();
     this.#openLink = openLink;
     this.#options = { ...defaults, ...options };
     this.#requests = new WireRequests(async (type, payload, what) => {
@@ -79,6 +79,14 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
     const connection = new XenstoreConnection(openLink, options);
     await connection.#connect();
     return connection;
+  }
+
+  get lost(): LinkLoss | undefined {
+    return this.#lost;
+  }
+
+  onLink(listener: (loss: LinkLoss | undefined) => void): void {
+    this.#linkListeners.push(listener);
   }
 
   read(path: string): Promise<string | undefined> {
@@ -126,7 +134,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
   }
 
   transaction<T>(body: (requests: XenstoreRequests) => Promise<T>): Promise<T> {
-    return runTransaction(() => this.#startTransaction(), body);
+    return runTransaction(this.#gate, () => this.#startTransaction(), body);
   }
 
   async domainPath(domid: number): Promise<string> {
@@ -188,7 +196,7 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
 
   #onLost(error: Error): void {
     this.#sessions.clear();
-    this.emit('disconnected', error);
+    this.#tellLink({ since: new Date(), reason: error.message });
     void this.#reconnect();
   }
 
@@ -199,7 +207,12 @@ export class XenstoreConnection extends EventEmitter<ConnectionEvents> implement
       if (signal.aborted) return;
       pauseMs = Math.min(pauseMs * 2, this.#options.reconnectMsMax);
     }
-    this.emit('connected');
+    this.#tellLink(undefined);
+  }
+
+  #tellLink(loss: LinkLoss | undefined): void {
+    this.#lost = loss;
+    for (const listener of this.#linkListeners) listener(loss);
   }
 
   async #reconnectAfter(pauseMs: number, signal: AbortSignal): Promise<boolean> {

@@ -10,9 +10,15 @@ import {
 } from './client.ts';
 import type { MemorySession } from './memory_store.ts';
 import { domainPath } from './paths.ts';
-import { type OpenTransaction, runTransaction, transactionIsOver } from './transaction.ts';
+import { quotaError } from './quota.ts';
+import {
+  type OpenTransaction,
+  runTransaction,
+  TransactionGate,
+  transactionIsOver,
+} from './transaction.ts';
 import { WatchQueue } from './watch_queue.ts';
-import { writePayload } from './wire.ts';
+import { messageType, writePayload } from './wire.ts';
 
 /** The requests inside one transaction, or outside any (0). */
 class MemoryRequests implements XenstoreRequests {
@@ -60,6 +66,7 @@ class MemoryRequests implements XenstoreRequests {
 export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
   readonly #session: MemorySession;
   readonly #queues = new Set<WatchQueue>();
+  readonly #gate = new TransactionGate();
   #nextToken = 1;
 
   constructor(session: MemorySession) {
@@ -67,10 +74,19 @@ export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
     this.#session = session;
   }
 
+  /** Never: the store is in this process. */
+  get lost(): undefined {
+    return undefined;
+  }
+
+  onLink(): void {}
+
   async watch(path: string, onChange: (changedPath: string) => void): Promise<Watch> {
     const token = String(this.#nextToken++);
     const queue = new WatchQueue(path, onChange);
-    this.#session.addWatch(path, token, (changed) => queue.add(changed));
+    withinQuota(messageType.watch, `watch ${path}`, () =>
+      this.#session.addWatch(path, token, (changed) => queue.add(changed)),
+    );
     this.#queues.add(queue);
     return {
       path,
@@ -82,7 +98,7 @@ export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
   }
 
   async transaction<T>(body: (requests: XenstoreRequests) => Promise<T>): Promise<T> {
-    return runTransaction(async () => this.#startTransaction(), body);
+    return runTransaction(this.#gate, async () => this.#startTransaction(), body);
   }
 
   async domainPath(domid: number): Promise<string> {
@@ -96,7 +112,9 @@ export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
   }
 
   #startTransaction(): OpenTransaction {
-    const id = this.#session.startTransaction();
+    const id = withinQuota(messageType.transactionStart, 'start a transaction', () =>
+      this.#session.startTransaction(),
+    );
     let over = false;
     const openSession = () => {
       if (over) throw transactionIsOver();
@@ -109,6 +127,15 @@ export class MemoryXenstore extends MemoryRequests implements XenstoreClient {
         this.#session.endTransaction(id, commit);
       },
     };
+  }
+}
+
+/** As over the wire: see quota.ts. */
+function withinQuota<T>(type: number, what: string, request: () => T): T {
+  try {
+    return request();
+  } catch (error) {
+    throw (error instanceof XenstoreError && quotaError(type, error.code, what)) || error;
   }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A xenstore in this process, for the loopback platform and for tests: values, permissions,
 // transactions and watches behave as xenstored's do, as far as a block backend and its frontends
-// can tell. Not emulated: quotas, the introduction and death of domains (watches on
+// can tell. Not emulated: the quota of nodes, the introduction and death of domains (watches on
 // "@releaseDomain" fire once, at registration), the rule that only living domains get permissions,
-// targets (SET_TARGET), watch depth, and values that are not UTF-8 text.
+// targets (SET_TARGET), and watch depth.
 import { type Permission, type XenstoreClient, XenstoreError } from './client.ts';
 import { MemoryXenstore } from './memory_client.ts';
 import {
@@ -15,6 +15,14 @@ import {
 } from './memory_tree.ts';
 import { absolutePath, checkPath, checkWatchPath, domainPath, isAtOrBelow } from './paths.ts';
 
+/** What a domain other than 0 may have; xenstored's own defaults. */
+export interface StoreQuotas {
+  readonly watches: number;
+  readonly transactions: number;
+}
+
+const defaultQuotas: StoreQuotas = { watches: 128, transactions: 10 };
+
 interface WatchEntry {
   readonly path: string;
   readonly domid: number;
@@ -25,9 +33,12 @@ interface WatchEntry {
 export class MemoryStore implements NodeTable {
   readonly #nodes = new Map<string, TreeNode>();
   readonly #watches = new Set<WatchEntry>();
+  readonly #quotas: StoreQuotas;
+  readonly #openTransactions = new Map<number, number>();
   #generation = 0;
 
-  constructor() {
+  constructor(quotas: Partial<StoreQuotas> = {}) {
+    this.#quotas = { ...defaultQuotas, ...quotas };
     this.put('/', { value: '', permissions: [{ domid: 0, access: 'n' }], children: [] });
   }
 
@@ -66,13 +77,28 @@ export class MemoryStore implements NodeTable {
     }
   }
 
+  /** Throws E2BIG when the domain has too many, as xenstored does. */
   addWatch(watch: WatchEntry): void {
+    const { domid } = watch;
+    const isSame = (other: WatchEntry) => other.domid === domid;
+    if (domid !== 0 && [...this.#watches].filter(isSame).length >= this.#quotas.watches) {
+      throw new XenstoreError('E2BIG', `domain ${domid} has ${this.#quotas.watches} watches`);
+    }
     this.#watches.add(watch);
     watch.onEvent(watch.path);
   }
 
   removeWatch(watch: WatchEntry): void {
     this.#watches.delete(watch);
+  }
+
+  /** Throws ENOSPC when the domain has too many open, as xenstored does. */
+  countTransaction(domid: number, change: 1 | -1): void {
+    const open = this.#openTransactions.get(domid) ?? 0;
+    if (change > 0 && domid !== 0 && open >= this.#quotas.transactions) {
+      throw new XenstoreError('ENOSPC', `domain ${domid} has ${open} transactions open`);
+    }
+    this.#openTransactions.set(domid, open + change);
   }
 }
 
@@ -157,6 +183,7 @@ export class MemorySession {
 
   startTransaction(): number {
     this.#assertOpen();
+    this.#store.countTransaction(this.domid, 1);
     const id = this.#nextTransaction++;
     this.#transactions.set(id, new Transaction(this.#store));
     return id;
@@ -166,6 +193,7 @@ export class MemorySession {
   endTransaction(id: number, commit: boolean): void {
     const transaction = this.#open(id);
     this.#transactions.delete(id);
+    this.#store.countTransaction(this.domid, -1);
     if (commit) transaction.commit();
   }
 
@@ -182,8 +210,8 @@ export class MemorySession {
       domid: this.domid,
       onEvent: (changed) => onEvent(changed.slice(prefixLength)),
     };
-    this.#watches.set(key, entry);
     this.#store.addWatch(entry);
+    this.#watches.set(key, entry);
   }
 
   removeWatch(path: string, token: string): void {
@@ -199,6 +227,7 @@ export class MemorySession {
     this.#closed = true;
     for (const entry of this.#watches.values()) this.#store.removeWatch(entry);
     this.#watches.clear();
+    for (const _ of this.#transactions) this.#store.countTransaction(this.domid, -1);
     this.#transactions.clear();
   }
 

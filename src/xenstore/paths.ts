@@ -108,6 +108,14 @@ export function frontendDir(domid: number, devid: number): string {
   return `${domainPath(domid)}/device/vbd/${checkedNumber('devid', devid, devidMax)}`;
 }
 
+/**
+ * The folder in which all frontends of a domain lie; a frontend that lies elsewhere is its own.
+ * Whoever watches it hears of them all.
+ */
+export function frontendsFolder(frontend: string): string {
+  return /^(\/local\/domain\/[0-9]+\/device\/vbd)\/[0-9]+$/.exec(frontend)?.[1] ?? frontend;
+}
+
 /** Where a backend says why it gave up; toolstacks show it. */
 export function backendErrorNode(backendDomid: number, id: BackendId): string {
   const home = domainPath(backendDomid);

@@ -172,6 +172,7 @@ const wireCodes = new Set([
   'EAGAIN',
   'E2BIG',
   'EPERM',
+  'ENOSPC',
 ]);
 
 function wireCode(code: string): string {

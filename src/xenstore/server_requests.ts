@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request of a client as an operation on its session of the MemoryStore.
+import { decodeText, encodeText } from '../text.ts';
 import { XenstoreError } from './client.ts';
 import type { MemorySession } from './memory_store.ts';
 import { absolutePathBytesMax, domainPath, parseDecimal, parseDomid } from './paths.ts';
@@ -59,14 +60,15 @@ export class ServerRequests {
   }
 
   #read(message: Message): Buffer {
-    return Buffer.from(this.#session.node(message.transaction, onlyString(message)).value);
+    return encodeText(this.#session.node(message.transaction, onlyString(message)).value);
   }
 
   #write(message: Message): Buffer {
     const end = message.payload.indexOf(0);
     if (end < 0) throw new XenstoreError('EINVAL', 'a write needs a path and a value');
-    const path = message.payload.toString('utf8', 0, end);
-    this.#session.write(message.transaction, path, message.payload.toString('utf8', end + 1));
+    const path = decodeText(message.payload.subarray(0, end));
+    const value = decodeText(message.payload.subarray(end + 1));
+    this.#session.write(message.transaction, path, value);
     return ok;
   }
 

@@ -3,6 +3,7 @@
 // bounded number of them in flight, and fails all of them when the link is lost.
 import { XenstoreError } from './client.ts';
 import type { Link, OpenLink } from './link.ts';
+import { quotaError } from './quota.ts';
 import {
   checkPayload,
   decodeStrings,
@@ -162,7 +163,10 @@ export class Session {
 function refusal(pending: PendingRequest, payload: Buffer): XenstoreError {
   const text = payload.toString('latin1').replace(/\0$/, '');
   const code = /^E[A-Z0-9]{1,15}$/.test(text) ? text : 'EIO';
-  return new XenstoreError(code, `xenstored refused to ${pending.request.what}: ${code}`);
+  const { type, what } = pending.request;
+  return (
+    quotaError(type, code, what) ?? new XenstoreError(code, `xenstored refused to ${what}: ${code}`)
+  );
 }
 
 function failure(pending: PendingRequest, reason: XenstoreError): XenstoreError {

@@ -2,6 +2,7 @@
 // xenstore's wire protocol (Xen's xs_wire.h): a header of four 32-bit numbers in the host's byte
 // order (little-endian on every machine ringdisk runs on), then the payload. Pure: no input or
 // output.
+import { decodeText, encodeText } from '../text.ts';
 import { type Permission, XenstoreError } from './client.ts';
 
 export const headerBytes = 16;
@@ -108,7 +109,7 @@ export function encodeStrings(...strings: string[]): Buffer {
       throw new XenstoreError('EINVAL', `${JSON.stringify(string)} contains a NUL byte`);
     }
   }
-  return Buffer.from(strings.map((string) => `${string}\0`).join(''));
+  return encodeText(strings.map((string) => `${string}\0`).join(''));
 }
 
 /**
@@ -119,12 +120,12 @@ export function decodeStrings(payload: Buffer): string[] {
   if (payload.at(-1) !== 0) {
     throw new XenstoreError('EPROTO', 'a list of strings in a xenstore message is cut short');
   }
-  return payload.toString('utf8', 0, payload.length - 1).split('\0');
+  return decodeText(payload.subarray(0, -1)).split('\0');
 }
 
 /** WRITE's payload: the path, NUL, the value as it is. Throws E2BIG where both are too long. */
 export function writePayload(path: string, value: string): Buffer {
-  const payload = Buffer.concat([encodeStrings(path), Buffer.from(value)]);
+  const payload = Buffer.concat([encodeStrings(path), encodeText(value)]);
   checkPayload(payload.length, requestPayloadBytesMax);
   return payload;
 }

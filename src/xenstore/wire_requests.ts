@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The requests of XenstoreRequests as messages, inside or outside a transaction.
+import { decodeText } from '../text.ts';
 import { type Permission, XenstoreError, type XenstoreRequests } from './client.ts';
 import { checkPath } from './paths.ts';
 import {
@@ -28,7 +29,7 @@ export class WireRequests implements XenstoreRequests {
 
   async read(path: string): Promise<string | undefined> {
     const answer = await absentIsUndefined(this.#ask(messageType.read, path, 'read'));
-    return answer?.toString('utf8');
+    return answer && decodeText(answer);
   }
 
   async directory(path: string): Promise<string[] | undefined> {

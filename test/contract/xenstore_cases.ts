@@ -66,6 +66,15 @@ const nodeCases: XenstoreCase[] = [
     },
   },
   {
+    name: 'keeps bytes that are no text as they are, in words of src/text.ts',
+    async run({ root, first, second }) {
+      for (const value of ['/srv/d\udce9j\udce0.img', '\udcff', 'ä\udcc3']) {
+        await first.write(root, value);
+        assert.equal(await second.read(root), value);
+      }
+    },
+  },
+  {
     name: 'answers undefined for what is not there, and removes it without complaint',
     async run({ root, first }) {
       assert.equal(await first.read(`${root}/none`), undefined);

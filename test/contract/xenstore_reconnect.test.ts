@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { LinkLoss } from '../../src/xenstore/client.ts';
 import { openXenstore, type XenstoreConnection } from '../../src/xenstore/connection.ts';
 import { MemoryStore } from '../../src/xenstore/memory_store.ts';
 import { serveXenstore, type XenstoreServer } from '../../src/xenstore/server.ts';
@@ -19,6 +20,11 @@ beforeEach(async () => {
   path = join(folder, 'socket');
 });
 afterEach(() => rm(folder, { recursive: true }));
+
+/** The next loss, or undefined for the next return. */
+function linkChange(client: XenstoreConnection): Promise<LinkLoss | undefined> {
+  return new Promise((resolve) => client.onLink(resolve));
+}
 
 describe('a lost connection', () => {
   let store: MemoryStore;
@@ -36,7 +42,7 @@ describe('a lost connection', () => {
   });
 
   async function lose(): Promise<void> {
-    const lost = once(client, 'disconnected');
+    const lost = linkChange(client);
     await server.close();
     await lost;
   }
@@ -47,12 +53,25 @@ describe('a lost connection', () => {
 
   it('lets new requests wait until xenstored is back', async () => {
     await lose();
-    const connected = once(client, 'connected');
+    const connected = linkChange(client);
     const written = client.write('/a', '1');
     await comeBack();
     await written;
     await connected;
     expect(await client.read('/a')).toBe('1');
+  });
+
+  it('is known to be lost, and since when, until it is back', async () => {
+    expect(client.lost).toBeUndefined();
+    const loss = linkChange(client);
+    await lose();
+    expect(await loss).toBe(client.lost);
+    expect(client.lost?.reason).toContain('closed');
+    expect(Date.now() - Number(client.lost?.since)).toBeLessThan(10_000);
+    const back = linkChange(client);
+    await comeBack();
+    expect(await back).toBeUndefined();
+    expect(client.lost).toBeUndefined();
   });
 
   it('restores watches, which fire then', async () => {
@@ -126,7 +145,7 @@ describe('a lost connection', () => {
 it('lets a request wait no longer than waitMs', async () => {
   const server = await serveXenstore(new MemoryStore(), { path, domid: 0 });
   const client = await openXenstore({ path, ...options, waitMs: 50 });
-  const lost = once(client, 'disconnected');
+  const lost = linkChange(client);
   await server.close();
   await lost;
   await expect(client.read('/a')).rejects.toMatchObject({

@@ -206,13 +206,31 @@ describe('usage', () => {
     [['flamegraph', '--seconds', '0'], 2, '--seconds takes'],
     [['flamegraph', '--output', 'picture.png'], 2, '--output takes'],
     [['serve', '--platform', 'hyperv'], 2, 'Allowed choices'],
-    [['serve', '--config', '/nowhere.json'], 1, '/nowhere.json cannot be read'],
-    [['serve', '--backend', 'a b'], 1, 'a backend kind'],
+    [['serve', '--config', '/nowhere.json'], 78, '/nowhere.json cannot be read'],
+    [['serve', '--backend', 'a b'], 78, 'a backend kind'],
     [['list', '--runtime-dir', '/nowhere'], 3, 'Start the daemon'],
   ])('ringdisk %j ends with %i', async (args, status, message) => {
     const ended = await ringdisk(...args);
     expect(ended.stderr).toContain(message);
     expect(ended.status).toBe(status);
+  });
+
+  it.each([
+    [['list', '--colour'], /unknown option '--colour'/],
+    [['show'], /missing required argument/],
+    [['frobnicate'], /unknown command 'frobnicate'/],
+  ])('tells programs what is wrong with %j', async (args, message) => {
+    const { status, stdout, stderr } = await ringdisk(...args, '--json');
+    expect({ status, stderr }).toEqual({ status: 2, stderr: '' });
+    const { command, error } = JSON.parse(stdout);
+    expect(command).toBe(args[0]);
+    expect(error).toEqual({ code: 'USAGE', message: expect.stringMatching(message), exitCode: 2 });
+  });
+
+  it('says how long the name of a disk may be', async () => {
+    const { status, stderr } = await server.cli('show', 'x'.repeat(80));
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/at most 64 characters/);
   });
 
   it('has a code for programs in every error', async () => {
@@ -249,9 +267,18 @@ describe('usage', () => {
     const file = server.file('config.json');
     writeFileSync(file, '{"reactors": 0, "colour": "red"}');
     const { status, stderr } = await ringdisk('serve', '--config', file);
-    expect(status).toBe(1);
+    expect(status).toBe(78);
     expect(stderr).toContain('"reactors" must be an integer from 1 to 64');
     expect(stderr).toContain('"colour" is not a known key');
+  });
+
+  it('lets systemd wait before it tries again, unless that is in vain', async () => {
+    const env = { NOTIFY_SOCKET: server.file('notify') };
+    const args = ['serve', '--platform', 'loopback', '--runtime-dir'];
+    const started = performance.now();
+    expect((await start([...args, '/etc/passwd'], env).ended).status).toBe(1);
+    expect(performance.now() - started).toBeGreaterThan(1000);
+    expect((await start([...args, 'relative'], env).ended).status).toBe(78);
   });
 });
 

@@ -8,11 +8,12 @@ import type { Timing } from '../../src/vbd/device.ts';
 import type { OurState, VbdId } from '../../src/vbd/info.ts';
 import type { Vbd } from '../../src/vbd/vbd.ts';
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
-import { MemoryStore } from '../../src/xenstore/memory_store.ts';
+import { MemoryStore, type StoreQuotas } from '../../src/xenstore/memory_store.ts';
 import {
   backendDir,
   backendErrorNode,
   backendKindDir,
+  domainPath,
   frontendDir,
 } from '../../src/xenstore/paths.ts';
 import { FakeDatapath } from './fake_datapath.ts';
@@ -54,14 +55,23 @@ export const blkfrontNodes: Nodes = {
 export class ControlPlane {
   /** Kept over restarts of the daemon. */
   readonly runtimeDir = temporaryFolder();
-  readonly store = new MemoryStore();
-  readonly xenstore: XenstoreClient = this.store.client(0);
+  readonly store: MemoryStore;
+  readonly xenstore: XenstoreClient;
   readonly datapath = new FakeDatapath();
   readonly lines: { level: number; msg: string; [field: string]: unknown }[] = [];
+  readonly backendDomid: number;
   #process = 0;
   #daemon: Daemon | undefined;
   /** The daemon's own connection. */
-  daemonXenstore: XenstoreClient = this.store.client(0);
+  daemonXenstore: XenstoreClient;
+
+  /** `backendDomid`: not 0 is a driver domain, which may do what its permissions say. */
+  constructor(backendDomid = 0, quotas: Partial<StoreQuotas> = {}) {
+    this.backendDomid = backendDomid;
+    this.store = new MemoryStore(quotas);
+    this.xenstore = this.store.client(0);
+    this.daemonXenstore = this.store.client(backendDomid);
+  }
 
   get isStarted(): boolean {
     return this.#daemon !== undefined;
@@ -77,13 +87,14 @@ export class ControlPlane {
     timing: Partial<Timing> = {},
     force = false,
   ): Promise<Daemon> {
-    const { store } = this;
+    const { store, backendDomid } = this;
     const datapath = this.datapath.open();
-    const xenstore = store.client(0);
+    if (backendDomid !== 0) await this.#giveHome();
+    const xenstore = store.client(backendDomid);
     this.daemonXenstore = xenstore;
     const platform = {
       name: 'loopback',
-      backendDomid: 0,
+      backendDomid,
       xenstore,
       datapath,
       outlivesUs: true,
@@ -114,15 +125,35 @@ export class ControlPlane {
 
   /** Every device is removed and the daemon stops: nothing may be held after it. */
   async end(): Promise<void> {
-    for (const kind of ['vbd3', 'qdisk']) await this.xenstore.remove(backendKindDir(0, kind));
+    for (const kind of ['vbd3', 'qdisk']) {
+      await this.xenstore.remove(backendKindDir(this.backendDomid, kind));
+    }
     await this.daemon.stop();
+  }
+
+  /** As a toolstack makes the home of a domain. */
+  async #giveHome(): Promise<void> {
+    const home = domainPath(this.backendDomid);
+    await this.xenstore.mkdir(home);
+    await this.xenstore.setPermissions(home, [{ domid: this.backendDomid, access: 'n' }]);
   }
 
   /** Both directories, as a toolstack does it: in one transaction. */
   async attach(nodes: Nodes = {}, id: Partial<VbdId> = {}): Promise<Disk> {
     const disk = new Disk(this, { kind: 'vbd3', domid: 7, devid: 51712, ...id });
     const frontend = { frontend: disk.frontend, 'frontend-id': String(disk.id.domid) };
+    const { backendDomid } = this;
     await this.xenstore.transaction(async (requests) => {
+      for (const [directory, owner, reader] of [
+        [disk.backend, backendDomid, disk.id.domid],
+        [disk.frontend, disk.id.domid, backendDomid],
+      ] as const) {
+        await requests.mkdir(directory);
+        await requests.setPermissions(directory, [
+          { domid: owner, access: 'n' },
+          { domid: reader, access: 'r' },
+        ]);
+      }
       await writeNodes(requests, disk.backend, { ...toolstackNodes, ...frontend, ...nodes });
       await writeNodes(requests, disk.frontend, { backend: disk.backend, state: '1' });
     });
@@ -141,9 +172,9 @@ export class Disk {
   constructor(plane: ControlPlane, id: VbdId) {
     this.#plane = plane;
     this.id = id;
-    this.backend = backendDir(0, id);
+    this.backend = backendDir(plane.backendDomid, id);
     this.frontend = frontendDir(id.domid, id.devid);
-    this.errorNode = backendErrorNode(0, id);
+    this.errorNode = backendErrorNode(plane.backendDomid, id);
   }
 
   get vbd(): Vbd {

@@ -33,10 +33,19 @@ export class RestartMachine {
   /** `args`: of the daemon. */
   static async start(...args: string[]): Promise<RestartMachine> {
     const machine = new RestartMachine();
-    const socket = loopbackXenstoreSocket(machine.runtimeDir);
-    machine.#server = await serveXenstore(machine.#store, { path: socket, domid: 0 });
+    await machine.bringBackXenstore();
     await machine.startDaemon(...args);
     return machine;
+  }
+
+  /** As if xenstored had died; the guests in this process go on. */
+  async loseXenstore(): Promise<void> {
+    await this.#server?.close();
+  }
+
+  async bringBackXenstore(): Promise<void> {
+    const socket = loopbackXenstoreSocket(this.runtimeDir);
+    this.#server = await serveXenstore(this.#store, { path: socket, domid: 0 });
   }
 
   get daemon(): ServeProcess {

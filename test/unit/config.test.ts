@@ -29,6 +29,7 @@ describe('parseConfig', () => {
       ringPageOrderMax: 4,
       indirectSegmentsMax: 256,
       closeOnStop: false,
+      force: false,
       logLevel: 'info',
     });
   });

@@ -24,3 +24,8 @@ test('a shown value is short and harmless, whatever it was', () => {
   );
   expect(errors.showValue(undefined)).toBe('missing');
 });
+
+test('bytes that are no text are shown as bytes, and told from a text that looks so', () => {
+  expect(errors.showValue('/d\udce9j')).toBe('"/d\\xe9j"');
+  expect(errors.showValue('/d\\udce9\\xe9j')).toBe('"/d\\\\udce9\\\\xe9j"');
+});

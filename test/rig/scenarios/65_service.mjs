@@ -65,12 +65,10 @@ async function installAndCreate() {
   await shell(readme.script);
   const target = await blockTarget(0);
   const disks = {
-    xvda: { target, script: 'block-ringdisk' },
-    xvdb: { target: await nvmeTarget(1), script: 'block-ringdisk' },
-    xvdc: {
-      target: await fileTarget('service', 256 * MIB, '/srv/guests'),
-      script: 'block-ringdisk',
-    },
+    // None: libxl runs block-tap, as which README installs ours.
+    xvda: { target, script: '' },
+    xvdb: { target: await nvmeTarget(1), script: '' },
+    xvdc: { target: await fileTarget('service', 256 * MIB, '/srv/guests'), script: '' },
   };
   const line = readme.disk.replace(/target=.*/, `target=${target.spec}`);
   if (line !== diskLine('xvda', disks.xvda)) throw new Error(`README has another disk: ${line}`);

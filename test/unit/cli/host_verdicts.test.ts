@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { HostFacts } from '../../../src/cli/host_facts.ts';
 import { judgeHost } from '../../../src/cli/host_verdicts.ts';
+import { isRestricted, readXenFacts } from '../../../src/cli/xen_facts.ts';
 
 const HEALTHY: HostFacts = {
   kernel: '6.12.57-amd64',
@@ -23,6 +24,13 @@ const HEALTHY: HostFacts = {
   blkbackLoaded: false,
   tapbackPids: [],
   daemonVersion: '0.1.0',
+  xenVersion: '4.20',
+  scripts: { 'block-tap': 'same', 'block-ringdisk': 'missing' },
+  unit: 'same',
+  qemuPids: [],
+  runtimeSpace: { isTmpfs: true, freeBytes: 2 ** 30 },
+  lvmIsRestricted: true,
+  driverDomain: { domid: 3, disks: 2 },
 };
 
 function verdict(facts: Partial<HostFacts>, check: string, platform: 'xen' | 'loopback' = 'xen') {
@@ -51,6 +59,12 @@ describe('judgeHost', () => {
       blkbackLoaded: true,
       tapbackPids: [12],
       runtimeDirError: '/run: EACCES',
+      xenVersion: '4.17',
+      scripts: { 'block-tap': 'foreign', 'block-ringdisk': 'same' },
+      unit: 'missing',
+      runtimeSpace: { isTmpfs: false, freeBytes: 2 ** 30 },
+      lvmIsRestricted: false,
+      driverDomain: { domid: 3, disks: 40 },
     };
     const wrong = judgeHost(bad, 'xen').filter((one) => one.status !== 'ok');
     expect(wrong.length).toBeGreaterThan(10);
@@ -83,5 +97,53 @@ describe('judgeHost', () => {
   it('only warns of competing backends', () => {
     expect(verdict({ blkbackLoaded: true }, 'xen-blkback')?.status).toBe('warn');
     expect(verdict({ tapbackPids: [7, 9] }, 'tapback')?.found).toContain('7, 9');
+  });
+});
+
+describe('Xen and toolstacks', () => {
+  it.each([
+    ['4.19', 'ok'],
+    ['5.0', 'ok'],
+    ['4.18', 'warn'],
+    [undefined, 'fail'],
+  ])('version %s: %s', (xenVersion, status) => {
+    const { xenVersion: _, ...others } = HEALTHY;
+    const facts = xenVersion === undefined ? others : { ...others, xenVersion };
+    const [found] = judgeHost(facts, 'xen').filter(({ check }) => check === 'Xen');
+    expect(found?.status).toBe(status);
+  });
+
+  it.each([
+    ['same', 'foreign', 'ok', undefined],
+    ['foreign', 'same', 'warn', /need script=block-ringdisk/],
+    ['missing', 'missing', 'warn', /attaches no disk/],
+    ['not executable', 'missing', 'warn', /attaches no disk/],
+    ['other version', 'missing', 'warn', /another version/],
+  ] as const)('block-tap %s, block-ringdisk %s: %s', (blockTap, blockRingdisk, status, breaks) => {
+    const scripts = { 'block-tap': blockTap, 'block-ringdisk': blockRingdisk };
+    const found = verdict({ scripts }, 'hotplug script');
+    expect(found?.status).toBe(status);
+    if (breaks) expect(found?.breaks).toMatch(breaks);
+  });
+
+  it('counts the disks that fit onto a small /run', () => {
+    const runtimeSpace = { isTmpfs: true, freeBytes: 20 * 2 ** 20 };
+    expect(verdict({ runtimeSpace }, 'room for journals')?.breaks).toMatch(/about 10 more disks/);
+  });
+
+  it.each([
+    ['# global_filter = [ "r|.*|" ]\n', false],
+    ['devices {\n\tglobal_filter = [ "r|/dev/zd.*|" ]\n}', true],
+    ['\tauto_activation_volume_list = [ "host" ]', true],
+    ['event_activation = 1', false],
+    ['event_activation = 0', true],
+  ])('reads lvm.conf: %j', (config, restricted) => {
+    expect(isRestricted(config)).toBe(restricted);
+  });
+
+  it('finds out about this very machine', () => {
+    const facts = readXenFacts('/proc/self/none');
+    expect(facts.runtimeSpace.isTmpfs).toBe(false);
+    expect(Object.keys(facts.scripts)).toEqual(['block-tap', 'block-ringdisk']);
   });
 });

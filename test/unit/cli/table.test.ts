@@ -24,6 +24,10 @@ describe('formatTable', () => {
     expect(formatTable([column], ['a\u001b[2Jb\nc'])).toBe('T\na?[2Jb?c');
     expect(formatFields([['n', '\u009b1m']])).toBe('n: ?1m');
   });
+
+  it('shows the bytes of a name that is no text', () => {
+    expect(formatFields([['target', '/d\udce9j']])).toBe('target: /d\\xe9j');
+  });
 });
 
 describe('units', () => {

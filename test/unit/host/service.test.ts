@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shipped unit, as systemd itself judges it; the rig runs under it.
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { EXIT_CODE } from '../../../src/cli/exit_code.ts';
 import { RUNTIME_DIR } from '../../../src/config.ts';
+import { temporaryFolder } from '../../support/temporary_folder.ts';
 
 const UNIT = fileURLToPath(new URL('../../../src/host/ringdisk.service', import.meta.url));
 /** Of 10; SECURITY.md says what is left and why. */
@@ -36,6 +39,34 @@ describe('ringdisk.service', () => {
     expect(valuesOf('Restart')).toEqual(['always']);
     expect(valuesOf('RestartSec')).toEqual(['0']);
     expect(valuesOf('StartLimitIntervalSec')).toEqual(['0']);
+  });
+
+  it('does not start again what cannot start', () => {
+    const { usage, config } = EXIT_CODE;
+    expect(valuesOf('RestartPreventExitStatus')).toEqual([String(usage), String(config)]);
+  });
+
+  it('ends with the daemon, whatever its workers are stuck in', () => {
+    expect(valuesOf('KillMode')).toEqual(['process']);
+  });
+
+  it('makes what it shows of /run and may not be there yet', () => {
+    expect(lines).toContain('ExecStartPre=-+mkdir -p /run/sr-mount');
+    expect(valuesOf('BindPaths')).toContain('-/run/sr-mount');
+  });
+
+  it('is understood by systemd', ({ skip }) => {
+    const folder = temporaryFolder();
+    // The command need not be installed for this.
+    const text = lines.join('\n').replace('ExecStart=ringdisk', 'ExecStart=/bin/true');
+    const unit = path.join(folder, 'ringdisk.service');
+    writeFileSync(unit, text);
+    const verify = ['verify', '--man=no', unit];
+    const { error, stderr, status } = spawnSync('systemd-analyze', verify, { encoding: 'utf8' });
+    if (error) skip('there is no systemd-analyze');
+    const ours = stderr.split('\n').filter((line) => line.includes('ringdisk'));
+    expect(ours).toEqual([]);
+    expect(status, stderr).toBe(0);
   });
 
   it('shows the daemon the directory it uses by default', () => {

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TargetSpecError } from '../../../src/errors.ts';
-import { parseTarget } from '../../../src/target/target_spec.ts';
+import { isEmptyTarget, parseTarget, shownSizes } from '../../../src/target/target_spec.ts';
 
 describe('parseTarget', () => {
   test.each([
@@ -24,6 +24,17 @@ describe('parseTarget', () => {
     ['null:20m', 'null', '20971520'],
     ['null:64G', 'null', '68719476736'],
     ['aio:null:8T', 'null', '8796093022208'],
+    // xenopsd puts a slash before the path of a disc that is inserted again.
+    ['//dev/sm/backend/a', undefined, '/dev/sm/backend/a'],
+    ['aio:///srv/a', undefined, '/srv/a'],
+    // Relative to /dev, as xl's manual has it.
+    ['vg/lv', undefined, '/dev/vg/lv'],
+    ['phy:loop0', undefined, '/dev/loop0'],
+    ['aio:block:vg/a:b', 'block', '/dev/vg/a:b'],
+    ['nvme:ng0n1', 'nvme', '/dev/ng0n1'],
+    ['disk/by-path/pci-0000:00:1f.2', undefined, '/dev/disk/by-path/pci-0000:00:1f.2'],
+    ['/srv/a b,c:[x]&\nä', undefined, '/srv/a b,c:[x]&\nä'],
+    ['/srv/d\udce9j', undefined, '/srv/d\udce9j'],
   ])('%s', (params, kind, path) => {
     expect(parseTarget(params)).toEqual(kind === undefined ? { path } : { kind, path });
   });
@@ -35,6 +46,21 @@ describe('parseTarget', () => {
     ['on-error=report:on-error=stop:file:/a', { onError: 'stop', kind: 'file', path: '/a' }],
     ['share:/dev/vg/a', { share: true, path: '/dev/vg/a' }],
     ['aio:share:on-error=stop:/a', { share: true, onError: 'stop', path: '/a' }],
+    ['file:on-error=stop:/a', { onError: 'stop', kind: 'file', path: '/a' }],
+    ['block:aio:on-error=stop:vg/a', { onError: 'stop', kind: 'block', path: '/dev/vg/a' }],
+    ['sector-size=4096:/a', { sectorSize: 4096, path: '/a' }],
+    ['physical-sector-size=16384:/a', { physicalSectorSize: 16384, path: '/a' }],
+    [
+      'sector-size=512:share:null:on-error=report:physical-sector-size=512:1M',
+      {
+        sectorSize: 512,
+        share: true,
+        onError: 'report',
+        physicalSectorSize: 512,
+        kind: 'null',
+        path: '1048576',
+      },
+    ],
     ['/srv/on-error=stop:a', { path: '/srv/on-error=stop:a' }],
   ])('%s has an option', (params, target) => {
     expect(parseTarget(params)).toEqual(target);
@@ -42,9 +68,11 @@ describe('parseTarget', () => {
 
   test.each([
     ['', /empty/],
-    ['disk.img', /"disk.img" is not an absolute path/],
-    ['aio:', /not an absolute path/],
-    ['aio:disk.img', /not an absolute path/],
+    ['aio:', /empty/],
+    ['block:', /empty/],
+    ['../srv/a', /not an absolute path/],
+    ['aio:vg//a', /not an absolute path/],
+    ['file:disk.img', /not an absolute path/],
     ['file:../disk.img', /not an absolute path/],
     ['file://host/disk.img', /names a host/],
     ['/srv/a\0b', /NUL/],
@@ -54,9 +82,16 @@ describe('parseTarget', () => {
     ['aio:qcow2:/srv/a', /qcow2 image/],
     ['iscsi:/a', /starts with "iscsi", which is none of/],
     ['on-error=ignore:/a', /asks for "on-error=ignore"; on-error is one of report, stop/],
-    ['file:on-error=stop:/a', /not an absolute path/],
     ['constructor:/a', /starts with "constructor"/],
-    ['aio:aio:aio:aio:aio:/a', /too many prefixes/],
+    ['constructor=a:/a', /starts with "constructor=a"/],
+    [`${'aio:'.repeat(9)}/a`, /too many prefixes/],
+    ['nvme:aio:file:/a', /is both nvme and file/],
+    ['share=no:/a', /starts with "share=no"/],
+    ['sector-size=2048:/a', /"sector-size=2048"; sector-size is 512 or 4096/],
+    ['sector-size=:/a', /sector-size is 512 or 4096/],
+    ['physical-sector-size=5000:/a', /a power of two from 512 to 1048576/],
+    ['physical-sector-size=256:/a', /a power of two/],
+    ['physical-sector-size=2097152:/a', /a power of two/],
     ['null:', /size ""/],
     ['null:0', /size "0"/],
     ['null:511', /multiple of 512/],
@@ -98,4 +133,21 @@ describe('parseTarget', () => {
       ),
     );
   });
+});
+
+test.each([
+  ['', true],
+  ['aio:', true],
+  ['on-error=stop:block:', true],
+  ['null:', false],
+  ['/a', false],
+  ['aio:vg/a', false],
+  ['drbd:', false],
+])('%j stands for a drive without a disc: %s', (params, isEmpty) => {
+  expect(isEmptyTarget(params)).toBe(isEmpty);
+});
+
+test('what a script has its own words for is shown as usual', () => {
+  expect(shownSizes('drbd:r0')).toEqual({});
+  expect(shownSizes('sector-size=4096:/a')).toMatchObject({ sectorSize: 4096 });
 });

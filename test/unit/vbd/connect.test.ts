@@ -127,16 +127,33 @@ describe('connecting', () => {
     expect(await disk.read('info')).toBe('5');
   });
 
-  test('an empty CD drive is offered, and connects when a disc is put in', async () => {
+  // libxl writes the format in front of nothing.
+  test.each(['', 'aio:', 'phy:', 'aio:on-error=stop:'])(
+    'an empty CD drive (%j) is offered, and connects when a disc is put in',
+    async (params) => {
+      await plane.start();
+      const disk = await plane.attach({ 'device-type': 'cdrom', mode: 'r', params });
+      await disk.expectState('2');
+      await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+      await quiet();
+      expect(await disk.read('state')).toBe('2');
+      await disk.writeBackend({ params: 'null:650M' });
+      await disk.expectState('4');
+      expect(await disk.read('sectors')).toBe(String((1 << 30) / 512));
+    },
+  );
+
+  test('a disk that was partitioned in sectors of 4096 bytes is shown with them', async () => {
+    plane.datapath.capabilities = { ...someCapabilities, capacity: 1_000_000 };
     await plane.start();
-    const disk = await plane.attach({ 'device-type': 'cdrom', mode: 'r', params: '' });
-    await disk.expectState('2');
-    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
-    await quiet();
-    expect(await disk.read('state')).toBe('2');
-    await disk.writeBackend({ params: 'null:650M' });
-    await disk.expectState('4');
-    expect(await disk.read('sectors')).toBe(String((1 << 30) / 512));
+    const disk = await plane.attach({ params: 'aio:sector-size=4096:null:1M' });
+    await disk.connect();
+    expect(await disk.read('sector-size')).toBe('4096');
+    expect(await disk.read('sectors')).toBe(String(244 * 8));
+    const [target] = plane.datapath.targets;
+    if (target) target.medium = { ...someCapabilities, capacity: 1_005_000 };
+    await disk.vbd.resize();
+    expect(await disk.read('sectors')).toBe(String(245 * 8));
   });
 
   test('a 4Kn medium is offered one queue', async () => {
@@ -152,6 +169,7 @@ describe('bad toolstack nodes', () => {
   test.each([
     [{ params: 'vhd:/a' }, /vhd image/],
     [{ params: '' }, /empty/],
+    [{ params: 'aio:' }, /empty/],
     [{ mode: 'q' }, /backend node mode is "q"/],
   ])('%j is refused where libxl looks for it', async (nodes, message) => {
     await plane.start();

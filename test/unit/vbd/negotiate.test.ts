@@ -78,6 +78,8 @@ describe('describeMedia', () => {
       readOnly: false,
       discard: true,
       secureDiscard: false,
+      sectorSize: 512,
+      physicalSectorSize: 4096,
     });
   });
 
@@ -113,6 +115,30 @@ describe('describeMedia', () => {
 
 describe('diskValues', () => {
   const media = describeMedia(toolstack, false, someCapabilities);
+
+  test.each([
+    [512, {}, 512, 512],
+    [4096, {}, 512, 4096],
+    // A volume of ZFS.
+    [131_072, {}, 512, 4096],
+    [131_072, { physicalSectorSize: 16_384 }, 512, 16_384],
+    [512, { sectorSize: 4096 }, 4096, 4096],
+    [512, { sectorSize: 4096, physicalSectorSize: 512 }, 4096, 4096],
+  ] as const)('a medium of %i with %j', (physicalBlock, options, logical, physical) => {
+    const capabilities = { ...someCapabilities, physicalBlock };
+    const shown = describeMedia(toolstack, false, capabilities, options);
+    expect(diskValues(shown, capabilities)).toMatchObject({
+      sectorSize: logical,
+      physicalSectorSize: physical,
+    });
+  });
+
+  test('a disk of larger sectors has whole ones, counted in 512 bytes', () => {
+    const capabilities = { ...someCapabilities, capacity: 4096 * 100 + 2048, discard: true };
+    const shown = describeMedia(toolstack, false, capabilities, { sectorSize: 4096 });
+    const values = diskValues(shown, { ...capabilities, discardGranularity: 512 });
+    expect(values).toMatchObject({ sectors: 800, discardGranularity: 4096 });
+  });
 
   test('sizes are in units of 512 bytes, whatever the medium has', () => {
     const capabilities = { ...someCapabilities, ioAlignment: 4096, physicalBlock: 4096 };
