@@ -96,12 +96,6 @@ const FEATURES: { key: keyof UringFeatures; name: string; since: string; breaks:
   },
   { key: 'bigEntries', name: 'big entries', since: '5.19', breaks: 'nvme: targets do not open' },
   { key: 'uringCommand', name: 'commands', since: '5.19', breaks: 'nvme: targets do not open' },
-  {
-    key: 'blockDiscard',
-    name: 'block discard',
-    since: '6.12',
-    breaks: 'discards of block devices go through a helper thread: slower, still correct',
-  },
 ];
 
 function featureVerdicts(uring: UringFeatures): Verdict[] {
