@@ -25,7 +25,6 @@ inline constexpr uint64_t kTurnBytes = 4u << 20;
 inline constexpr uint32_t kTurnPages = kTurnBytes / kPageBytes;
 inline constexpr uint32_t kCopyBatch = 1024;     // grant copies per call
 inline constexpr uint32_t kPendingPorts = 256;   // event channel ports read per call
-inline constexpr uint32_t kSegmentBlocks = 128;  // indirect requests in flight per reactor
 inline constexpr uint32_t kQueuesPerVbdMax = 16;
 inline constexpr uint32_t kMailboxMax = 4096;  // control commands waiting per reactor
 
@@ -36,6 +35,9 @@ inline constexpr uint64_t kStormDelayMinUs = 1000;
 inline constexpr uint64_t kStormDelayMaxUs = 64000;
 // How often unused persistent grants are looked for: they go after one to two of these.
 inline constexpr uint64_t kGrantAgeUs = 30'000'000;
+// Mappings undone in one turn, each a hypercall and a system call; and until the next such turn.
+inline constexpr uint32_t kUnmapSlice = 32;
+inline constexpr uint64_t kUnmapPauseUs = 1000;
 // What failed and is tried again waits this long before, doubling between these two.
 inline constexpr uint64_t kRetryMinUs = 100'000;
 inline constexpr uint64_t kRetryMaxUs = 5'000'000;

@@ -133,9 +133,18 @@ void Queue::close() {
   reactor_.activate(*this);  // what was taken and still waits is carried out
 }
 
+// When to look again. Unmapping many pages takes long, and the neighbours wait: some at a time.
+uint64_t Queue::age_grants(uint64_t now_us) {
+  bounce_.give_reserve_back();
+  if (!persistent_->age(kUnmapSlice)) return now_us + kUnmapPauseUs;
+  return persistent_->mapped_pages() > 0 ? now_us + kGrantAgeUs : kNever;
+}
+
 // Lets go of everything the guest gave us, once the kernel has.
 void Queue::let_go_if_done() {
   if (!closing_ || gone_ || !idle()) return;
+  // The rest in the next round.
+  if (persistent_ && !persistent_->unmap_some(kUnmapSlice)) return reactor_.mark_dirty(*this);
   gone_ = true;
   reactor_.later([this] {
     reactor_.remove(*this, port_);
@@ -201,7 +210,7 @@ uint32_t Queue::mapped_pages() const {
   return ring_mapping_.page_count + (persistent_ ? persistent_->mapped_pages() : 0);
 }
 
-void Queue::schedule(uint64_t at_us) { deadline_us = std::min(deadline_us, at_us); }
+void Queue::schedule(uint64_t at_us) { reactor_.wake_by(*this, at_us); }
 
 void Queue::on_deadline(uint64_t now_us) {
   if (retry_at_us_ <= now_us) {
@@ -212,7 +221,7 @@ void Queue::on_deadline(uint64_t now_us) {
     schedule(retry_at_us_);
   }
   if (age_at_us_ <= now_us) {
-    age_at_us_ = persistent_ && persistent_->age() ? now_us + kGrantAgeUs : kNever;
+    age_at_us_ = persistent_ ? age_grants(now_us) : kNever;
     counters_->mapped_pages.set(mapped_pages());
   }
   if (age_at_us_ != kNever) schedule(age_at_us_);

@@ -150,6 +150,7 @@ class Queue final : public Poller, public OperationSink {
   void open_journal(const QueueOptions& options);
   void take_ring(const QueueOptions& options);
   void schedule(uint64_t at_us);
+  uint64_t age_grants(uint64_t now_us);
   void let_go_if_done();
   void unmask();
   uint32_t mapped_pages() const;

@@ -35,7 +35,7 @@ BusMessage failure(uint32_t command, const TargetAnswer& answer) {
 Engine::Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
                std::function<void()> wake)
     : platform_(std::move(platform)),
-      budget_(options.persistent_pages_max),
+      budget_(options.persistent_pages_max, grant_maps_max()),
       bus_(std::make_shared<EventBus>(std::move(wake))) {
   const UringFeatures features = probe_uring();
   if (!features.available)

@@ -31,9 +31,15 @@ BounceShare::Block BounceShare::allocate(size_t bytes) {
     }
   }
   if (reserve_used_) return {};
-  reserve_used_ = true;
+  reserve_used_ = reserve_touched_ = true;
   used_bytes_ += BouncePool::kBlockBytesMax;
   return {{reserve_, BouncePool::kBlockBytesMax}, false};
+}
+
+void BounceShare::give_reserve_back() {
+  if (!reserve_touched_ || reserve_used_) return;
+  reserve_touched_ = false;
+  ::madvise(reserve_, BouncePool::kBlockBytesMax, MADV_DONTNEED);
 }
 
 void BounceShare::release(const Block& block) {

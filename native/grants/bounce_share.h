@@ -26,6 +26,8 @@ class BounceShare {
   // 1 <= bytes <= BouncePool::kBlockBytesMax
   Block allocate(size_t bytes);
   void release(const Block& block);
+  // Its memory, if it has been used and is not now.
+  void give_reserve_back();
   size_t used_bytes() const { return used_bytes_; }
 
  private:
@@ -35,6 +37,7 @@ class BounceShare {
   size_t used_bytes_ = 0;
   std::byte* reserve_;  // kBlockBytesMax; costs no memory until used
   bool reserve_used_ = false;
+  bool reserve_touched_ = false;
 };
 
 }  // namespace ringdisk

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <fstream>
 #include <random>
 
 #include "base/assert.h"
@@ -24,6 +25,13 @@ uint64_t secret_multiplier() {
 int home_shift(size_t entries) { return std::countl_zero(entries) + 1; }
 
 }  // namespace
+
+uint32_t grant_maps_max() {
+  constexpr uint32_t kKernelsDefault = 65530;
+  uint32_t all = kKernelsDefault;
+  std::ifstream("/proc/sys/vm/max_map_count") >> all;
+  return (all == 0 ? kKernelsDefault : all) / 2;
+}
 
 PersistentCache::PersistentCache(GrantTable& grants, GrantBudget& budget, Domid domid,
                                  uint32_t pages_max)
@@ -138,11 +146,18 @@ bool PersistentCache::make_room(uint32_t pages) {
   return true;
 }
 
-bool PersistentCache::age() {
-  while (evict_unused(1)) {
+bool PersistentCache::age(uint32_t most) {
+  for (uint32_t i = 0; i < most; i++) {
+    if (evict_unused(1)) continue;
+    age_++;
+    return true;
   }
-  age_++;
-  return mapped_pages_ > 0;
+  return false;
+}
+
+bool PersistentCache::unmap_some(uint32_t most) {
+  for (uint32_t i = 0; i < most && oldest_ != kNone; i++) evict(oldest_);
+  return oldest_ == kNone;
 }
 
 // The extent used longest ago, unless that was in this age of the cache or in the `ages` before it.

@@ -17,24 +17,43 @@
 
 namespace ringdisk {
 
-// Pages mapped persistently by all queues together: Xen's default maptrack holds 262 144 mappings
-// for the whole host, so one bound covers every guest.
+// What is mapped persistently by all queues together. In pages, since Xen's default maptrack holds
+// 262 144 for the whole host; and in mappings, since each is a memory map of this process, of which
+// vm.max_map_count allows 65 530: without one to spare nothing in the process can allocate any more.
 class GrantBudget {
  public:
-  explicit GrantBudget(uint32_t pages_max) : pages_max_(pages_max) {}
+  explicit GrantBudget(uint32_t pages_max, uint32_t maps_max = UINT32_MAX)
+      : pages_max_(pages_max), maps_max_(maps_max) {}
+  // For one mapping of so many pages.
   bool reserve(uint32_t pages) {
-    uint32_t used = used_.load(std::memory_order_relaxed);
-    while (used + pages <= pages_max_)
-      if (used_.compare_exchange_weak(used, used + pages, std::memory_order_relaxed)) return true;
+    if (!take(maps_, 1, maps_max_)) return false;
+    if (take(pages_, pages, pages_max_)) return true;
+    maps_.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
-  void release(uint32_t pages) { used_.fetch_sub(pages, std::memory_order_relaxed); }
-  uint32_t used() const { return used_.load(std::memory_order_relaxed); }
+  void release(uint32_t pages) {
+    pages_.fetch_sub(pages, std::memory_order_relaxed);
+    maps_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  uint32_t used() const { return pages_.load(std::memory_order_relaxed); }
+  uint32_t maps() const { return maps_.load(std::memory_order_relaxed); }
 
  private:
+  static bool take(std::atomic<uint32_t>& from, uint32_t count, uint32_t max) {
+    uint32_t used = from.load(std::memory_order_relaxed);
+    while (used + count <= max)
+      if (from.compare_exchange_weak(used, used + count, std::memory_order_relaxed)) return true;
+    return false;
+  }
+
   const uint32_t pages_max_;
-  std::atomic<uint32_t> used_{0};
+  const uint32_t maps_max_;
+  std::atomic<uint32_t> pages_{0};
+  std::atomic<uint32_t> maps_{0};
 };
+
+// Half of what the kernel allows this process; the default's where it does not tell.
+uint32_t grant_maps_max();
 
 class PersistentCache {
  public:
@@ -49,8 +68,11 @@ class PersistentCache {
   bool reach(std::span<const Segment> segments, std::span<std::byte*> pages);
 
   // Unmaps what no request has used since the call before last: called every so often, it gives an
-  // idle guest's share of the budget back. Returns whether anything is still mapped.
-  bool age();
+  // idle guest's share of the budget back. At most `most` mappings at a time; false: call it again
+  // soon, there are more, and no age has passed.
+  bool age(uint32_t most);
+  // Unmaps so many, whoever uses them. True: nothing is mapped any more.
+  bool unmap_some(uint32_t most);
 
   uint32_t mapped_pages() const { return mapped_pages_; }
   uint64_t maps() const { return maps_; }

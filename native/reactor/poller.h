@@ -17,8 +17,7 @@ class Poller {
   virtual void finish() = 0;
   // Asks to be woken when work arrives. False: work slipped in, go on polling.
   virtual bool try_sleep() = 0;
-  // When this poller wants to run even if nothing happens; microseconds of the reactor's clock.
-  uint64_t deadline_us = kNever;
+  // See Reactor::wake_by().
   virtual void on_deadline(uint64_t now_us) = 0;
   // Its event channel fired; it stays masked until the poller unmasks it.
   virtual void on_event() = 0;
@@ -28,6 +27,8 @@ class Poller {
   bool active_ = false;   // in the list that is polled
   bool dirty_ = false;    // finish() is due
   bool blocked_ = false;  // poll again when something on this reactor has finished
+  uint32_t vain_rounds_ = 0;       // active, and nothing found
+  uint64_t deadline_us_ = kNever;  // run even if nothing happens
 };
 
 }  // namespace ringdisk

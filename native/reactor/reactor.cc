@@ -22,6 +22,7 @@ constexpr uint32_t kRoundsPerClock = 64;
 // So many that it is worth looking out for each: with more, several are done after any sleep.
 constexpr uint32_t kFewInFlight = 4;
 constexpr uint64_t kFarUs = 1'000'000;
+constexpr uint32_t kVainRoundsMax = 64;
 }  // namespace
 
 // The root frame of every profile of this thread.
@@ -126,7 +127,7 @@ bool Reactor::has_work() const {
 bool Reactor::round() {
   bool worked = mailbox_pending_ && run_mailbox();
   worked |= event_watch_->pending() && take_events();
-  for (size_t i = 0; i < active_.size(); i++) worked |= active_[i]->poll();
+  worked |= poll_active();
   lanes_->ring();
   submit(worked);
   RD_KILL_POINT("submit:entered");
@@ -143,6 +144,32 @@ bool Reactor::round() {
     update_counters();
   }
   return worked;
+}
+
+// Beside a busy neighbour nobody sleeps: who has long found nothing is told by its event channel
+// when there is something, instead of being looked at in every round.
+bool Reactor::poll_active() {
+  bool worked = false;
+  for (size_t i = 0; i < active_.size();) {
+    Poller& poller = *active_[i];
+    const bool found = poller.poll();
+    worked |= found;
+    poller.vain_rounds_ = found ? 0 : poller.vain_rounds_ + 1;
+    if (poller.vain_rounds_ >= kVainRoundsMax && rests(poller)) {
+      active_[i] = active_.back();
+      active_.pop_back();
+    } else {
+      i++;
+    }
+  }
+  return worked;
+}
+
+bool Reactor::rests(Poller& poller) {
+  poller.vain_rounds_ = 0;
+  if (!poller.try_sleep()) return false;
+  poller.active_ = false;
+  return true;
 }
 
 // Where looking out for a device does not pay, what was reserved goes with the call that sleeps,
@@ -311,19 +338,24 @@ void Reactor::run_later() {
   for (const Mailbox::Command& command : commands) command();
 }
 
-uint64_t Reactor::next_deadline() const {
-  if (has_work()) return 0;
-  uint64_t next = kNever;
-  for (const Poller* poller : all_) next = std::min(next, poller->deadline_us);
-  return next;
+void Reactor::wake_by(Poller& poller, uint64_t at_us) {
+  poller.deadline_us_ = std::min(poller.deadline_us_, at_us);
+  earliest_us_ = std::min(earliest_us_, at_us);
 }
 
+uint64_t Reactor::next_deadline() const { return has_work() ? 0 : earliest_us_; }
+
+// All are looked at only when one may be due, and not at every sleep.
 void Reactor::run_deadlines() {
   const uint64_t now = recent_us();
+  if (earliest_us_ > now) return;
+  earliest_us_ = kNever;
   for (Poller* poller : all_) {
-    if (poller->deadline_us > now) continue;
-    poller->deadline_us = kNever;
-    poller->on_deadline(now);
+    if (poller->deadline_us_ <= now) {
+      poller->deadline_us_ = kNever;
+      poller->on_deadline(now);
+    }
+    earliest_us_ = std::min(earliest_us_, poller->deadline_us_);
   }
 }
 
@@ -370,6 +402,7 @@ void Reactor::remove(Poller& poller, Port local_port) {
 }
 
 void Reactor::activate(Poller& poller) {
+  poller.vain_rounds_ = 0;
   if (poller.active_) return;
   poller.active_ = true;
   active_.push_back(&poller);

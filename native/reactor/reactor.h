@@ -72,6 +72,8 @@ class Reactor {
   void remove(Poller& poller, Port local_port);
   // Runs `command` when this round is over and no poller is running: the place to delete one.
   void later(Mailbox::Command command) { later_.push_back(std::move(command)); }
+  // Calls on_deadline() at this time at the latest, once; microseconds of the reactor's clock.
+  void wake_by(Poller& poller, uint64_t at_us);
   // Poll this one until it sleeps again.
   void activate(Poller& poller);
   // Call finish() once in this round.
@@ -99,6 +101,8 @@ class Reactor {
   bool run_finishes();
   void run_later();
   bool all_can_sleep();
+  bool poll_active();
+  bool rests(Poller& poller);
   void run_deadlines();
   uint64_t next_deadline() const;
   void submit(bool worked);
@@ -136,6 +140,7 @@ class Reactor {
   uint32_t rounds_ = 0;
   uint64_t bell_ = 0;  // what the lanes' eventfd held: the kernel writes it
   uint64_t alarm_us_ = kNever;  // when the ring ends a sleep by itself
+  uint64_t earliest_us_ = kNever;  // no poller's deadline is earlier
   bool mailbox_pending_ = true;
   PollBudget poll_budget_;
   std::optional<Wait> waiting_;  // for whom, while there is no work

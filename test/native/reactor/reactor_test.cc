@@ -140,7 +140,10 @@ TEST_CASE("reactor: a deadline wakes it, once") {
   Fixture f;
   TestPoller poller;
   const auto ports = f.add(poller);
-  run_on(f.reactor, [&] { poller.deadline_us = poller.wanted_us = Reactor::now_us() + 20'000; });
+  run_on(f.reactor, [&] {
+    poller.wanted_us = Reactor::now_us() + 20'000;
+    f.reactor.wake_by(poller, poller.wanted_us);
+  });
   REQUIRE(eventually([&] { return poller.deadlines == 1; }));
   CHECK(poller.late_us < 1'000'000);  // never early: it would have wrapped
   for (int i = 0; i < 3; i++) run_on(f.reactor, [] {});
@@ -158,7 +161,10 @@ TEST_CASE("reactor: a deadline fires while another poller is busy all the time")
   const auto busy_ports = f.add(busy);
   const auto patient_ports = f.add(patient);
   const uint64_t sleeps = f.reactor.counters().sleeps.get();
-  run_on(f.reactor, [&] { patient.deadline_us = patient.wanted_us = Reactor::now_us() + 5000; });
+  run_on(f.reactor, [&] {
+    patient.wanted_us = Reactor::now_us() + 5000;
+    f.reactor.wake_by(patient, patient.wanted_us);
+  });
   CHECK(eventually([&] { return patient.deadlines == 1; }));
   CHECK(f.reactor.counters().sleeps.get() == sleeps);
   f.remove(busy, busy_ports);
