@@ -66,8 +66,10 @@ it('another file under the same name is never served; the right one is again', a
   await shows(guest, { state: 'Left', error: expect.stringMatching(/another medium/) });
   expect(await states(guest)).toEqual(['4', '4']);
   renameSync(`${image}.kept`, image);
-  const { stdout, status } = await machine.daemon.cli('retry', '1/xvda');
-  expect([status, stdout]).toEqual([0, '1/xvda is Connected.\n']);
+  // The daemon's own next try may be faster; then there is nothing left to try.
+  const { stdout, stderr } = await machine.daemon.cli('retry', '1/xvda');
+  expect(stdout + stderr).toMatch(/1\/xvda is Connected\.|is Connected: nothing has failed/);
+  await shows(guest, { state: 'Connected' });
   await verify(guest, 1);
 });
 
