@@ -76,6 +76,7 @@ class Uring {
     bool alarm = false;
     bool lanes = false;
     uint32_t event_bytes = 0;  // what read_when_readable() read of them
+    bool events_lost = false;  // reading them failed, and not for the moment only
   };
   // Read an operation's `next` before advancing it: once submitted again it may join a new list.
   Reaped reap();

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -45,10 +46,20 @@ std::string index_of(const QueueCounters& counters) {
   return text;
 }
 
-// Null when it can't be made.
+// What no disk can do without comes first: a journal that finds no room fails its connect.
+bool is_room_ample(int fd) {
+  constexpr uint64_t kKeptFree = 16u << 20;
+  struct statvfs fs{};
+  if (::fstatvfs(fd, &fs) != 0) return false;
+  const uint64_t free = uint64_t{fs.f_bavail} * fs.f_frsize;
+  return free >= kKeptFree && free >= uint64_t{fs.f_blocks} * fs.f_frsize / 4;
+}
+
+// Null when it can't be made, or had better not be.
 void* map_new_file(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return nullptr;
+  if (!is_room_ample(fd.get())) return nullptr;
   // Really allocated: on a full tmpfs the first store into a hole would kill the process.
   if (::posix_fallocate(fd.get(), 0, kPageFileBytes) != 0) return nullptr;
   void* memory = ::mmap(nullptr, kPageFileBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);

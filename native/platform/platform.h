@@ -66,6 +66,9 @@ class EventChannels {
   // masked until it is written to it (xen: linux/drivers/xen/evtchn.c); neither blocks. EventWatch
   // does both.
   virtual int fd() const = 0;
+  // After reading it has failed for good: events may have been lost, and no port is known to be
+  // masked or not.
+  virtual void reset() {}
   // Not null where the file can only be watched.
   virtual PortCalls* port_calls() { return nullptr; }
 };

@@ -2,6 +2,7 @@
 #include "reactor/event_watch.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ringdisk {
 
@@ -17,10 +18,12 @@ void EventWatch::note(const Uring::Reaped& reaped) {
   if (!reaped.event_channel) return;
   pending_ = true;
   read_bytes_ = reaped.event_bytes;
+  lost_ |= reaped.events_lost;
 }
 
 std::span<const Port> EventWatch::take() {
   pending_ = false;
+  if (std::exchange(lost_, false)) events_.reset();
   if (!calls_) return take_read();
   counters_.event_reads.add();
   return std::span(taken_).first(calls_->take_pending(taken_));

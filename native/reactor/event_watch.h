@@ -24,6 +24,8 @@ class EventWatch {
   void note(const Uring::Reaped& reaped);
   // Whether take() has something to do.
   bool pending() const { return pending_; }
+  // Since the last take(): any port may have fired, and stays masked until it is unmasked.
+  bool lost() const { return lost_; }
   // Pending ports, masked from now on; good until the next call. More may be left, or fire while
   // these are looked at: that is reported anew.
   std::span<const Port> take();
@@ -39,6 +41,7 @@ class EventWatch {
   ReactorCounters& counters_;
   PortCalls* const calls_;  // null: the ring does both
   bool pending_ = false;
+  bool lost_ = false;
   uint32_t read_bytes_ = 0;
   std::array<Port, kPendingPorts> read_;  // the kernel's, while it is not pending
   std::array<Port, kPendingPorts> taken_;

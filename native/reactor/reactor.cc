@@ -277,6 +277,12 @@ void Reactor::listen_to_lanes() {
 }
 
 bool Reactor::take_events() {
+  if (event_watch_->lost()) {
+    for (const auto& [port, poller] : by_port_) {
+      poller->on_event();
+      activate(*poller);
+    }
+  }
   const std::span<const Port> ports = event_watch_->take();
   for (const Port port : ports) {
     const auto found = by_port_.find(port);

@@ -34,4 +34,9 @@ void XenEventChannels::notify(Port local_port) {
   [[maybe_unused]] const int result = ::ioctl(evtchn_.get(), IOCTL_EVTCHN_NOTIFY, &request);
 }
 
+// The ring of pending ports overflowed (EFBIG), which lasts until this is called.
+void XenEventChannels::reset() {
+  [[maybe_unused]] const int result = ::ioctl(evtchn_.get(), IOCTL_EVTCHN_RESET);
+}
+
 }  // namespace ringdisk

@@ -12,6 +12,7 @@ class XenEventChannels final : public EventChannels {
   int bind(Domid domid, Port remote_port, Port& local_port) override;
   void unbind(Port local_port) override;
   void notify(Port local_port) override;
+  void reset() override;
   int fd() const override { return evtchn_.get(); }
 
  private:

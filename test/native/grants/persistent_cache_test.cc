@@ -73,7 +73,7 @@ TEST_CASE("persistent cache: the least recently used goes first") {
   CHECK(f.use({2}));
   CHECK(f.use({3}));
   CHECK(f.use({1}));  // 2 is the oldest now
-  f.cache.age();
+  f.cache.age(UINT32_MAX);
   CHECK(f.use({4}));
   CHECK(f.grants.unmapped == std::set<GrantRef>{2});
   CHECK(f.use({5}));
@@ -88,7 +88,7 @@ TEST_CASE("persistent cache: what was used lately makes no room for others") {
   CHECK(f.use({1, 2, 3}));
   CHECK_FALSE(f.use({4}));
   CHECK(f.grants.unmapped.empty());
-  f.cache.age();
+  f.cache.age(UINT32_MAX);
   CHECK(f.use({4}));
 }
 
@@ -96,14 +96,45 @@ TEST_CASE("persistent cache: what nobody uses is given back after two ages at th
   Fixture f(10);
   CHECK(f.use({1}));
   CHECK(f.use({2}));
-  CHECK(f.cache.age());
+  CHECK(f.cache.age(UINT32_MAX));
   CHECK(f.use({2}));
-  CHECK(f.cache.age());
-  CHECK(f.cache.age());
+  CHECK(f.cache.age(UINT32_MAX));
+  CHECK(f.cache.age(UINT32_MAX));
   CHECK_FALSE(f.grants.is_mapped(1));
   CHECK(f.grants.is_mapped(2));
-  CHECK_FALSE(f.cache.age());
+  CHECK(f.cache.age(UINT32_MAX));
+  CHECK(f.cache.mapped_pages() == 0);
   CHECK(f.budget.used() == 0);
+}
+
+TEST_CASE("persistent cache: many mappings are undone a few at a time") {
+  Fixture f(100);
+  for (GrantRef gref = 1; gref <= 100; gref++) REQUIRE(f.use({gref}));
+  CHECK(f.cache.age(32));
+  CHECK(f.cache.age(32));  // two ages have passed
+  for (const uint32_t left : {68u, 36u, 4u}) {
+    CHECK_FALSE(f.cache.age(32));
+    CHECK(f.cache.mapped_pages() == left);
+  }
+  CHECK(f.cache.age(32));
+  CHECK(f.cache.mapped_pages() == 0);
+  for (GrantRef gref = 1; gref <= 40; gref++) REQUIRE(f.use({gref}));
+  CHECK_FALSE(f.cache.unmap_some(32));
+  CHECK(f.cache.unmap_some(32));
+  CHECK(f.budget.used() == 0);
+}
+
+TEST_CASE("persistent cache: beyond the budget of memory maps nothing is mapped") {
+  FakeGrants grants;
+  GrantBudget budget(1000, 3);
+  PersistentCache cache(grants, budget, 7, 100);
+  std::byte* page = nullptr;
+  for (GrantRef gref = 1; gref <= 10; gref++) {
+    const Segment one{gref, 0, 7, 0};
+    CHECK(cache.reach({&one, 1}, {&page, 1}) == (gref <= 3));
+  }
+  CHECK(budget.maps() == 3);
+  CHECK(budget.used() == 3);
 }
 
 TEST_CASE("persistent cache: a request never evicts the pages it needs itself") {
@@ -111,7 +142,7 @@ TEST_CASE("persistent cache: a request never evicts the pages it needs itself") 
   CHECK(f.use({1}));
   CHECK(f.use({2}));
   CHECK(f.use({3, 4}));
-  f.cache.age();
+  f.cache.age(UINT32_MAX);
   // 1 is the oldest, but used by this very request; 2 has to go.
   CHECK(f.use({1, 5}));
   CHECK(f.grants.is_mapped(1));
@@ -137,8 +168,8 @@ TEST_CASE("persistent cache: the host-wide budget evicts one's own idle pages on
   std::array<std::byte*, 2> pages;
   REQUIRE(theirs.reach(segments({1, 2}), pages));
   REQUIRE(mine.reach(segments({11, 12}), pages));
-  mine.age();
-  theirs.age();
+  mine.age(UINT32_MAX);
+  theirs.age(UINT32_MAX);
   REQUIRE(mine.reach(segments({13, 14}), pages));
   CHECK(theirs.mapped_pages() == 2);
   CHECK(mine.mapped_pages() == 2);
@@ -183,7 +214,7 @@ TEST_CASE("persistent cache: agrees with a model under random requests with coll
   Fixture f(kPagesMax, 40);
   std::mt19937 random(4711);
   for (int step = 0; step < 30000; step++) {
-    if (step % 10 == 0) f.cache.age();
+    if (step % 10 == 0) f.cache.age(UINT32_MAX);
     std::vector<GrantRef> grefs;
     for (size_t count = 1 + random() % 12; count > 0; count--) {
       const GrantRef low = random() % 4;

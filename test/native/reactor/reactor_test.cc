@@ -171,6 +171,28 @@ TEST_CASE("reactor: a deadline fires while another poller is busy all the time")
   f.remove(patient, patient_ports);
 }
 
+TEST_CASE("reactor: beside a busy poller, one that finds nothing rests until its event") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  TestPoller busy;
+  TestPoller idle;
+  busy.busy = true;
+  const auto busy_ports = f.add(busy);
+  const auto idle_ports = f.add(idle);
+  const auto rests = [&] {
+    const uint64_t polls = idle.polls;
+    const uint64_t others = busy.polls;
+    return eventually([&] { return busy.polls > others + 1000; }) && idle.polls == polls;
+  };
+  CHECK(eventually(rests));
+  const uint64_t polls = idle.polls;
+  f.guest.notify(idle_ports.remote);
+  CHECK(eventually([&] { return idle.events == 1 && idle.polls > polls; }));
+  CHECK(eventually(rests));
+  f.remove(busy, busy_ports);
+  f.remove(idle, idle_ports);
+}
+
 TEST_CASE("reactor: nobody sleeps while one poller has found work") {
   if (!has_io_uring()) return;
   Fixture f;
