@@ -18,7 +18,9 @@ it('is said in the log and by list while the disk is served on', async () => {
   const { frontend } = await machine.plug(16 * MIB);
   await frontend.connect();
   await machine.loseXenstore();
-  await expect.poll(list, { timeout: 10_000 }).toMatch(/^xenstored is lost since .*: what a toolstack or a guest did/m);
+  await expect
+    .poll(list, { timeout: 10_000 })
+    .toMatch(/^xenstored is lost since .*: what a toolstack or a guest did/m);
   const lost = { check: 'daemon', status: 'fail', found: expect.stringContaining('no xenstored') };
   expect(JSON.parse((await machine.daemon.cli('doctor', '--json')).stdout)).toMatchObject({
     result: { verdicts: expect.arrayContaining([expect.objectContaining(lost)]) },
