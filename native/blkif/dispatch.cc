@@ -165,8 +165,8 @@ void Queue::start_discard(Slot& slot) {
   slot.operation.offset = first;
   slot.operation.length = end > first ? end - first : 0;
   slot.operation.slot_index = slot.index;
-  // Nobody waits for what is taken away; and what is to be unreadable is so to the last byte, or the
-  // guest is told.
+  // Nobody waits for what is taken away; and what is to be unreadable is so to the last byte, or
+  // the guest is told.
   const bool is_whole = first == slot.offset && end == slot.offset + slot.length;
   if (closing_) slot.operation.result = -ECANCELED;
   if (slot.valid.secure && !is_whole) slot.operation.result = -EINVAL;

@@ -23,8 +23,8 @@ inline constexpr uint32_t kTakeBatch = 32;  // requests taken per queue and poll
 inline constexpr uint64_t kTurnBytes = 4u << 20;
 // A page costs as much to reach for one sector as for eight.
 inline constexpr uint32_t kTurnPages = kTurnBytes / kPageBytes;
-inline constexpr uint32_t kCopyBatch = 1024;     // grant copies per call
-inline constexpr uint32_t kPendingPorts = 256;   // event channel ports read per call
+inline constexpr uint32_t kCopyBatch = 1024;    // grant copies per call
+inline constexpr uint32_t kPendingPorts = 256;  // event channel ports read per call
 inline constexpr uint32_t kQueuesPerVbdMax = 16;
 inline constexpr uint32_t kMailboxMax = 4096;  // control commands waiting per reactor
 

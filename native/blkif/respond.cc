@@ -59,8 +59,8 @@ void Queue::flush_done(Slot& slot) {
 }
 
 // Flushes always, since Linux takes an empty one's error as "no flush needed" for the rest of the
-// connection. The others where the guest shall wait for its device; but a discard is a hint, and some
-// ranges no device ever takes.
+// connection. The others where the guest shall wait for its device; but a discard is a hint, and
+// some ranges no device ever takes.
 bool Queue::is_tried_again(const Slot& slot) const {
   const Operation& operation = slot.operation;
   if (operation.kind == Operation::Kind::flush) return true;
@@ -86,8 +86,9 @@ void Queue::retry(Slot& slot) {
   schedule(retry_at_us_);
 }
 
-// The frontend is going, or gone. One that is still there can't let go of its disk before it has all
-// its answers. There are no more writes that it could take a flush's error for a permission for.
+// The frontend is going, or gone. One that is still there can't let go of its disk before it has
+// all its answers. There are no more writes that it could take a flush's error for a permission
+// for.
 void Queue::give_up(Slot& slot) { complete(slot, slot.operation.result); }
 
 // In whichever way it is over with this one.

@@ -118,8 +118,7 @@ void Engine::close_target(uint32_t command, uint32_t handle) {
     if (vbd->shared->target == found->second)
       return refuse(command, EBUSY, "a VBD is still connected to this target");
   found->second->close([bus = bus_, command, handle](const TargetAnswer&) {
-    bus->send(
-        {.type = BusMessage::Type::target_closed, .command = command, .handle = handle});
+    bus->send({.type = BusMessage::Type::target_closed, .command = command, .handle = handle});
   });
   targets_.erase(handle);
 }
@@ -322,9 +321,8 @@ void Engine::on_target(BusMessage& message) {
     case BusMessage::Type::target_claimed:
       return target_claimed(message);
     default:
-      events_.push_back({.type = EngineEvent::Type::done,
-                         .command = message.command,
-                         .value = message.handle});
+      events_.push_back(
+          {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});
   }
 }
 
@@ -363,9 +361,8 @@ void Engine::tell_of_target(const BusMessage& message) {
 void Engine::on_fence_lifted(const BusMessage& message) {
   for (const auto& reactor : reactors_)
     reactor->post_always([reactor = reactor.get()] { reactor->activate_blocked(); });
-  events_.push_back({.type = EngineEvent::Type::fence_lifted,
-                     .value = message.handle,
-                     .text = message.text});
+  events_.push_back(
+      {.type = EngineEvent::Type::fence_lifted, .value = message.handle, .text = message.text});
 }
 
 // Connected VBDs may use the new end at once; the guest learns of it from the control plane.

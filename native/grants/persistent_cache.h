@@ -19,7 +19,8 @@ namespace ringdisk {
 
 // What is mapped persistently by all queues together. In pages, since Xen's default maptrack holds
 // 262 144 for the whole host; and in mappings, since each is a memory map of this process, of which
-// vm.max_map_count allows 65 530: without one to spare nothing in the process can allocate any more.
+// vm.max_map_count allows 65 530: without one to spare nothing in the process can allocate any
+// more.
 class GrantBudget {
  public:
   explicit GrantBudget(uint32_t pages_max, uint32_t maps_max = UINT32_MAX)

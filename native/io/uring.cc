@@ -158,8 +158,8 @@ void Uring::take(const io_uring_cqe& completion) {
   if (wakeup != Wakeup::event_channel) return;
   reaped_.event_channel = true;
   const int error = completion.res < 0 ? -completion.res : 0;
-  reaped_.events_lost = error != 0 && error != EAGAIN && error != EINTR && error != ECANCELED &&
-                        error != ENOMEM;
+  reaped_.events_lost =
+      error != 0 && error != EAGAIN && error != EINTR && error != ECANCELED && error != ENOMEM;
   // A read that failed found nothing: whoever asked for it asks again.
   reaped_.event_bytes = completion.res > 0 ? static_cast<uint32_t>(completion.res) : 0;
 }

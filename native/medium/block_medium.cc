@@ -45,8 +45,8 @@ BlockMedium::BlockMedium(const MediumSpec& spec, const MediumFacts& facts, Fd fd
 
 // By what is open, not by the path: that may have become another device meanwhile.
 void BlockMedium::make_claim(const MediumSpec& spec) {
-  claim_ = std::make_unique<Claim>(fd(), path_, spec.read_only,
-                                   "/proc/self/fd/" + std::to_string(fd()));
+  claim_ =
+      std::make_unique<Claim>(fd(), path_, spec.read_only, "/proc/self/fd/" + std::to_string(fd()));
 }
 
 void BlockMedium::refuse_read_only(const MediumSpec& spec) const {

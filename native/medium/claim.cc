@@ -53,8 +53,9 @@ void Claim::wait() {
   const auto deadline = Clock::now() + kSharedPatience;
   while (!try_both()) {
     if (share_ && Clock::now() >= deadline) {
-      warning_ = path_ + " is shared, and another process keeps it open: whether I/O of a dead one "
-                         "is still under way cannot be told";
+      warning_ = path_ +
+                 " is shared, and another process keeps it open: whether I/O of a dead one "
+                 "is still under way cannot be told";
       ::flock(fd_, LOCK_SH | LOCK_NB);
       locked_ = true;
       break;

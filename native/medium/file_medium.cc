@@ -80,8 +80,7 @@ FileMedium::FileMedium(const MediumSpec& spec) : path_(spec.path) {
   open_tail(spec);
 }
 
-FileMedium::FileMedium(const MediumSpec& spec, const MediumFacts& facts, Fd fd)
-    : path_(spec.path) {
+FileMedium::FileMedium(const MediumSpec& spec, const MediumFacts& facts, Fd fd) : path_(spec.path) {
   facts_ = facts;
   fd_ = std::move(fd);
   claim_ = std::make_unique<Claim>(this->fd(), path_, spec.read_only, "");
@@ -122,8 +121,8 @@ void FileMedium::find_out_who_waits() {
 
 Medium::Size FileMedium::measure() const {
   const uint64_t bytes = size_of(fd(), path_);
-  const uint64_t direct_end = bytes / facts_.capabilities.io_alignment *
-                              facts_.capabilities.io_alignment;
+  const uint64_t direct_end =
+      bytes / facts_.capabilities.io_alignment * facts_.capabilities.io_alignment;
   return {round_up(bytes, kSectorBytes), direct_end};
 }
 
@@ -140,8 +139,7 @@ int32_t FileMedium::carry_out(const LaneSubmission& call, std::byte* memory) con
   return write_tail(call, memory, bytes);
 }
 
-int32_t FileMedium::read_tail(const LaneSubmission& call, std::byte* memory,
-                              uint64_t bytes) const {
+int32_t FileMedium::read_tail(const LaneSubmission& call, std::byte* memory, uint64_t bytes) const {
   const int fd = tail_.valid() ? tail_.get() : this->fd();
   const uint64_t there = std::min(call.length, bytes - call.offset);
   const ssize_t done = ::pread(fd, memory, there, static_cast<off_t>(call.offset));
@@ -154,12 +152,11 @@ int32_t FileMedium::read_tail(const LaneSubmission& call, std::byte* memory,
 int32_t FileMedium::write_tail(const LaneSubmission& call, const std::byte* memory,
                                uint64_t bytes) const {
   const int fd = tail_.valid() ? tail_.get() : this->fd();
-  const uint64_t wanted =
-      std::min(call.length, round_up(bytes, kSectorBytes) - call.offset);
+  const uint64_t wanted = std::min(call.length, round_up(bytes, kSectorBytes) - call.offset);
   uint64_t written = 0;
   while (written < wanted) {
-    const ssize_t done = ::pwrite(fd, memory + written, wanted - written,
-                                  static_cast<off_t>(call.offset + written));
+    const ssize_t done =
+        ::pwrite(fd, memory + written, wanted - written, static_cast<off_t>(call.offset + written));
     if (done < 0) return -errno;
     written += static_cast<uint64_t>(done);
   }

@@ -6,9 +6,9 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include <fcntl.h>
 #include <array>
 #include <cstring>
-#include <fcntl.h>
 #include <fstream>
 #include <optional>
 

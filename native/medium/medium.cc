@@ -25,8 +25,7 @@ int32_t result_of(ssize_t done) { return done < 0 ? -errno : static_cast<int32_t
 
 int32_t discard(int fd, const LaneSubmission& call) {
   uint64_t range[2] = {call.offset, call.length};
-  const unsigned long request =
-      call.call == LaneCall::secure_discard ? BLKSECDISCARD : BLKDISCARD;
+  const unsigned long request = call.call == LaneCall::secure_discard ? BLKSECDISCARD : BLKDISCARD;
   return result_of(::ioctl(fd, request, range));
 }
 

@@ -77,8 +77,7 @@ NvmeMedium::NvmeMedium(const MediumSpec& spec) : path_(spec.path) {
   facts_.writes_without_waiting = true;
 }
 
-NvmeMedium::NvmeMedium(const MediumSpec& spec, const MediumFacts& facts, Fd fd)
-    : path_(spec.path) {
+NvmeMedium::NvmeMedium(const MediumSpec& spec, const MediumFacts& facts, Fd fd) : path_(spec.path) {
   facts_ = facts;
   fd_ = std::move(fd);
   find_block_device(spec);
@@ -119,8 +118,9 @@ void NvmeMedium::identify() {
       controller, kernel_kib * 1024, static_cast<uint32_t>(segments_max), facts_.nvme.block_shift);
 
   facts_.capabilities.io_alignment = 1u << facts_.nvme.block_shift;
-  facts_.capabilities.physical_block = static_cast<uint32_t>(
-      read_queue_limit(block_device_, "physical_block_size").value_or(facts_.capabilities.io_alignment));
+  facts_.capabilities.physical_block =
+      static_cast<uint32_t>(read_queue_limit(block_device_, "physical_block_size")
+                                .value_or(facts_.capabilities.io_alignment));
   facts_.capabilities.discard = controller.dataset_management && !facts_.capabilities.read_only;
   probe_queue(block_device_, facts_.capabilities);
 }

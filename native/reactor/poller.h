@@ -24,9 +24,9 @@ class Poller {
 
  private:
   friend class Reactor;
-  bool active_ = false;   // in the list that is polled
-  bool dirty_ = false;    // finish() is due
-  bool blocked_ = false;  // poll again when something on this reactor has finished
+  bool active_ = false;            // in the list that is polled
+  bool dirty_ = false;             // finish() is due
+  bool blocked_ = false;           // poll again when something on this reactor has finished
   uint32_t vain_rounds_ = 0;       // active, and nothing found
   uint64_t deadline_us_ = kNever;  // run even if nothing happens
 };

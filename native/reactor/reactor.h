@@ -138,8 +138,8 @@ class Reactor {
   std::vector<Mailbox::Command> later_;
   uint64_t recent_ns_ = now_ns();
   uint32_t rounds_ = 0;
-  uint64_t bell_ = 0;  // what the lanes' eventfd held: the kernel writes it
-  uint64_t alarm_us_ = kNever;  // when the ring ends a sleep by itself
+  uint64_t bell_ = 0;              // what the lanes' eventfd held: the kernel writes it
+  uint64_t alarm_us_ = kNever;     // when the ring ends a sleep by itself
   uint64_t earliest_us_ = kNever;  // no poller's deadline is earlier
   bool mailbox_pending_ = true;
   PollBudget poll_budget_;

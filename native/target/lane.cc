@@ -43,8 +43,7 @@ Lane::Lane(Lanes& lanes, std::shared_ptr<WorkerLink> worker)
   static std::atomic<uint32_t> next_id{1};
   id_ = next_id.fetch_add(1, std::memory_order_relaxed);
   Fd memory = make_memory();
-  void* mapped =
-      ::mmap(nullptr, kLaneBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  void* mapped = ::mmap(nullptr, kLaneBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
   if (mapped == MAP_FAILED)
     throw std::system_error(errno, std::generic_category(), "cannot map a lane");
   header_ = new (mapped) LaneHeader{};
@@ -62,9 +61,7 @@ Lane::~Lane() {
   ::munmap(header_, kLaneBytes);
 }
 
-std::byte* Lane::window() const {
-  return reinterpret_cast<std::byte*>(header_) + kLaneHeaderBytes;
-}
+std::byte* Lane::window() const { return reinterpret_cast<std::byte*>(header_) + kLaneHeaderBytes; }
 
 void Lane::submit(Operation& operation, LaneCall call) {
   lanes_.in_flight_++;

@@ -47,9 +47,9 @@ class Lanes {
   std::function<void(std::function<void()>)> post_;
   Fd bell_;
   std::unordered_map<uint32_t, Lane*> all_;
-  std::vector<Lane*> busy_;   // with calls in flight
+  std::vector<Lane*> busy_;    // with calls in flight
   std::vector<Lane*> unrung_;  // with calls that no worker has been told of
-  uint32_t in_flight_ = 0;    // of all lanes, those that wait in them included
+  uint32_t in_flight_ = 0;     // of all lanes, those that wait in them included
 };
 
 // One channel's. Used on its reactor's thread.
@@ -99,7 +99,7 @@ class Lane {
   uint32_t free_tags_[kLaneEntries];
   uint32_t free_tag_count_ = kLaneEntries;
   uint64_t window_used_[kLaneWindowPages / 64] = {};  // a bit per page
-  Operation* waiting_ = nullptr;  // no room for them yet; first in, first out
+  Operation* waiting_ = nullptr;                      // no room for them yet; first in, first out
   Operation** waiting_tail_ = &waiting_;
   Operation* back_ = nullptr;  // to be collected
   Operation** back_tail_ = &back_;

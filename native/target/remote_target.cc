@@ -34,8 +34,7 @@ void RemoteTarget::close(Answer answer) {
 }
 
 std::unique_ptr<TargetChannel> RemoteTarget::open_channel(const ChannelContext& context) {
-  if (facts_.kind != MediumKind::nvme)
-    return std::make_unique<FdChannel>(*this, link_, context);
+  if (facts_.kind != MediumKind::nvme) return std::make_unique<FdChannel>(*this, link_, context);
   const UringFeatures& features = context.uring.features();
   if (!features.big_entries || !features.uring_cmd)
     throw std::system_error(EOPNOTSUPP, std::generic_category(),

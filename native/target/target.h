@@ -55,9 +55,9 @@ class TargetChannel {
 // What became of something asked of a target: error 0, or an errno and a sentence.
 struct TargetAnswer {
   int error = 0;
-  std::string text{};      // claim: a warning, where there is one
-  bool fenced = false;     // claim
-  uint64_t capacity = 0;   // measure: bytes
+  std::string text{};     // claim: a warning, where there is one
+  bool fenced = false;    // claim
+  uint64_t capacity = 0;  // measure: bytes
   uint64_t direct_end = 0;
 };
 

@@ -250,8 +250,8 @@ void Workers::on_readable(Record& record) {
   if (!record.socket.valid()) return;
   WorkerReply reply;
   std::vector<Fd> fds;
-  const int received = receive_message(record.socket.get(),
-                                       std::as_writable_bytes(std::span(&reply, 1)), fds);
+  const int received =
+      receive_message(record.socket.get(), std::as_writable_bytes(std::span(&reply, 1)), fds);
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.
     record.socket.reset();
@@ -365,8 +365,7 @@ void Workers::on_ended(Record& record) {
   record.link->process_ = 0;
   record.socket.reset();
   record.ended.reset();
-  const std::string text =
-      "the worker of " + record.spec.path + " ended " + why_ended(status);
+  const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
   WorkerReply lost;
   lost.type = WorkerReply::Type::failed;
   lost.error = EIO;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// All workers of the data path, and the one thread that speaks with them: it starts them, asks them,
-// hears of their end and starts others in their place. It never touches a medium itself, so nothing
-// a medium does can hold it up.
+// All workers of the data path, and the one thread that speaks with them: it starts them, asks
+// them, hears of their end and starts others in their place. It never touches a medium itself, so
+// nothing a medium does can hold it up.
 #pragma once
 
 #include <sys/types.h>
@@ -39,8 +39,8 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  // Any thread, as all that follows. `done` is called once, on this object's thread, however long it
-  // takes. The ticket is for cancel_open().
+  // Any thread, as all that follows. `done` is called once, on this object's thread, however long
+  // it takes. The ticket is for cancel_open().
   uint64_t open(const TargetSpec& spec, OnOpened done);
   // It is answered with ECANCELED at once, if it has not been answered yet, and its worker ended.
   void cancel_open(uint64_t ticket);

@@ -23,7 +23,7 @@ constexpr uint64_t kLookOutUs = 30;
 constexpr int kLuckMax = 8;
 constexpr uint32_t kTryAgainAfter = 64;
 constexpr uint32_t kThreadsKept = 2;  // one at work, and one that listens meanwhile
-constexpr time_t kSpareSeconds = 2;  // how long a thread that is not the only one looks for work
+constexpr time_t kSpareSeconds = 2;   // how long a thread that is not the only one looks for work
 
 uint64_t now_us() {
   timespec now{};
@@ -32,8 +32,8 @@ uint64_t now_us() {
 }
 
 long futex(std::atomic<uint32_t>& word, int operation, uint32_t value, const timespec* timeout) {
-  return ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), operation, value, timeout, nullptr,
-                   0);
+  return ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), operation, value, timeout,
+                   nullptr, 0);
 }
 
 bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
@@ -54,8 +54,7 @@ Executor::Lane::~Lane() {
 
 void Executor::add_lane(uint32_t id, const Fd& memory, Fd bell) {
   auto lane = std::make_shared<Lane>();
-  void* mapped =
-      ::mmap(nullptr, kLaneBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  void* mapped = ::mmap(nullptr, kLaneBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
   if (mapped == MAP_FAILED)
     throw std::system_error(errno, std::generic_category(), "cannot map a lane");
   lane->id = id;
@@ -129,8 +128,7 @@ bool Executor::take(Batch& batch) {
   const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < lanes_.size(); i++) {
     const std::shared_ptr<Lane>& lane = lanes_[(next_lane_ + i) % lanes_.size()];
-    const uint32_t waiting =
-        lane->header->submitted.load(std::memory_order_acquire) - lane->taken;
+    const uint32_t waiting = lane->header->submitted.load(std::memory_order_acquire) - lane->taken;
     if (waiting == 0 || waiting > kLaneEntries) continue;
     batch.lane = lane;
     batch.count = 0;
@@ -170,8 +168,8 @@ void Executor::wake_another() {
 }
 
 // A guest that asks for one thing at a time asks again as soon as it is answered: whoever looks out
-// for that spares it a wake-up. One thread does, and only as long as it mostly pays; now and then it
-// is tried anew.
+// for that spares it a wake-up. One thread does, and only as long as it mostly pays; now and then
+// it is tried anew.
 bool Executor::look_out(Batch& batch) {
   if (!may_look_out_ || looking_out_.exchange(true, std::memory_order_acquire)) return false;
   bool found = false;

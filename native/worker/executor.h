@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The worker's threads: they take calls from all lanes and carry them out, each as long as the
-// medium takes. Another thread takes over what one that waits can't do, up to kWorkerThreadsMax; one
-// that has found nothing to do for a while ends.
+// medium takes. Another thread takes over what one that waits can't do, up to kWorkerThreadsMax;
+// one that has found nothing to do for a while ends.
 #pragma once
 
 #include <unistd.h>

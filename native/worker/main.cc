@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker: the process that may wait for one medium, so that the daemon never does. The daemon
-// starts it with its socket and a page of shared memory; it ends with the daemon, or when the daemon
-// closes the socket. A call that the kernel does not let go of keeps it alive until it is over, and
-// with it the open file: that is what a successor's claim waits for.
+// starts it with its socket and a page of shared memory; it ends with the daemon, or when the
+// daemon closes the socket. A call that the kernel does not let go of keeps it alive until it is
+// over, and with it the open file: that is what a successor's claim waits for.
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>

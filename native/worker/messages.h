@@ -23,7 +23,7 @@ struct WorkerRequest {
   bool read_only = false;
   bool share = false;
   bool take_over = false;
-  bool adopt = false;  // open: the descriptor comes with it, it is not opened anew
+  bool adopt = false;   // open: the descriptor comes with it, it is not opened anew
   MediumFacts facts{};  // open with adopt: what was found when it was opened
   std::array<char, 16> kind{};
   std::array<char, 4096> path{};
@@ -37,7 +37,7 @@ struct WorkerReply {
   bool fenced = false;    // claimed
   uint64_t capacity = 0;  // opened, measured: bytes
   uint64_t direct_end = 0;
-  MediumFacts facts{};    // opened; a descriptor may come with it
+  MediumFacts facts{};  // opened; a descriptor may come with it
   std::array<char, 1024> text{};
 };
 

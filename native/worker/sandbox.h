@@ -3,9 +3,9 @@
 
 namespace ringdisk {
 
-// From now on this process makes no system call that a worker has no use for: no program is started,
-// no socket opened, no process signalled or traced. What it tries all the same fails with EPERM.
-// Nothing where the kernel has no seccomp, or under a sanitizer, which needs more.
+// From now on this process makes no system call that a worker has no use for: no program is
+// started, no socket opened, no process signalled or traced. What it tries all the same fails with
+// EPERM. Nothing where the kernel has no seccomp, or under a sanitizer, which needs more.
 void confine_worker();
 
 }  // namespace ringdisk

@@ -36,16 +36,15 @@ inline TargetAnswer answer_of(const std::function<void(Target::Answer)>& ask) {
 inline std::unique_ptr<Target> open_only(const TargetSpec& spec) {
   if (spec.kind == "null") return std::make_unique<NullTarget>(spec);
   std::promise<Workers::Opened> opened;
-  test_workers().open(
-      spec, [&opened](Workers::Opened result) { opened.set_value(std::move(result)); });
+  test_workers().open(spec,
+                      [&opened](Workers::Opened result) { opened.set_value(std::move(result)); });
   Workers::Opened result = opened.get_future().get();
   if (result.error != 0) throw_refusal(result.error, result.text);
   return std::move(result.target);
 }
 
 inline TargetAnswer claim_now(Target& target, const TargetClaim& claim = {}) {
-  return answer_of(
-      [&](Target::Answer answer) { target.claim(claim, std::move(answer), nullptr); });
+  return answer_of([&](Target::Answer answer) { target.claim(claim, std::move(answer), nullptr); });
 }
 
 inline std::unique_ptr<Target> open_target(const TargetSpec& spec, const TargetClaim& claim = {}) {

@@ -5,10 +5,10 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <stdexcept>
-#include <system_error>
 #include <cstring>
 #include <optional>
+#include <stdexcept>
+#include <system_error>
 
 #include "base/fd.h"
 #include "eventually.h"
