@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A medium that hangs costs its own disk, and nothing else: neither another guest's requests nor the
-// daemon's end, its next start and what it takes over. The review's reproductions, end to end.
+// A medium that hangs costs its own disk, and nothing else: neither another guest's requests nor
+// the daemon's end, its next start and what it takes over.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LoopbackWorkload } from '../../src/datapath/binding.ts';
