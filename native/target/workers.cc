@@ -31,6 +31,8 @@ namespace {
 
 constexpr uint64_t kReviveMinUs = 1'000'000;
 constexpr uint64_t kReviveMaxUs = 30'000'000;
+// At once, before that: whoever killed one may have met the next, too.
+constexpr uint32_t kVainRevivalsMax = 4;
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
 
@@ -373,7 +375,7 @@ void Workers::on_ended(Record& record) {
   std::vector<Fd> none;
   for (auto& [number, on_reply] : std::exchange(record.asked, {})) on_reply(lost, none);
   if (record.on_closed) return erase(record);
-  if (record.link->is_up() && !record.revived_in_vain) return revive(record);
+  if (record.link->is_up() && record.vain_revivals < kVainRevivalsMax) return revive(record);
   could_not_revive(record);
 }
 
@@ -385,7 +387,7 @@ void Workers::revive_those_due() {
 
 void Workers::revive(Record& record) {
   record.revive_at_us = UINT64_MAX;
-  record.revived_in_vain = true;
+  record.vain_revivals++;
   for (auto& doing : record.link->page_->doing) doing.call.store(0, std::memory_order_relaxed);
   record.link->page_->idle.store(0, std::memory_order_seq_cst);
   try {
@@ -411,7 +413,7 @@ void Workers::revived(Record& record, WorkerReply& reply) {
                     std::strncmp(reply.facts.identity.data(), record.facts.identity.data(),
                                  reply.facts.identity.size()) == 0;
   if (!same) {
-    record.revived_in_vain = true;
+    record.vain_revivals = kVainRevivalsMax;
     return end_process(record);
   }
   if (!record.claim) return hand_lanes_over(record);
@@ -435,7 +437,7 @@ void Workers::revived(Record& record, WorkerReply& reply) {
 }
 
 void Workers::hand_lanes_over(Record& record) {
-  record.revived_in_vain = false;
+  record.vain_revivals = 0;
   record.revive_delay_us = 0;
   record.link->up_.store(true, std::memory_order_release);
   for (const LaneRecord& lane : record.lanes)

@@ -77,7 +77,7 @@ class Workers {
     pid_t pid = 0;
     Fd socket;
     Fd ended;  // a pidfd
-    bool revived_in_vain = false;
+    uint32_t vain_revivals = 0;  // in a row
     uint64_t revive_at_us = UINT64_MAX;
     uint64_t revive_delay_us = 0;
   };

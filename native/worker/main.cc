@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   ::prctl(PR_SET_NAME, "rd-worker");
   // These are the daemon's to answer; a terminal sends them to both.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit is an error as any other
   void* page = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kWorkerPageFd, 0);
   if (page == MAP_FAILED) return 1;
   confine_worker();

@@ -33,11 +33,10 @@ enum Command : uint32_t { kOpen = 1, kClaim, kConnect, kDisconnect };
 constexpr rlim_t kFaultyBytes = 512u << 10;
 constexpr int kFaultyMs = 20;
 
-// Writes beyond it fail, or are cut short: of the disk only, since no other file is that large.
-void limit_file_size(rlim_t bytes) {
-  ::signal(SIGXFSZ, SIG_IGN);
+// Its writes beyond that fail, or are cut short: those to the disk, it has no other file.
+void limit_file_size(int worker, rlim_t bytes) {
   const rlimit limit{bytes, RLIM_INFINITY};
-  ::setrlimit(RLIMIT_FSIZE, &limit);
+  ::prlimit(worker, RLIMIT_FSIZE, &limit, nullptr);
 }
 
 void say(const std::string& text) {
@@ -73,13 +72,13 @@ class Backend {
             bool faulty) {
     connect_ = connect;
     claim_ = claim;
-    if (faulty) limit_file_size(kFaultyBytes);
+    faulty_ = faulty;
     engine_.open_target(kOpen, target);
     pollfd waited[] = {{wake_.get(), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
     while (!ended_) {
-      if (::poll(waited, 2, faulty ? kFaultyMs : -1) == 0) {
-        limit_file_size(RLIM_INFINITY);
-        faulty = false;
+      if (::poll(waited, 2, worker_ != 0 ? kFaultyMs : -1) == 0) {
+        limit_file_size(worker_, RLIM_INFINITY);
+        worker_ = 0;
       }
       if (waited[1].revents != 0) on_input(waited[1]);
       if ((waited[0].revents & POLLIN) == 0) continue;
@@ -104,6 +103,8 @@ class Backend {
     if (event.type != EngineEvent::Type::done) return;
     if (event.command == kOpen) {
       connect_.target = event.value;
+      if (faulty_) worker_ = engine_.target_worker(event.value);
+      if (worker_ != 0) limit_file_size(worker_, kFaultyBytes);
       engine_.claim_target(kClaim, event.value, claim_);
     } else if (event.command == kClaim) {
       engine_.connect(kConnect, connect_);
@@ -121,6 +122,8 @@ class Backend {
   ConnectRequest connect_;
   TargetClaim claim_;
   uint32_t vbd_ = 0;
+  bool faulty_ = false;
+  int worker_ = 0;  // while its disk is faulty
   bool ended_ = false;
 };
 

@@ -49,6 +49,9 @@ class TargetDriver {
   // The next part that comes back for a started operation; sets its part_result.
   void await_part(Operation& operation);
 
+  // For operations that were started together; how many came to their end, all with 0.
+  size_t finish_all();
+
   static Operation transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory);
 
   Uring& uring() { return uring_; }
@@ -182,6 +185,18 @@ inline Operation* TargetDriver::next_part() {
     if (reaped.operations) return reaped.operations;
     if (Operation* done = lanes_.collect()) return done;
   }
+}
+
+inline size_t TargetDriver::finish_all() {
+  size_t finished = 0;
+  while (lanes_.in_flight() + uring_.operations_in_flight() > 0) {
+    for (Operation* one = next_part(); one != nullptr;) {
+      Operation& part = *one;
+      one = part.next;
+      if (channel_->advance(part, part.part_result)) finished += part.result == 0 ? 1 : 0;
+    }
+  }
+  return finished;
 }
 
 inline void TargetDriver::await_part(Operation& operation) {
