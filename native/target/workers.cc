@@ -32,7 +32,7 @@ namespace {
 constexpr uint64_t kReviveMinUs = 1'000'000;
 constexpr uint64_t kReviveMaxUs = 30'000'000;
 // At once, before that: whoever killed one may have met the next, too.
-constexpr uint32_t kVainRevivalsMax = 4;
+constexpr uint32_t kVainRevivalsMax = 16;
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
 
@@ -237,6 +237,7 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
     return end_process(record);
   }
   record.facts = reply.facts;
+  record.serves = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
   auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
   target->resize(reply.facts.capabilities.capacity, reply.direct_end);
@@ -331,7 +332,7 @@ void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
     Record* record = find(link);
     if (!record) return;
     record->lanes.push_back({id, &lanes, std::move(*memory)});
-    if (record->link->is_up()) send_lane(*record, record->lanes.back());
+    if (record->serves) send_lane(*record, record->lanes.back());
   });
 }
 
@@ -340,6 +341,7 @@ void Workers::remove_lane(const Link& link, uint32_t id) {
     Record* record = find(link);
     if (!record) return;
     std::erase_if(record->lanes, [id](const LaneRecord& lane) { return lane.id == id; });
+    if (!record->serves) return;
     WorkerRequest request;
     request.type = WorkerRequest::Type::remove_lane;
     request.lane = id;
@@ -365,6 +367,8 @@ void Workers::on_ended(Record& record) {
   ::waitpid(record.pid, &status, 0);
   record.pid = 0;
   record.link->process_ = 0;
+  record.serves = false;
+  record.generation++;
   record.socket.reset();
   record.ended.reset();
   const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
@@ -409,6 +413,7 @@ void Workers::revive(Record& record) {
 
 // The path may be another medium by now; what was written must go to the one that was served.
 void Workers::revived(Record& record, WorkerReply& reply) {
+  if (record.pid == 0) return;  // this one has died, too
   const bool same = reply.type == WorkerReply::Type::opened &&
                     std::strncmp(reply.facts.identity.data(), record.facts.identity.data(),
                                  reply.facts.identity.size()) == 0;
@@ -440,13 +445,15 @@ void Workers::hand_lanes_over(Record& record) {
   record.vain_revivals = 0;
   record.revive_delay_us = 0;
   record.link->up_.store(true, std::memory_order_release);
+  record.serves = true;
+  const uint32_t generation = record.generation;
   for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [this, link = record.link](Lane& mine) {
+    lane.lanes->with_lane(lane.id, [this, link = record.link, generation](Lane& mine) {
       mine.start_over();
-      // Only then may the new worker see it.
-      post([this, link, id = mine.id()] {
+      // Only then may the new worker see it; and none that has come after it meanwhile.
+      post([this, link, generation, id = mine.id()] {
         Record* known = find(link);
-        if (!known) return;
+        if (!known || known->generation != generation) return;
         for (const LaneRecord& one : known->lanes)
           if (one.id == id) send_lane(*known, one);
       });

@@ -78,6 +78,9 @@ class Workers {
     Fd socket;
     Fd ended;  // a pidfd
     uint32_t vain_revivals = 0;  // in a row
+    // Which process of it is meant, and whether it may be given lanes.
+    uint32_t generation = 0;
+    bool serves = false;
     uint64_t revive_at_us = UINT64_MAX;
     uint64_t revive_delay_us = 0;
   };

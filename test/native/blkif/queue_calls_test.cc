@@ -2,9 +2,7 @@
 // What requests cost in system calls. Counted, so that it is the same on every machine.
 #include <doctest/doctest.h>
 
-#include <filesystem>
-#include <fstream>
-
+#include "../target/test_media.h"
 #include "open_now.h"
 #include "queue_rig.h"
 
@@ -20,9 +18,9 @@ constexpr uint64_t kMargin = kRequests / 10;
 TEST_CASE("calls: a lone request takes one io_uring_enter to submit it, one to wait for the next") {
   if (!has_io_uring()) return;
   QueueRig rig(8u << 20, 0);
-  const std::string path = rig.machine_dir() + "/disk.img";
-  std::ofstream(path).put(0);
-  std::filesystem::resize_file(path, kDiskBytes);
+  // On a disk: what lies in memory cannot be read without waiting, and is the worker's.
+  const TempFile file(disk_folder(), kDiskBytes);
+  const std::string& path = file.path();
   const auto guest = rig.create_guest(1);
   RawFrontend frontend(*guest, 1);
   const GuestPage page(*guest);

@@ -70,7 +70,7 @@ TEST_CASE("open target: an empty file is refused, all bytes of an odd one are th
   if (!has_uring()) return;
   const TempFile file(disk_folder(), 0);
   CHECK(mentions(refusal_of({"file", file.path()}), "it is empty"));
-  for (const char* folder : {"/dev/shm", disk_folder().c_str()}) {
+  for (const std::string& folder : {std::string("/dev/shm"), disk_folder()}) {
     CAPTURE(folder);
     TempFile odd(folder, 64 * 1024 + 3 * 512 + 100);
     const std::unique_ptr<Target> target = open_target({"file", odd.path()});
