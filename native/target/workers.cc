@@ -29,8 +29,6 @@ extern char** environ;
 namespace ringdisk {
 namespace {
 
-constexpr uint64_t kReviveMinUs = 1'000'000;
-constexpr uint64_t kReviveMaxUs = 30'000'000;
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
 
@@ -41,23 +39,18 @@ constexpr bool kSanitized =
     false;
 #endif
 
-uint64_t now_us() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
-}
-
 template <typename T>
 std::span<const std::byte> bytes_of(const T& message) {
   return std::as_bytes(std::span(&message, 1));
 }
 
-std::string why_ended(int status) {
-  if (WIFSIGNALED(status)) return "by signal " + std::to_string(WTERMSIG(status));
-  return "with status " + std::to_string(WEXITSTATUS(status));
-}
-
 }  // namespace
+
+uint64_t Workers::now_us() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
 
 Workers::Workers(std::string program)
     : program_(program.empty() ? beside_us("ringdisk-worker") : std::move(program)),
@@ -355,108 +348,6 @@ void Workers::send_lane(Record& record, const LaneRecord& lane) {
 
 void Workers::end_process(Record& record) {
   if (record.pid > 0) ::kill(record.pid, SIGKILL);
-}
-
-// All of its threads are gone, and with them every call they made.
-void Workers::on_ended(Record& record) {
-  int status = 0;
-  ::waitpid(record.pid, &status, 0);
-  record.pid = 0;
-  record.link->process_ = 0;
-  record.socket.reset();
-  record.ended.reset();
-  const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
-  WorkerReply lost;
-  lost.type = WorkerReply::Type::failed;
-  lost.error = EIO;
-  put_text(lost.text, text);
-  std::vector<Fd> none;
-  for (auto& [number, on_reply] : std::exchange(record.asked, {})) on_reply(lost, none);
-  if (record.on_closed) return erase(record);
-  if (record.link->is_up() && !record.revived_in_vain) return revive(record);
-  could_not_revive(record);
-}
-
-void Workers::revive_those_due() {
-  const uint64_t now = now_us();
-  for (auto& [link, record] : records_)
-    if (record->revive_at_us <= now) revive(*record);
-}
-
-void Workers::revive(Record& record) {
-  record.revive_at_us = UINT64_MAX;
-  record.revived_in_vain = true;
-  for (auto& doing : record.link->page_->doing) doing.call.store(0, std::memory_order_relaxed);
-  record.link->page_->idle.store(0, std::memory_order_seq_cst);
-  try {
-    start(record);
-  } catch (const std::system_error&) {
-    return could_not_revive(record);
-  }
-  WorkerRequest request;
-  request.type = WorkerRequest::Type::open;
-  request.read_only = record.spec.read_only;
-  request.adopt = record.link->io_.valid();
-  request.facts = record.facts;
-  put_text(request.kind, record.spec.kind);
-  put_text(request.path, record.spec.path);
-  const int fd = record.link->io_.get();
-  ask(record, request, request.adopt ? std::span(&fd, 1) : std::span<const int>(),
-      [this, &record](WorkerReply& reply, std::vector<Fd>&) { revived(record, reply); });
-}
-
-// The path may be another medium by now; what was written must go to the one that was served.
-void Workers::revived(Record& record, WorkerReply& reply) {
-  const bool same = reply.type == WorkerReply::Type::opened &&
-                    std::strncmp(reply.facts.identity.data(), record.facts.identity.data(),
-                                 reply.facts.identity.size()) == 0;
-  if (!same) {
-    record.revived_in_vain = true;
-    return end_process(record);
-  }
-  if (!record.claim) return hand_lanes_over(record);
-  WorkerRequest request;
-  request.type = WorkerRequest::Type::claim;
-  request.share = record.claim->share;
-  request.take_over = true;
-  const auto lifted = record.lifted;
-  ask(record, request, {}, [this, &record, lifted](WorkerReply& answer, std::vector<Fd>&) {
-    if (answer.error != 0) return end_process(record);
-    if (!answer.fenced) {
-      fence_is_lifted(record, "");
-      return hand_lanes_over(record);
-    }
-    // Somebody else has it meanwhile: nothing may be written until they let go of it.
-    record.lifted = [this, &record, lifted](const std::string& warning) {
-      if (lifted) lifted(warning);
-      hand_lanes_over(record);
-    };
-  });
-}
-
-void Workers::hand_lanes_over(Record& record) {
-  record.revived_in_vain = false;
-  record.revive_delay_us = 0;
-  record.link->up_.store(true, std::memory_order_release);
-  for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [this, link = record.link](Lane& mine) {
-      mine.start_over();
-      // Only then may the new worker see it.
-      post([this, link, id = mine.id()] {
-        Record* known = find(link);
-        if (!known) return;
-        for (const LaneRecord& one : known->lanes)
-          if (one.id == id) send_lane(*known, one);
-      });
-    });
-}
-
-void Workers::could_not_revive(Record& record) {
-  record.link->up_.store(false, std::memory_order_release);
-  for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [](Lane& mine) { mine.fail_all(); });
-  record.revive_delay_us = std::clamp(record.revive_delay_us * 2, kReviveMinUs, kReviveMaxUs);
-  record.revive_at_us = now_us() + record.revive_delay_us;
 }
 
 Workers::Record* Workers::find(const Link& link) {

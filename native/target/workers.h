@@ -82,6 +82,7 @@ class Workers {
     uint64_t revive_delay_us = 0;
   };
 
+  static uint64_t now_us();
   // On the thread.
   void run();
   void run_commands();
