@@ -31,6 +31,7 @@ namespace {
 
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
+constexpr int kSafeFd = 100;  // in a child, while its descriptors get their numbers
 
 constexpr bool kSanitized =
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -172,12 +173,14 @@ void Workers::start(Record& record) {
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawnattr_init(&attributes);
-  // Out of the way first: either may have the number that the other is to get.
-  constexpr int kSafe = 100;
-  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), kSafe);
-  ::posix_spawn_file_actions_adddup2(&actions, record.link->page_memory_.get(), kSafe + 1);
-  ::posix_spawn_file_actions_adddup2(&actions, kSafe, kWorkerSocketFd);
-  ::posix_spawn_file_actions_adddup2(&actions, kSafe + 1, kWorkerPageFd);
+  // Out of the way first: either may have the number that the other is to get. The first to go must
+  // not take the second one's.
+  const int page = record.link->page_memory_.get();
+  const int safe = page == kSafeFd ? kSafeFd + 2 : kSafeFd;
+  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), safe);
+  ::posix_spawn_file_actions_adddup2(&actions, page, kSafeFd + 1);
+  ::posix_spawn_file_actions_adddup2(&actions, safe, kWorkerSocketFd);
+  ::posix_spawn_file_actions_adddup2(&actions, kSafeFd + 1, kWorkerPageFd);
   // Who reads the daemon's output waits for its end, not for a worker's.
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread that speaks with all workers: whatever one of them does, or does not do, costs its own
+// disk and no other.
+#include "target/workers.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "base/beside_us.h"
+#include "open_now.h"
+#include "target_driver.h"
+#include "test_media.h"
+
+namespace ringdisk {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint64_t kBytes = 4u << 20;
+
+Workers::Opened open_by(Workers& workers, const TargetSpec& spec) {
+  auto opened = std::make_shared<std::promise<Workers::Opened>>();
+  workers.open(spec, [opened](Workers::Opened result) { opened->set_value(std::move(result)); });
+  auto answer = opened->get_future();
+  if (answer.wait_for(std::chrono::seconds(5)) != std::future_status::ready)
+    return {.error = ETIMEDOUT, .text = "no answer", .target = nullptr};
+  return answer.get();
+}
+
+std::unique_ptr<Target> open_well(Workers& workers, const TargetSpec& spec) {
+  Workers::Opened opened = open_by(workers, spec);
+  REQUIRE_MESSAGE(opened.error == 0, opened.text);
+  return std::move(opened.target);
+}
+
+template <typename Condition>
+bool soon(Condition condition) {
+  for (int i = 0; i < 500; i++) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
+// The worker, but slow to begin while `slow` is there, and not to be started while `missing` is.
+class SlowProgram {
+ public:
+  SlowProgram() {
+    REQUIRE(mkdtemp(folder_.data()) != nullptr);
+    std::ofstream(path()) << "#!/bin/sh\n[ ! -e " << folder_ << "/slow ] || sleep 0.4\nexec "
+                          << beside_us("ringdisk-worker") << " \"$@\"\n";
+    REQUIRE(chmod(path().c_str(), 0755) == 0);
+  }
+  ~SlowProgram() { std::filesystem::remove_all(folder_); }
+  std::string path() const { return folder_ + "/worker"; }
+  void be_slow() const { std::ofstream(folder_ + "/slow"); }
+  void be_missing() const { REQUIRE(chmod(path().c_str(), 0) == 0); }
+
+ private:
+  std::string folder_ = disk_folder() + "/rd-test-XXXXXX";
+};
+
+// Whether another process of ours follows the killed one.
+bool kill_worker(const Target& target) {
+  const int before = target.worker();
+  REQUIRE(before > 0);
+  REQUIRE(::kill(before, SIGKILL) == 0);
+  return soon([&] { return target.worker() > 0 && target.worker() != before; });
+}
+
+// Those nobody has waited for.
+int dead_children() {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    std::string number;
+    std::string name;
+    std::string state;
+    int parent = 0;
+    if (file >> number >> name >> state >> parent && parent == ::getpid() && state == "Z") count++;
+  }
+  return count;
+}
+
+TEST_CASE("workers: whichever descriptors the daemon has free") {
+  Workers workers;
+  const TempFile file(disk_folder(), kBytes);
+  std::vector<std::unique_ptr<Target>> targets;
+  std::vector<Fd> filling;
+  // So that each number is once that of each of what a worker is given.
+  for (int i = 0; i < 4; i++) {
+    for (;;) {
+      Fd one(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      if (one.get() >= 96 + i) break;
+      filling.push_back(std::move(one));
+    }
+    for (int k = 0; k < 4; k++) targets.push_back(open_well(workers, {"file", file.path(), false}));
+    targets.clear();
+  }
+}
+
+}  // namespace
+}  // namespace ringdisk
