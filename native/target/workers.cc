@@ -230,6 +230,7 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
     record.on_closed = [](const TargetAnswer&) {};
     return end_process(record);
   }
+  if (!record.on_opened) return;  // given up, and its worker killed, when this was on its way
   record.facts = reply.facts;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
   auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);

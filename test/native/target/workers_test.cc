@@ -91,6 +91,25 @@ int dead_children() {
   return count;
 }
 
+TEST_CASE("workers: an open that is given up as it is answered") {
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const TargetSpec spec{"file", file.path(), false};
+  const std::unique_ptr<Target> other = open_well(workers, spec);
+  program.be_slow();
+  std::promise<int> answered;
+  const uint64_t ticket =
+      workers.open(spec, [&](Workers::Opened opened) { answered.set_value(opened.error); });
+  std::this_thread::sleep_for(milliseconds(200));
+  // The thread is busy until the answer has come and is not wanted any more.
+  other->measure([](const TargetAnswer&) { std::this_thread::sleep_for(milliseconds(800)); });
+  std::this_thread::sleep_for(milliseconds(500));
+  workers.cancel_open(ticket);
+  CHECK(answered.get_future().get() == ECANCELED);
+  CHECK(open_by(workers, spec).error == 0);
+}
+
 TEST_CASE("workers: whichever descriptors the daemon has free") {
   Workers workers;
   const TempFile file(disk_folder(), kBytes);
