@@ -29,6 +29,7 @@ void Workers::on_ended(Record& record) {
   int status = 0;
   ::waitpid(record.pid, &status, 0);
   record.pid = 0;
+  record.serving = false;
   record.link->process_ = 0;
   record.socket.reset();
   record.ended.reset();
@@ -86,36 +87,32 @@ void Workers::revived(Record& record, WorkerReply& reply) {
   request.type = WorkerRequest::Type::claim;
   request.share = record.claim->share;
   request.take_over = true;
-  const auto lifted = record.lifted;
-  ask(record, request, {}, [this, &record, lifted](WorkerReply& answer, std::vector<Fd>&) {
+  ask(record, request, {}, [this, &record](WorkerReply& answer, std::vector<Fd>&) {
     if (answer.error != 0) return end_process(record);
-    if (!answer.fenced) {
-      fence_is_lifted(record, "");
-      return hand_lanes_over(record);
-    }
-    // Somebody else has it meanwhile: nothing may be written until they let go of it.
-    record.lifted = [this, &record, lifted](const std::string& warning) {
-      if (lifted) lifted(warning);
-      hand_lanes_over(record);
-    };
+    // Else somebody else has it meanwhile: nothing may be written until they let go of it.
+    if (!answer.fenced) fence_is_lifted(record, "");
   });
 }
 
+// To each worker once: one that already takes calls from a lane must not see it begin anew.
 void Workers::hand_lanes_over(Record& record) {
+  if (std::exchange(record.serving, true)) return;
   record.revived_in_vain = false;
   record.revive_delay_us = 0;
   record.link->up_.store(true, std::memory_order_release);
-  for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [this, link = record.link](Lane& mine) {
+  for (const LaneRecord& lane : record.lanes) {
+    lane.lanes->with_lane(lane.id, [this, link = record.link,
+                                    generation = record.generation](Lane& mine) {
       mine.start_over();
       // Only then may the new worker see it.
-      post([this, link, id = mine.id()] {
+      post([this, link, generation, id = mine.id()] {
         Record* known = find(link);
-        if (!known) return;
+        if (!known || known->generation != generation) return;
         for (const LaneRecord& one : known->lanes)
           if (one.id == id) send_lane(*known, one);
       });
     });
+  }
 }
 
 void Workers::could_not_revive(Record& record) {

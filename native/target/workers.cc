@@ -199,6 +199,7 @@ void Workers::start(Record& record) {
     record.pid = 0;
     throw std::system_error(error, std::generic_category(), "cannot start " + program_);
   }
+  record.generation++;
   record.link->process_ = record.pid;
   record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
                              "cannot watch a worker");
@@ -232,6 +233,7 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
   }
   if (!record.on_opened) return;  // given up, and its worker killed, when this was on its way
   record.facts = reply.facts;
+  record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
   auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
   target->resize(reply.facts.capabilities.capacity, reply.direct_end);
@@ -269,6 +271,7 @@ void Workers::on_told(Record& record, WorkerReply& reply) {
 void Workers::fence_is_lifted(Record& record, const std::string& warning) {
   if (record.fenced) record.fenced->store(false, std::memory_order_release);
   if (record.lifted) std::exchange(record.lifted, nullptr)(warning);
+  hand_lanes_over(record);  // where a worker came back and somebody else had the medium
 }
 
 void Workers::measure(const Link& link, Target::Answer answer) {
@@ -326,7 +329,8 @@ void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
     Record* record = find(link);
     if (!record) return;
     record->lanes.push_back({id, &lanes, std::move(*memory)});
-    if (record->link->is_up()) send_lane(*record, record->lanes.back());
+    // Else with the others, when its worker is ready.
+    if (record->serving) send_lane(*record, record->lanes.back());
   });
 }
 

@@ -77,6 +77,8 @@ class Workers {
     pid_t pid = 0;
     Fd socket;
     Fd ended;  // a pidfd
+    uint32_t generation = 0;  // of its processes
+    bool serving = false;     // this one is open and claimed: lanes may be handed to it
     bool revived_in_vain = false;
     uint64_t revive_at_us = UINT64_MAX;
     uint64_t revive_delay_us = 0;

@@ -110,6 +110,24 @@ TEST_CASE("workers: an open that is given up as it is answered") {
   CHECK(open_by(workers, spec).error == 0);
 }
 
+TEST_CASE("workers: a channel that is opened while another worker is on its way") {
+  if (!has_uring()) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  claim_now(*target);
+  TargetDriver driver(*target);
+  CHECK(driver.flush() == 0);
+  program.be_slow();
+  REQUIRE(kill_worker(*target));
+  TargetDriver late(*target);
+  for (int i = 0; i < 200; i++) {
+    CHECK(late.flush() == 0);
+    CHECK(driver.flush() == 0);
+  }
+}
+
 TEST_CASE("workers: whichever descriptors the daemon has free") {
   Workers workers;
   const TempFile file(disk_folder(), kBytes);
