@@ -32,6 +32,7 @@ void Workers::on_ended(Record& record) {
   record.serving = false;
   record.link->process_ = 0;
   record.socket.reset();
+  record.unsent.clear();
   record.ended.reset();
   const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
   WorkerReply lost;

@@ -88,6 +88,13 @@ void Workers::watch(int fd, uint64_t key) {
     throw std::system_error(errno, std::generic_category(), "cannot watch a worker");
 }
 
+void Workers::watch_for_room(Record& record, bool wanted) {
+  epoll_event event{};
+  event.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN;
+  event.data.u64 = reinterpret_cast<uint64_t>(&record);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, record.socket.get(), &event);
+}
+
 void Workers::run() {
   ::pthread_setname_np(::pthread_self(), "rd-workers");
   while (!stopping_) {
@@ -97,10 +104,13 @@ void Workers::run() {
       const uint64_t key = events[static_cast<size_t>(i)].data.u64;
       if (key == 0) continue;
       auto& record = *reinterpret_cast<Record*>(key & ~kEndedBit);
-      if ((key & kEndedBit) != 0)
+      const uint32_t what = events[static_cast<size_t>(i)].events;
+      if ((key & kEndedBit) != 0) {
         on_ended(record);
-      else
-        on_readable(record);
+        continue;
+      }
+      if ((what & EPOLLOUT) != 0) send_unsent(record);
+      if ((what & ~static_cast<uint32_t>(EPOLLOUT)) != 0) on_readable(record);
     }
     run_commands();
     revive_those_due();
@@ -167,6 +177,8 @@ void Workers::start(Record& record) {
     throw std::system_error(errno, std::generic_category(), "cannot make a worker's socket");
   record.socket = Fd(ends[0]);
   const Fd theirs(ends[1]);
+  // Only this end: a worker may wait for us, but we never for it.
+  ::fcntl(record.socket.get(), F_SETFL, O_NONBLOCK);
   const std::string parent = std::to_string(::getpid());
   const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.path.c_str(), nullptr};
   posix_spawn_file_actions_t actions;
@@ -212,7 +224,47 @@ void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fd
   request.number = next_number_++;
   if (on_reply) record.asked.emplace(request.number, std::move(on_reply));
   // One that is dead is heard of by its end.
-  if (record.socket.valid()) send_message(record.socket.get(), bytes_of(request), fds);
+  if (!record.socket.valid()) return;
+  if (!record.unsent.empty() || !send(record, request, fds)) keep(record, request, fds);
+}
+
+// False: it has not read what it was sent before. Without what it was to be told a worker is of no
+// use.
+bool Workers::send(Record& record, const WorkerRequest& request, std::span<const int> fds) {
+  const int error = send_message(record.socket.get(), bytes_of(request), fds);
+  if (error == -EAGAIN) return false;
+  if (error != 0) end_process(record);
+  return true;
+}
+
+// A lane that comes and goes meanwhile leaves nothing behind: a guest may connect and go as often
+// as it likes.
+void Workers::keep(Record& record, const WorkerRequest& request, std::span<const int> fds) {
+  using Type = WorkerRequest::Type;
+  if (request.type == Type::remove_lane) {
+    const auto same = [&](const Unsent& one) {
+      return one.request.type == Type::add_lane && one.request.lane == request.lane;
+    };
+    if (std::erase_if(record.unsent, same) > 0) return;
+  }
+  Unsent& one = record.unsent.emplace_back(Unsent{request, {}});
+  for (const int fd : fds) {
+    one.fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!one.fds.back().valid()) return end_process(record);
+  }
+  watch_for_room(record, true);
+}
+
+void Workers::send_unsent(Record& record) {
+  if (!record.socket.valid()) return;
+  while (!record.unsent.empty()) {
+    const Unsent& one = record.unsent.front();
+    std::vector<int> fds;
+    for (const Fd& fd : one.fds) fds.push_back(fd.get());
+    if (!send(record, one.request, fds)) return;
+    record.unsent.pop_front();
+  }
+  watch_for_room(record, false);
 }
 
 void Workers::ask_to_open(Record& record) {
@@ -251,6 +303,7 @@ void Workers::on_readable(Record& record) {
   std::vector<Fd> fds;
   const int received =
       receive_message(record.socket.get(), std::as_writable_bytes(std::span(&reply, 1)), fds);
+  if (received == -EAGAIN) return;
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.
     record.socket.reset();

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -61,6 +62,10 @@ class Workers {
     Fd memory;
   };
   using OnReply = std::function<void(WorkerReply&, std::vector<Fd>&)>;
+  struct Unsent {
+    WorkerRequest request;
+    std::vector<Fd> fds;
+  };
   // One worker, and those that came before it.
   struct Record {
     Link link;
@@ -73,6 +78,7 @@ class Workers {
     Target::Lifted lifted;
     Target::Answer on_closed;  // it is being closed
     std::map<uint32_t, OnReply> asked;
+    std::deque<Unsent> unsent;  // it waits for its medium and reads nothing
     std::vector<LaneRecord> lanes;
     pid_t pid = 0;
     Fd socket;
@@ -93,6 +99,9 @@ class Workers {
   void start(Record& record);
   void spawn(Record& record);
   void ask(Record& record, WorkerRequest request, std::span<const int> fds, OnReply on_reply);
+  bool send(Record& record, const WorkerRequest& request, std::span<const int> fds);
+  void keep(Record& record, const WorkerRequest& request, std::span<const int> fds);
+  void send_unsent(Record& record);
   void ask_to_open(Record& record);
   void opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
   void on_readable(Record& record);
@@ -107,6 +116,7 @@ class Workers {
   void hand_lanes_over(Record& record);
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
+  void watch_for_room(Record& record, bool wanted);
   Record* find(const Link& link);
   void erase(Record& record);
   void post(std::function<void()> command);

@@ -50,7 +50,7 @@ void put_text(std::array<char, N>& to, const std::string& text) {
   to[length] = '\0';
 }
 
-// 0 or -errno. Never blocks for long: messages are few and the other end reads them all.
+// 0 or -errno. Blocks unless the socket does not.
 int send_message(int socket, std::span<const std::byte> message, std::span<const int> fds);
 // Blocks unless the socket does not. Bytes received, 0 at the end, or -errno.
 int receive_message(int socket, std::span<std::byte> message, std::vector<Fd>& fds);

@@ -110,6 +110,23 @@ TEST_CASE("workers: an open that is given up as it is answered") {
   CHECK(open_by(workers, spec).error == 0);
 }
 
+TEST_CASE("workers: one that reads no messages holds nobody up") {
+  if (!has_uring()) return;
+  Workers workers;
+  const TempFile file(disk_folder(), kBytes);
+  const TempFile other(disk_folder(), kBytes);
+  const std::unique_ptr<Target> hung = open_well(workers, {"file", file.path(), false});
+  REQUIRE(::kill(hung->worker(), SIGSTOP) == 0);  // as if it waited for its medium
+  // A guest that connects and goes, again and again.
+  for (int i = 0; i < 100; i++) const TargetDriver driver(*hung);
+  const Workers::Opened opened = open_by(workers, {"file", other.path(), false});
+  CHECK_MESSAGE(opened.error == 0, opened.text);
+  ::kill(hung->worker(), SIGCONT);
+  // Nothing of what it was told meanwhile is lost.
+  TargetDriver driver(*hung);
+  CHECK(driver.flush() == 0);
+}
+
 TEST_CASE("workers: a channel that is opened while another worker is on its way") {
   if (!has_uring()) return;
   const SlowProgram program;
