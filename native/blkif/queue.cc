@@ -148,6 +148,7 @@ void Queue::let_go_if_done() {
   gone_ = true;
   reactor_.later([this] {
     reactor_.remove(*this, port_);
+    channel_.reset();  // its lane is this thread's, and whoever deletes us is another
     persistent_.reset();
     RD_KILL_POINT("disconnect:drained");
     reactor_.grants().unmap(ring_mapping_);
