@@ -213,10 +213,21 @@ void Workers::start(Record& record) {
   }
   record.generation++;
   record.link->process_ = record.pid;
-  record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
-                             "cannot watch a worker");
-  watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
-  watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
+  try {
+    record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
+                               "cannot watch a worker");
+    watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
+    watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
+  } catch (const std::system_error&) {
+    // Nobody would hear of its end. It has touched no medium yet, so that is now.
+    end_process(record);
+    ::waitpid(record.pid, nullptr, 0);
+    record.pid = 0;
+    record.link->process_ = 0;
+    record.socket.reset();
+    record.ended.reset();
+    throw;
+  }
 }
 
 void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fds,

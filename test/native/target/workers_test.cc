@@ -162,5 +162,28 @@ TEST_CASE("workers: whichever descriptors the daemon has free") {
   }
 }
 
+TEST_CASE("workers: no descriptors left") {
+  Workers workers;
+  const TempFile file(disk_folder(), kBytes);
+  std::vector<Fd> filling;  // the worker's first steps need numbers of some size
+  while (filling.empty() || filling.back().get() < 120)
+    filling.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const int before_it = dead_children();
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  for (uint64_t more = 0; more < 8; more++) {
+    const Fd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<uint64_t>(next.get()) + more;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    Workers::Opened opened = open_by(workers, {"file", file.path(), false});
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(opened.error != ETIMEDOUT);
+    if (opened.target) close_now(std::move(opened.target));
+  }
+  CHECK(soon([&] { return dead_children() == before_it; }));
+  CHECK(open_by(workers, {"file", file.path(), false}).error == 0);
+}
+
 }  // namespace
 }  // namespace ringdisk
