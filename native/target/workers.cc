@@ -232,6 +232,15 @@ void Workers::start(Record& record) {
 
 void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fds,
                   OnReply on_reply) {
+  if (record.pid == 0) {
+    WorkerReply none;
+    none.type = WorkerReply::Type::failed;
+    none.error = EIO;
+    put_text(none.text, "the worker of " + record.spec.path + " ended, and none can be started");
+    std::vector<Fd> no_fds;
+    if (on_reply) on_reply(none, no_fds);
+    return;
+  }
   request.number = next_number_++;
   if (on_reply) record.asked.emplace(request.number, std::move(on_reply));
   // One that is dead is heard of by its end.

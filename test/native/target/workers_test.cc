@@ -185,5 +185,20 @@ TEST_CASE("workers: no descriptors left") {
   CHECK(open_by(workers, {"file", file.path(), false}).error == 0);
 }
 
+TEST_CASE("workers: what is asked of one that is away is answered") {
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  program.be_missing();
+  REQUIRE(::kill(target->worker(), SIGKILL) == 0);
+  REQUIRE(soon([&] { return target->worker() == 0; }));
+  auto answered = std::make_shared<std::promise<int>>();
+  target->measure([answered](TargetAnswer answer) { answered->set_value(answer.error); });
+  auto answer = answered->get_future();
+  REQUIRE(answer.wait_for(std::chrono::seconds(2)) == std::future_status::ready);
+  CHECK(answer.get() == EIO);
+}
+
 }  // namespace
 }  // namespace ringdisk
