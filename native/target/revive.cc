@@ -14,8 +14,11 @@
 namespace ringdisk {
 namespace {
 
-constexpr uint64_t kReviveMinUs = 1'000'000;
+constexpr uint64_t kReviveMinUs = 100'000;
 constexpr uint64_t kReviveMaxUs = 30'000'000;
+// Whoever lets processes be killed for their memory kills several, and starts none for a moment:
+// for some tries, of a second and a half together, requests wait and are not answered with errors.
+constexpr uint64_t kPatientBelowUs = 1'000'000;
 
 std::string why_ended(int status) {
   if (WIFSIGNALED(status)) return "by signal " + std::to_string(WTERMSIG(status));
@@ -117,11 +120,12 @@ void Workers::hand_lanes_over(Record& record) {
 }
 
 void Workers::could_not_revive(Record& record) {
+  record.revive_delay_us = std::clamp(record.revive_delay_us * 2, kReviveMinUs, kReviveMaxUs);
+  record.revive_at_us = now_us() + record.revive_delay_us;
+  if (record.revive_delay_us < kPatientBelowUs) return;
   record.link->up_.store(false, std::memory_order_release);
   for (const LaneRecord& lane : record.lanes)
     lane.lanes->with_lane(lane.id, [](Lane& mine) { mine.fail_all(); });
-  record.revive_delay_us = std::clamp(record.revive_delay_us * 2, kReviveMinUs, kReviveMaxUs);
-  record.revive_at_us = now_us() + record.revive_delay_us;
 }
 
 }  // namespace ringdisk

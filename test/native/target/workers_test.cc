@@ -145,6 +145,20 @@ TEST_CASE("workers: a channel that is opened while another worker is on its way"
   }
 }
 
+TEST_CASE("workers: one that is killed again while it comes back costs no error") {
+  if (!has_uring()) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  claim_now(*target);
+  TargetDriver driver(*target);
+  program.be_slow();
+  REQUIRE(kill_worker(*target));
+  ::kill(target->worker(), SIGKILL);
+  for (int i = 0; i < 20; i++) CHECK(driver.flush() == 0);
+}
+
 TEST_CASE("workers: whichever descriptors the daemon has free") {
   Workers workers;
   const TempFile file(disk_folder(), kBytes);
