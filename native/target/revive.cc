@@ -91,8 +91,11 @@ void Workers::revived(Record& record, WorkerReply& reply) {
   request.type = WorkerRequest::Type::claim;
   request.share = record.claim->share;
   request.take_over = true;
-  ask(record, request, {}, [this, &record](WorkerReply& answer, std::vector<Fd>&) {
+  const int fd = record.exclusive.get();
+  const std::span<const int> kept = fd >= 0 ? std::span(&fd, 1) : std::span<const int>();
+  ask(record, request, kept, [this, &record](WorkerReply& answer, std::vector<Fd>& fds) {
     if (answer.error != 0) return end_process(record);
+    keep_exclusive(record, fds);
     // Else somebody else has it meanwhile: nothing may be written until they let go of it.
     if (!answer.fenced) fence_is_lifted(record, "");
   });
@@ -105,17 +108,17 @@ void Workers::hand_lanes_over(Record& record) {
   record.revive_delay_us = 0;
   record.link->up_.store(true, std::memory_order_release);
   for (const LaneRecord& lane : record.lanes) {
-    lane.lanes->with_lane(lane.id, [this, link = record.link,
-                                    generation = record.generation](Lane& mine) {
-      mine.start_over();
-      // Only then may the new worker see it.
-      post([this, link, generation, id = mine.id()] {
-        Record* known = find(link);
-        if (!known || known->generation != generation) return;
-        for (const LaneRecord& one : known->lanes)
-          if (one.id == id) send_lane(*known, one);
-      });
-    });
+    lane.lanes->with_lane(lane.id,
+                          [this, link = record.link, generation = record.generation](Lane& mine) {
+                            mine.start_over();
+                            // Only then may the new worker see it.
+                            post([this, link, generation, id = mine.id()] {
+                              Record* known = find(link);
+                              if (!known || known->generation != generation) return;
+                              for (const LaneRecord& one : known->lanes)
+                                if (one.id == id) send_lane(*known, one);
+                            });
+                          });
   }
 }
 

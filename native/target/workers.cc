@@ -331,14 +331,20 @@ void Workers::on_readable(Record& record) {
   }
   reply.text.back() = '\0';
   const auto found = record.asked.find(reply.number);
-  if (reply.number == 0 || found == record.asked.end()) return on_told(record, reply);
+  if (reply.number == 0 || found == record.asked.end()) return on_told(record, reply, fds);
   const OnReply on_reply = std::move(found->second);
   record.asked.erase(found);
   on_reply(reply, fds);
 }
 
-void Workers::on_told(Record& record, WorkerReply& reply) {
-  if (reply.type == WorkerReply::Type::fence_lifted) fence_is_lifted(record, reply.text.data());
+void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
+  if (reply.type != WorkerReply::Type::fence_lifted) return;
+  keep_exclusive(record, fds);
+  fence_is_lifted(record, reply.text.data());
+}
+
+void Workers::keep_exclusive(Record& record, std::vector<Fd>& fds) {
+  if (!fds.empty() && !record.on_closed) record.exclusive = std::move(fds[0]);
 }
 
 void Workers::fence_is_lifted(Record& record, const std::string& warning) {
@@ -375,8 +381,9 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
     request.take_over = claim.take_over;
     record->fenced = fenced;
     record->lifted = lifted;
-    ask(*record, request, {}, [record, claim, answer](WorkerReply& reply, std::vector<Fd>&) {
+    ask(*record, request, {}, [record, claim, answer](WorkerReply& reply, std::vector<Fd>& fds) {
       if (reply.error == 0) {
+        keep_exclusive(*record, fds);
         record->claim = claim;
         record->fenced->store(reply.fenced, std::memory_order_release);
       }
@@ -385,12 +392,13 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
   });
 }
 
-// Its own descriptor is closed first, while the worker has it too: so it is never the last one.
+// Our descriptors are closed first, while the worker has them too: so they are never the last ones.
 void Workers::close(const Link& link, Target::Answer answer) {
   post([this, link, answer = std::move(answer)] {
     Record* record = find(link);
     if (!record) return answer({});
     record->link->io_.reset();
+    record->exclusive.reset();
     record->on_closed = answer;
     if (record->pid == 0) return erase(*record);
     end_process(*record);

@@ -74,6 +74,7 @@ class Workers {
     uint64_t ticket = 0;
     OnOpened on_opened;  // until it is open
     std::optional<TargetClaim> claim;
+    Fd exclusive;  // the worker's claim by O_EXCL, where reactors write while it is dead
     std::shared_ptr<std::atomic<bool>> fenced;
     Target::Lifted lifted;
     Target::Answer on_closed;  // it is being closed
@@ -82,7 +83,7 @@ class Workers {
     std::vector<LaneRecord> lanes;
     pid_t pid = 0;
     Fd socket;
-    Fd ended;  // a pidfd
+    Fd ended;                 // a pidfd
     uint32_t generation = 0;  // of its processes
     bool serving = false;     // this one is open and claimed: lanes may be handed to it
     bool revived_in_vain = false;
@@ -105,7 +106,8 @@ class Workers {
   void ask_to_open(Record& record);
   void opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
   void on_readable(Record& record);
-  void on_told(Record& record, WorkerReply& reply);
+  void on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
+  static void keep_exclusive(Record& record, std::vector<Fd>& fds);
   void on_ended(Record& record);
   void end_process(Record& record);
   void fail_open(Record& record, int error, const std::string& text);

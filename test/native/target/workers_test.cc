@@ -199,6 +199,23 @@ TEST_CASE("workers: no descriptors left") {
   CHECK(open_by(workers, {"file", file.path(), false}).error == 0);
 }
 
+TEST_CASE("workers: a device stays ours while its worker is away") {
+  const std::optional<LoopDevice> loop = LoopDevice::create(kBytes);
+  if (!loop) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const std::unique_ptr<Target> target = open_well(workers, {"block", loop->path(), false});
+  claim_now(*target);
+  const auto is_free = [&] {
+    return Fd(::open(loop->path().c_str(), O_RDWR | O_EXCL | O_CLOEXEC)).valid();
+  };
+  REQUIRE_FALSE(is_free());
+  program.be_missing();
+  REQUIRE(::kill(target->worker(), SIGKILL) == 0);
+  REQUIRE(soon([&] { return target->worker() == 0; }));
+  CHECK_FALSE(is_free());  // its reactors go on writing
+}
+
 TEST_CASE("workers: what is asked of one that is away is answered") {
   const SlowProgram program;
   Workers workers(program.path());
