@@ -231,5 +231,31 @@ TEST_CASE("workers: what is asked of one that is away is answered") {
   CHECK(answer.get() == EIO);
 }
 
+TEST_CASE("workers: one that dies again and again while it waits for the fence") {
+  if (!has_uring()) return;
+  Workers theirs;
+  Workers ours;
+  const TempFile file(disk_folder(), kBytes);
+  std::unique_ptr<Target> before = open_well(theirs, {"file", file.path(), false});
+  claim_now(*before);
+  const std::unique_ptr<Target> target = open_well(ours, {"file", file.path(), false});
+  std::atomic<int> lifted{0};
+  const TargetAnswer answer = answer_of([&](Target::Answer done) {
+    target->claim({false, true}, std::move(done), [&](const std::string&) { lifted++; });
+  });
+  REQUIRE(answer.fenced);
+  TargetDriver driver(*target);
+  CHECK(driver.flush() == 0);
+  for (int i = 0; i < 3; i++) {
+    REQUIRE(kill_worker(*target));
+    std::this_thread::sleep_for(milliseconds(100));
+    CHECK(target->fenced());
+  }
+  close_now(std::move(before));
+  REQUIRE(soon([&] { return lifted > 0 && !target->fenced(); }));
+  for (int i = 0; i < 200; i++) CHECK(driver.flush() == 0);
+  CHECK(lifted == 1);
+}
+
 }  // namespace
 }  // namespace ringdisk
