@@ -435,6 +435,12 @@ void Workers::send_lane(Record& record, const LaneRecord& lane) {
   ask(record, request, fds, nullptr);
 }
 
+void Workers::end_process(const Link& link) {
+  post([this, link] {
+    if (Record* record = find(link)) end_process(*record);
+  });
+}
+
 void Workers::end_process(Record& record) {
   if (record.pid > 0) ::kill(record.pid, SIGKILL);
 }

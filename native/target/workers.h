@@ -54,6 +54,7 @@ class Workers {
   void close(const Link& link, Target::Answer answer);
   void add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory);
   void remove_lane(const Link& link, uint32_t id);
+  void end_process(const Link& link);
 
  private:
   struct LaneRecord {

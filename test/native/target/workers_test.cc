@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -255,6 +256,42 @@ TEST_CASE("workers: one that dies again and again while it waits for the fence")
   REQUIRE(soon([&] { return lifted > 0 && !target->fenced(); }));
   for (int i = 0; i < 200; i++) CHECK(driver.flush() == 0);
   CHECK(lifted == 1);
+}
+
+// The only lane there is, as its worker sees it.
+LaneHeader* only_lane() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    const std::string name = std::filesystem::read_symlink(entry.path(), error);
+    if (!name.starts_with("/memfd:ringdisk-lane")) continue;
+    const Fd fd(::open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
+    void* mapped =
+        ::mmap(nullptr, kLaneHeaderBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    return mapped == MAP_FAILED ? nullptr : static_cast<LaneHeader*>(mapped);
+  }
+  return nullptr;
+}
+
+void check_spoiled(LaneCompletion what, uint32_t completed) {
+  Workers workers;
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  TargetDriver driver(*target);
+  std::this_thread::sleep_for(milliseconds(100));
+  LaneHeader* lane = only_lane();
+  REQUIRE(lane != nullptr);
+  ::kill(target->worker(), SIGSTOP);
+  lane->completions[0] = what;
+  lane->completed = completed;
+  CHECK(driver.flush() == 0);  // of the next worker
+  ::munmap(lane, kLaneHeaderBytes);
+}
+
+TEST_CASE("workers: one that answers what it was not asked ends, and not the daemon") {
+  if (!has_uring()) return;
+  check_spoiled({5, 0}, 1);
+  check_spoiled({kLaneEntries, 0}, 1);
+  check_spoiled({0, 0}, 1000);
 }
 
 }  // namespace
