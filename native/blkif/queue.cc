@@ -134,10 +134,14 @@ void Queue::close() {
 }
 
 // When to look again. Unmapping many pages takes long, and the neighbours wait: some at a time.
-uint64_t Queue::age_grants(uint64_t now_us) {
+uint64_t Queue::age_memory(uint64_t now_us) {
   bounce_.give_reserve_back();
-  if (!persistent_->age(kUnmapSlice)) return now_us + kUnmapPauseUs;
-  return persistent_->mapped_pages() > 0 ? now_us + kGrantAgeUs : kNever;
+  if (persistent_ && !persistent_->age(kUnmapSlice)) return now_us + kUnmapPauseUs;
+  return holds_memory() ? now_us + kGrantAgeUs : kNever;
+}
+
+bool Queue::holds_memory() const {
+  return bounce_.holds_reserve() || (persistent_ && persistent_->mapped_pages() > 0);
 }
 
 // Lets go of everything the guest gave us, once the kernel has.
@@ -148,6 +152,7 @@ void Queue::let_go_if_done() {
   gone_ = true;
   reactor_.later([this] {
     reactor_.remove(*this, port_);
+    channel_.reset();  // its lane is this thread's, and whoever deletes us is another
     persistent_.reset();
     RD_KILL_POINT("disconnect:drained");
     reactor_.grants().unmap(ring_mapping_);
@@ -221,7 +226,7 @@ void Queue::on_deadline(uint64_t now_us) {
     schedule(retry_at_us_);
   }
   if (age_at_us_ <= now_us) {
-    age_at_us_ = persistent_ ? age_grants(now_us) : kNever;
+    age_at_us_ = age_memory(now_us);
     counters_->mapped_pages.set(mapped_pages());
   }
   if (age_at_us_ != kNever) schedule(age_at_us_);

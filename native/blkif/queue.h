@@ -150,7 +150,8 @@ class Queue final : public Poller, public OperationSink {
   void open_journal(const QueueOptions& options);
   void take_ring(const QueueOptions& options);
   void schedule(uint64_t at_us);
-  uint64_t age_grants(uint64_t now_us);
+  uint64_t age_memory(uint64_t now_us);
+  bool holds_memory() const;
   void let_go_if_done();
   void unmask();
   uint32_t mapped_pages() const;
@@ -203,7 +204,7 @@ class Queue final : public Poller, public OperationSink {
   uint32_t vain_wakeups_ = 0;
   uint64_t unmask_at_us_ = kNever;
   uint64_t resume_at_us_ = 0;    // penalty for rejected requests; 0: none
-  uint64_t age_at_us_ = kNever;  // look for unused persistent grants
+  uint64_t age_at_us_ = kNever;  // look for unused persistent grants and bounce memory
   uint64_t retry_at_us_ = kNever;
   uint64_t retry_delay_us_ = kRetryMinUs;
 };

@@ -156,12 +156,12 @@ void Queue::publish() {
   counters_->bounce_bytes.set(bounce_.used_bytes());
   if (persistent_) {
     counters_->mapped_pages.set(mapped_pages());
-    if (age_at_us_ == kNever && persistent_->mapped_pages() > 0) {
-      age_at_us_ = Reactor::now_us() + kGrantAgeUs;
-      schedule(age_at_us_);
-    }
     counters_->grant_maps.set(persistent_->maps());
     counters_->grant_unmaps.set(persistent_->unmaps());
+  }
+  if (age_at_us_ == kNever && holds_memory()) {
+    age_at_us_ = Reactor::now_us() + kGrantAgeUs;
+    schedule(age_at_us_);
   }
   if (!ring_->has_unpublished()) return;
   RD_KILL_POINT("publish:before");

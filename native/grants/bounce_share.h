@@ -28,6 +28,7 @@ class BounceShare {
   void release(const Block& block);
   // Its memory, if it has been used and is not now.
   void give_reserve_back();
+  bool holds_reserve() const { return reserve_touched_; }
   size_t used_bytes() const { return used_bytes_; }
 
  private:

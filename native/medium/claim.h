@@ -10,6 +10,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "base/fd.h"
 
@@ -35,6 +36,10 @@ class Claim {
   bool pending() const { return pending_; }
   // Until it is not; for as long as the device takes. Throws std::system_error.
   void wait();
+  // A device's claim by O_EXCL; -1: there is none. Whoever else writes while this process may be
+  // dead keeps a copy of it, which adopt() takes back.
+  int exclusive() const { return exclusive_.get(); }
+  void adopt(Fd exclusive) { exclusive_ = std::move(exclusive); }
   // What the operator should know; empty: nothing.
   const std::string& warning() const { return warning_; }
 

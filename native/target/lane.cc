@@ -133,11 +133,13 @@ bool Lane::has_completions() const {
   return back_ != nullptr || header_->completed.load(std::memory_order_acquire) != seen_;
 }
 
+// What cannot be right is its worker's fault, and ends that one, not us.
 void Lane::take_completions() {
   const uint32_t end = header_->completed.load(std::memory_order_acquire);
+  if (end - seen_ > kLaneEntries) return distrust(end);
   for (; seen_ != end; seen_++) {
     const LaneCompletion done = header_->completions[seen_ % kLaneEntries];
-    RD_ASSERT(done.tag < kLaneEntries && outstanding_[done.tag].operation);
+    if (done.tag >= kLaneEntries || !outstanding_[done.tag].operation) return distrust(end);
     Outstanding& one = outstanding_[done.tag];
     Operation& operation = *one.operation;
     if (one.call == LaneCall::read && done.result > 0)
@@ -147,9 +149,16 @@ void Lane::take_completions() {
     if (one.window_pages > 0) release_window(one.window_page, one.window_pages);
     one = {};
     free_tags_[free_tag_count_++] = done.tag;
-    give_back(operation, done.result);
+    const bool too_much = done.result > 0 && static_cast<uint64_t>(done.result) > operation.part;
+    give_back(operation, too_much ? -EIO : done.result);
   }
   if (waiting_) send_waiting();
+}
+
+// Nothing more is taken of it: what it has not answered is the next one's.
+void Lane::distrust(uint32_t end) {
+  seen_ = end;
+  worker_->end_process();
 }
 
 // What the dead worker did is done again: nothing else happens to these blocks before the answer.

@@ -85,6 +85,7 @@ class Lane {
   void send_waiting();
   void give_back(Operation& operation, int32_t result);
   void take_completions();
+  void distrust(uint32_t end);
   bool has_completions() const;
   bool reserve_window(uint64_t bytes, uint32_t& page, uint32_t& pages);
   void release_window(uint32_t page, uint32_t pages);

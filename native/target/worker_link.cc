@@ -50,6 +50,8 @@ void WorkerLink::add_lane(uint32_t id, Lanes& lanes, Fd memory) {
 
 void WorkerLink::remove_lane(uint32_t id) { workers_.remove_lane(shared_from_this(), id); }
 
+void WorkerLink::end_process() { workers_.end_process(shared_from_this()); }
+
 std::vector<TargetWait> WorkerLink::waits(uint64_t before_us) const {
   std::vector<TargetWait> all;
   for (const WorkerPage::Doing& doing : page_->doing) {

@@ -36,6 +36,8 @@ class WorkerLink : public std::enable_shared_from_this<WorkerLink> {
   void ring_if_idle();
   void add_lane(uint32_t id, Lanes& lanes, Fd memory);
   void remove_lane(uint32_t id);
+  // Another one begins in its place.
+  void end_process();
   std::vector<TargetWait> waits(uint64_t before_us) const;
   uint64_t device_flushes() const { return page_->device_flushes.load(std::memory_order_relaxed); }
   // What reads and writes that never wait go by; -1: there are none. Closed with the target.

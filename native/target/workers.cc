@@ -29,12 +29,9 @@ extern char** environ;
 namespace ringdisk {
 namespace {
 
-constexpr uint64_t kReviveMinUs = 1'000'000;
-constexpr uint64_t kReviveMaxUs = 30'000'000;
-// At once, before that: whoever killed one may have met the next, too.
-constexpr uint32_t kVainRevivalsMax = 16;
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
+constexpr int kSafeFd = 100;  // in a child, while its descriptors get their numbers
 
 constexpr bool kSanitized =
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -43,23 +40,18 @@ constexpr bool kSanitized =
     false;
 #endif
 
-uint64_t now_us() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
-}
-
 template <typename T>
 std::span<const std::byte> bytes_of(const T& message) {
   return std::as_bytes(std::span(&message, 1));
 }
 
-std::string why_ended(int status) {
-  if (WIFSIGNALED(status)) return "by signal " + std::to_string(WTERMSIG(status));
-  return "with status " + std::to_string(WEXITSTATUS(status));
-}
-
 }  // namespace
+
+uint64_t Workers::now_us() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
 
 Workers::Workers(std::string program)
     : program_(program.empty() ? beside_us("ringdisk-worker") : std::move(program)),
@@ -96,6 +88,13 @@ void Workers::watch(int fd, uint64_t key) {
     throw std::system_error(errno, std::generic_category(), "cannot watch a worker");
 }
 
+void Workers::watch_for_room(Record& record, bool wanted) {
+  epoll_event event{};
+  event.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN;
+  event.data.u64 = reinterpret_cast<uint64_t>(&record);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, record.socket.get(), &event);
+}
+
 void Workers::run() {
   ::pthread_setname_np(::pthread_self(), "rd-workers");
   while (!stopping_) {
@@ -105,10 +104,13 @@ void Workers::run() {
       const uint64_t key = events[static_cast<size_t>(i)].data.u64;
       if (key == 0) continue;
       auto& record = *reinterpret_cast<Record*>(key & ~kEndedBit);
-      if ((key & kEndedBit) != 0)
+      const uint32_t what = events[static_cast<size_t>(i)].events;
+      if ((key & kEndedBit) != 0) {
         on_ended(record);
-      else
-        on_readable(record);
+        continue;
+      }
+      if ((what & EPOLLOUT) != 0) send_unsent(record);
+      if ((what & ~static_cast<uint32_t>(EPOLLOUT)) != 0) on_readable(record);
     }
     run_commands();
     revive_those_due();
@@ -175,18 +177,22 @@ void Workers::start(Record& record) {
     throw std::system_error(errno, std::generic_category(), "cannot make a worker's socket");
   record.socket = Fd(ends[0]);
   const Fd theirs(ends[1]);
+  // Only this end: a worker may wait for us, but we never for it.
+  ::fcntl(record.socket.get(), F_SETFL, O_NONBLOCK);
   const std::string parent = std::to_string(::getpid());
   const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.path.c_str(), nullptr};
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawnattr_init(&attributes);
-  // Out of the way first: either may have the number that the other is to get.
-  constexpr int kSafe = 100;
-  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), kSafe);
-  ::posix_spawn_file_actions_adddup2(&actions, record.link->page_memory_.get(), kSafe + 1);
-  ::posix_spawn_file_actions_adddup2(&actions, kSafe, kWorkerSocketFd);
-  ::posix_spawn_file_actions_adddup2(&actions, kSafe + 1, kWorkerPageFd);
+  // Out of the way first: either may have the number that the other is to get. The first to go must
+  // not take the second one's.
+  const int page = record.link->page_memory_.get();
+  const int safe = page == kSafeFd ? kSafeFd + 2 : kSafeFd;
+  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), safe);
+  ::posix_spawn_file_actions_adddup2(&actions, page, kSafeFd + 1);
+  ::posix_spawn_file_actions_adddup2(&actions, safe, kWorkerSocketFd);
+  ::posix_spawn_file_actions_adddup2(&actions, kSafeFd + 1, kWorkerPageFd);
   // Who reads the daemon's output waits for its end, not for a worker's.
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
@@ -205,19 +211,80 @@ void Workers::start(Record& record) {
     record.pid = 0;
     throw std::system_error(error, std::generic_category(), "cannot start " + program_);
   }
+  record.generation++;
   record.link->process_ = record.pid;
-  record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
-                             "cannot watch a worker");
-  watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
-  watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
+  try {
+    record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
+                               "cannot watch a worker");
+    watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
+    watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
+  } catch (const std::system_error&) {
+    // Nobody would hear of its end. It has touched no medium yet, so that is now.
+    end_process(record);
+    ::waitpid(record.pid, nullptr, 0);
+    record.pid = 0;
+    record.link->process_ = 0;
+    record.socket.reset();
+    record.ended.reset();
+    throw;
+  }
 }
 
 void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fds,
                   OnReply on_reply) {
+  if (record.pid == 0) {
+    WorkerReply none;
+    none.type = WorkerReply::Type::failed;
+    none.error = EIO;
+    put_text(none.text, "the worker of " + record.spec.path + " ended, and none can be started");
+    std::vector<Fd> no_fds;
+    if (on_reply) on_reply(none, no_fds);
+    return;
+  }
   request.number = next_number_++;
   if (on_reply) record.asked.emplace(request.number, std::move(on_reply));
   // One that is dead is heard of by its end.
-  if (record.socket.valid()) send_message(record.socket.get(), bytes_of(request), fds);
+  if (!record.socket.valid()) return;
+  if (!record.unsent.empty() || !send(record, request, fds)) keep(record, request, fds);
+}
+
+// False: it has not read what it was sent before. Without what it was to be told a worker is of no
+// use.
+bool Workers::send(Record& record, const WorkerRequest& request, std::span<const int> fds) {
+  const int error = send_message(record.socket.get(), bytes_of(request), fds);
+  if (error == -EAGAIN) return false;
+  if (error != 0) end_process(record);
+  return true;
+}
+
+// A lane that comes and goes meanwhile leaves nothing behind: a guest may connect and go as often
+// as it likes.
+void Workers::keep(Record& record, const WorkerRequest& request, std::span<const int> fds) {
+  using Type = WorkerRequest::Type;
+  if (request.type == Type::remove_lane) {
+    const auto same = [&](const Unsent& one) {
+      return one.request.type == Type::add_lane && one.request.lane == request.lane;
+    };
+    if (std::erase_if(record.unsent, same) > 0) return;
+  }
+  Unsent& one = record.unsent.emplace_back(Unsent{request, {}});
+  for (const int fd : fds) {
+    one.fds.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!one.fds.back().valid()) return end_process(record);
+  }
+  watch_for_room(record, true);
+}
+
+void Workers::send_unsent(Record& record) {
+  if (!record.socket.valid()) return;
+  while (!record.unsent.empty()) {
+    const Unsent& one = record.unsent.front();
+    std::vector<int> fds;
+    for (const Fd& fd : one.fds) fds.push_back(fd.get());
+    if (!send(record, one.request, fds)) return;
+    record.unsent.pop_front();
+  }
+  watch_for_room(record, false);
 }
 
 void Workers::ask_to_open(Record& record) {
@@ -236,8 +303,9 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
     record.on_closed = [](const TargetAnswer&) {};
     return end_process(record);
   }
+  if (!record.on_opened) return;  // given up, and its worker killed, when this was on its way
   record.facts = reply.facts;
-  record.serves = true;
+  record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
   auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
   target->resize(reply.facts.capabilities.capacity, reply.direct_end);
@@ -255,6 +323,7 @@ void Workers::on_readable(Record& record) {
   std::vector<Fd> fds;
   const int received =
       receive_message(record.socket.get(), std::as_writable_bytes(std::span(&reply, 1)), fds);
+  if (received == -EAGAIN) return;
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.
     record.socket.reset();
@@ -262,19 +331,26 @@ void Workers::on_readable(Record& record) {
   }
   reply.text.back() = '\0';
   const auto found = record.asked.find(reply.number);
-  if (reply.number == 0 || found == record.asked.end()) return on_told(record, reply);
+  if (reply.number == 0 || found == record.asked.end()) return on_told(record, reply, fds);
   const OnReply on_reply = std::move(found->second);
   record.asked.erase(found);
   on_reply(reply, fds);
 }
 
-void Workers::on_told(Record& record, WorkerReply& reply) {
-  if (reply.type == WorkerReply::Type::fence_lifted) fence_is_lifted(record, reply.text.data());
+void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
+  if (reply.type != WorkerReply::Type::fence_lifted) return;
+  keep_exclusive(record, fds);
+  fence_is_lifted(record, reply.text.data());
+}
+
+void Workers::keep_exclusive(Record& record, std::vector<Fd>& fds) {
+  if (!fds.empty() && !record.on_closed) record.exclusive = std::move(fds[0]);
 }
 
 void Workers::fence_is_lifted(Record& record, const std::string& warning) {
   if (record.fenced) record.fenced->store(false, std::memory_order_release);
   if (record.lifted) std::exchange(record.lifted, nullptr)(warning);
+  hand_lanes_over(record);  // where a worker came back and somebody else had the medium
 }
 
 void Workers::measure(const Link& link, Target::Answer answer) {
@@ -305,8 +381,9 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
     request.take_over = claim.take_over;
     record->fenced = fenced;
     record->lifted = lifted;
-    ask(*record, request, {}, [record, claim, answer](WorkerReply& reply, std::vector<Fd>&) {
+    ask(*record, request, {}, [record, claim, answer](WorkerReply& reply, std::vector<Fd>& fds) {
       if (reply.error == 0) {
+        keep_exclusive(*record, fds);
         record->claim = claim;
         record->fenced->store(reply.fenced, std::memory_order_release);
       }
@@ -315,12 +392,13 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
   });
 }
 
-// Its own descriptor is closed first, while the worker has it too: so it is never the last one.
+// Our descriptors are closed first, while the worker has them too: so they are never the last ones.
 void Workers::close(const Link& link, Target::Answer answer) {
   post([this, link, answer = std::move(answer)] {
     Record* record = find(link);
     if (!record) return answer({});
     record->link->io_.reset();
+    record->exclusive.reset();
     record->on_closed = answer;
     if (record->pid == 0) return erase(*record);
     end_process(*record);
@@ -332,7 +410,8 @@ void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
     Record* record = find(link);
     if (!record) return;
     record->lanes.push_back({id, &lanes, std::move(*memory)});
-    if (record->serves) send_lane(*record, record->lanes.back());
+    // Else with the others, when its worker is ready.
+    if (record->serving) send_lane(*record, record->lanes.back());
   });
 }
 
@@ -341,7 +420,6 @@ void Workers::remove_lane(const Link& link, uint32_t id) {
     Record* record = find(link);
     if (!record) return;
     std::erase_if(record->lanes, [id](const LaneRecord& lane) { return lane.id == id; });
-    if (!record->serves) return;
     WorkerRequest request;
     request.type = WorkerRequest::Type::remove_lane;
     request.lane = id;
@@ -357,115 +435,14 @@ void Workers::send_lane(Record& record, const LaneRecord& lane) {
   ask(record, request, fds, nullptr);
 }
 
-void Workers::end_process(Record& record) {
-  if (record.pid > 0) ::kill(record.pid, SIGKILL);
-}
-
-// All of its threads are gone, and with them every call they made.
-void Workers::on_ended(Record& record) {
-  int status = 0;
-  ::waitpid(record.pid, &status, 0);
-  record.pid = 0;
-  record.link->process_ = 0;
-  record.serves = false;
-  record.generation++;
-  record.socket.reset();
-  record.ended.reset();
-  const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
-  WorkerReply lost;
-  lost.type = WorkerReply::Type::failed;
-  lost.error = EIO;
-  put_text(lost.text, text);
-  std::vector<Fd> none;
-  for (auto& [number, on_reply] : std::exchange(record.asked, {})) on_reply(lost, none);
-  if (record.on_closed) return erase(record);
-  if (record.link->is_up() && record.vain_revivals < kVainRevivalsMax) return revive(record);
-  could_not_revive(record);
-}
-
-void Workers::revive_those_due() {
-  const uint64_t now = now_us();
-  for (auto& [link, record] : records_)
-    if (record->revive_at_us <= now) revive(*record);
-}
-
-void Workers::revive(Record& record) {
-  record.revive_at_us = UINT64_MAX;
-  record.vain_revivals++;
-  for (auto& doing : record.link->page_->doing) doing.call.store(0, std::memory_order_relaxed);
-  record.link->page_->idle.store(0, std::memory_order_seq_cst);
-  try {
-    start(record);
-  } catch (const std::system_error&) {
-    return could_not_revive(record);
-  }
-  WorkerRequest request;
-  request.type = WorkerRequest::Type::open;
-  request.read_only = record.spec.read_only;
-  request.adopt = record.link->io_.valid();
-  request.facts = record.facts;
-  put_text(request.kind, record.spec.kind);
-  put_text(request.path, record.spec.path);
-  const int fd = record.link->io_.get();
-  ask(record, request, request.adopt ? std::span(&fd, 1) : std::span<const int>(),
-      [this, &record](WorkerReply& reply, std::vector<Fd>&) { revived(record, reply); });
-}
-
-// The path may be another medium by now; what was written must go to the one that was served.
-void Workers::revived(Record& record, WorkerReply& reply) {
-  if (record.pid == 0) return;  // this one has died, too
-  const bool same = reply.type == WorkerReply::Type::opened &&
-                    std::strncmp(reply.facts.identity.data(), record.facts.identity.data(),
-                                 reply.facts.identity.size()) == 0;
-  if (!same) {
-    record.vain_revivals = kVainRevivalsMax;
-    return end_process(record);
-  }
-  if (!record.claim) return hand_lanes_over(record);
-  WorkerRequest request;
-  request.type = WorkerRequest::Type::claim;
-  request.share = record.claim->share;
-  request.take_over = true;
-  const auto lifted = record.lifted;
-  ask(record, request, {}, [this, &record, lifted](WorkerReply& answer, std::vector<Fd>&) {
-    if (answer.error != 0) return end_process(record);
-    if (!answer.fenced) {
-      fence_is_lifted(record, "");
-      return hand_lanes_over(record);
-    }
-    // Somebody else has it meanwhile: nothing may be written until they let go of it.
-    record.lifted = [this, &record, lifted](const std::string& warning) {
-      if (lifted) lifted(warning);
-      hand_lanes_over(record);
-    };
+void Workers::end_process(const Link& link) {
+  post([this, link] {
+    if (Record* record = find(link)) end_process(*record);
   });
 }
 
-void Workers::hand_lanes_over(Record& record) {
-  record.vain_revivals = 0;
-  record.revive_delay_us = 0;
-  record.link->up_.store(true, std::memory_order_release);
-  record.serves = true;
-  const uint32_t generation = record.generation;
-  for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [this, link = record.link, generation](Lane& mine) {
-      mine.start_over();
-      // Only then may the new worker see it; and none that has come after it meanwhile.
-      post([this, link, generation, id = mine.id()] {
-        Record* known = find(link);
-        if (!known || known->generation != generation) return;
-        for (const LaneRecord& one : known->lanes)
-          if (one.id == id) send_lane(*known, one);
-      });
-    });
-}
-
-void Workers::could_not_revive(Record& record) {
-  record.link->up_.store(false, std::memory_order_release);
-  for (const LaneRecord& lane : record.lanes)
-    lane.lanes->with_lane(lane.id, [](Lane& mine) { mine.fail_all(); });
-  record.revive_delay_us = std::clamp(record.revive_delay_us * 2, kReviveMinUs, kReviveMaxUs);
-  record.revive_at_us = now_us() + record.revive_delay_us;
+void Workers::end_process(Record& record) {
+  if (record.pid > 0) ::kill(record.pid, SIGKILL);
 }
 
 Workers::Record* Workers::find(const Link& link) {

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -53,6 +54,7 @@ class Workers {
   void close(const Link& link, Target::Answer answer);
   void add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory);
   void remove_lane(const Link& link, uint32_t id);
+  void end_process(const Link& link);
 
  private:
   struct LaneRecord {
@@ -61,6 +63,10 @@ class Workers {
     Fd memory;
   };
   using OnReply = std::function<void(WorkerReply&, std::vector<Fd>&)>;
+  struct Unsent {
+    WorkerRequest request;
+    std::vector<Fd> fds;
+  };
   // One worker, and those that came before it.
   struct Record {
     Link link;
@@ -69,22 +75,24 @@ class Workers {
     uint64_t ticket = 0;
     OnOpened on_opened;  // until it is open
     std::optional<TargetClaim> claim;
+    Fd exclusive;  // the worker's claim by O_EXCL, where reactors write while it is dead
     std::shared_ptr<std::atomic<bool>> fenced;
     Target::Lifted lifted;
     Target::Answer on_closed;  // it is being closed
     std::map<uint32_t, OnReply> asked;
+    std::deque<Unsent> unsent;  // it waits for its medium and reads nothing
     std::vector<LaneRecord> lanes;
     pid_t pid = 0;
     Fd socket;
-    Fd ended;  // a pidfd
-    uint32_t vain_revivals = 0;  // in a row
-    // Which process of it is meant, and whether it may be given lanes.
-    uint32_t generation = 0;
-    bool serves = false;
+    Fd ended;                 // a pidfd
+    uint32_t generation = 0;  // of its processes
+    bool serving = false;     // this one is open and claimed: lanes may be handed to it
+    bool revived_in_vain = false;
     uint64_t revive_at_us = UINT64_MAX;
     uint64_t revive_delay_us = 0;
   };
 
+  static uint64_t now_us();
   // On the thread.
   void run();
   void run_commands();
@@ -93,10 +101,14 @@ class Workers {
   void start(Record& record);
   void spawn(Record& record);
   void ask(Record& record, WorkerRequest request, std::span<const int> fds, OnReply on_reply);
+  bool send(Record& record, const WorkerRequest& request, std::span<const int> fds);
+  void keep(Record& record, const WorkerRequest& request, std::span<const int> fds);
+  void send_unsent(Record& record);
   void ask_to_open(Record& record);
   void opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
   void on_readable(Record& record);
-  void on_told(Record& record, WorkerReply& reply);
+  void on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
+  static void keep_exclusive(Record& record, std::vector<Fd>& fds);
   void on_ended(Record& record);
   void end_process(Record& record);
   void fail_open(Record& record, int error, const std::string& text);
@@ -107,6 +119,7 @@ class Workers {
   void hand_lanes_over(Record& record);
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
+  void watch_for_room(Record& record, bool wanted);
   Record* find(const Link& link);
   void erase(Record& record);
   void post(std::function<void()> command);

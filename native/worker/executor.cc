@@ -114,8 +114,10 @@ void Executor::run(uint32_t thread) {
     }
     if (wait_for_bell(heard, is_spare)) continue;
     const std::lock_guard lock(mutex_);
-    // Who rang just now counted on this one.
-    if (threads_ <= kThreadsKept || anything_waits()) continue;
+    // Who rang just now counted on this one. And all the others may be in calls that hang: the last
+    // who listens stays.
+    const bool is_last = page_.idle.load(std::memory_order_seq_cst) == 0;
+    if (threads_ <= kThreadsKept || is_last || anything_waits()) continue;
     threads_--;
     used_[thread] = false;
     return;

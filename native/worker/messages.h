@@ -22,9 +22,9 @@ struct WorkerRequest {
   uint32_t lane = 0;
   bool read_only = false;
   bool share = false;
-  bool take_over = false;
-  bool adopt = false;   // open: the descriptor comes with it, it is not opened anew
-  MediumFacts facts{};  // open with adopt: what was found when it was opened
+  bool take_over = false;  // claim: with what a dead worker had by O_EXCL, if anything
+  bool adopt = false;      // open: the descriptor comes with it, it is not opened anew
+  MediumFacts facts{};     // open with adopt: what was found when it was opened
   std::array<char, 16> kind{};
   std::array<char, 4096> path{};
 };
@@ -34,7 +34,7 @@ struct WorkerReply {
   Type type{};
   uint32_t number = 0;
   int32_t error = 0;      // failed: errno
-  bool fenced = false;    // claimed
+  bool fenced = false;    // claimed; with it or with fence_lifted a claim by O_EXCL may come
   uint64_t capacity = 0;  // opened, measured: bytes
   uint64_t direct_end = 0;
   MediumFacts facts{};  // opened; a descriptor may come with it
@@ -50,7 +50,7 @@ void put_text(std::array<char, N>& to, const std::string& text) {
   to[length] = '\0';
 }
 
-// 0 or -errno. Never blocks for long: messages are few and the other end reads them all.
+// 0 or -errno. Blocks unless the socket does not.
 int send_message(int socket, std::span<const std::byte> message, std::span<const int> fds);
 // Blocks unless the socket does not. Bytes received, 0 at the end, or -errno.
 int receive_message(int socket, std::span<std::byte> message, std::vector<Fd>& fds);

@@ -48,7 +48,7 @@ void Server::handle(const WorkerRequest& request, std::vector<Fd>& fds) {
     case WorkerRequest::Type::open:
       return;
     case WorkerRequest::Type::claim:
-      return claim(request);
+      return claim(request, fds);
     case WorkerRequest::Type::measure:
       return measure(request);
     case WorkerRequest::Type::add_lane:
@@ -73,19 +73,30 @@ void Server::open(const WorkerRequest& request, std::vector<Fd>& fds) {
   const Medium::Size size = request.adopt ? Medium::Size{} : medium_->measure();
   opened.capacity = size.capacity;
   opened.direct_end = size.direct_end;
-  const bool shares = opened.facts.reads_without_waiting || opened.facts.writes_without_waiting;
   const int fd = medium_->fd();
-  reply(opened, shares ? std::span(&fd, 1) : std::span<const int>());
+  reply(opened, daemon_has_io() ? std::span(&fd, 1) : std::span<const int>());
 }
 
-void Server::claim(const WorkerRequest& request) {
+bool Server::daemon_has_io() const {
+  return medium_->facts().reads_without_waiting || medium_->facts().writes_without_waiting;
+}
+
+// The reactors write on while this process is dead and another one begins.
+void Server::reply_with_claim(const WorkerReply& claimed) const {
+  const int exclusive = medium_->claimed().exclusive();
+  const bool keeps = daemon_has_io() && !claimed.fenced && exclusive >= 0;
+  reply(claimed, keeps ? std::span(&exclusive, 1) : std::span<const int>());
+}
+
+void Server::claim(const WorkerRequest& request, std::vector<Fd>& fds) {
+  if (!fds.empty()) medium_->claimed().adopt(std::move(fds[0]));
   medium_->claim({request.share, request.take_over});
   WorkerReply claimed;
   claimed.type = WorkerReply::Type::claimed;
   claimed.number = request.number;
   claimed.fenced = medium_->claimed().pending();
   put_text(claimed.text, medium_->claimed().warning());
-  reply(claimed);
+  reply_with_claim(claimed);
   if (!claimed.fenced) return;
   std::thread([this] {
     WorkerReply told;
@@ -104,7 +115,7 @@ void Server::claim(const WorkerRequest& request) {
       }
     }
     put_text(told.text, medium_->claimed().warning());
-    reply(told);
+    reply_with_claim(told);
   }).detach();
 }
 

@@ -22,9 +22,11 @@ class Server {
  private:
   void handle(const WorkerRequest& request, std::vector<Fd>& fds);
   void open(const WorkerRequest& request, std::vector<Fd>& fds);
-  void claim(const WorkerRequest& request);
+  void claim(const WorkerRequest& request, std::vector<Fd>& fds);
   void measure(const WorkerRequest& request);
   void add_lane(const WorkerRequest& request, std::vector<Fd>& fds);
+  bool daemon_has_io() const;
+  void reply_with_claim(const WorkerReply& reply) const;
   void reply(const WorkerReply& reply, std::span<const int> fds = {}) const;
 
   const int socket_;

@@ -79,6 +79,10 @@ class ConnectedQueue final : private QueueEvents {
 
   const QueueCounters& counters() const { return *counters_; }
   VbdShared& shared() { return *shared_; }
+  // As if so much time had passed.
+  void pass(uint64_t us) {
+    run_on(reactor_, [this, us] { queue_->on_deadline(Reactor::now_us() + us); });
+  }
   // Asks the queue to close; does not wait.
   void begin_close() {
     if (closing_) return;

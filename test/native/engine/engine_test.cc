@@ -10,7 +10,9 @@
 #include <map>
 #include <set>
 #include <stdexcept>
+#include <thread>
 
+#include "../target/test_media.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/loopback_platform.h"
@@ -286,6 +288,30 @@ TEST_CASE("engine: connecting beside a refresh of the same target is no race") {
   for (const EngineEvent& event : f.others) refreshed.insert(event.command);
   while (refreshed.size() < 20)
     for (const EngineEvent& event : f.engine.collect()) refreshed.insert(event.command);
+}
+
+TEST_CASE("engine: a VBD on a worker goes while its neighbour on the same reactor is busy") {
+  if (!has_io_uring()) return;
+  Fixture f(1);
+  const TempFile disks[] = {{disk_folder(), kDiskBytes}, {disk_folder(), kDiskBytes}};
+  const uint32_t busy = f.open({"file", disks[0].path(), false});
+  const uint32_t target = f.open({"file", disks[1].path(), false});
+  RawFrontend neighbour(f.guest, 1);
+  const uint32_t stays = f.connect(Fixture::request(busy, {&neighbour}));
+  std::atomic<bool> stop{false};
+  std::atomic<bool> well{true};
+  std::thread asking([&] {
+    while (!stop) well = neighbour.ask(raw_flush()) == wire::kOkay && well;
+  });
+  for (int i = 0; i < 100; i++) {
+    RawFrontend frontend(f.guest, 1);
+    const uint32_t vbd = f.connect(Fixture::request(target, {&frontend}));
+    CHECK(f.disconnect(vbd).value == 1);
+  }
+  stop = true;
+  asking.join();
+  CHECK(well);
+  CHECK(f.disconnect(stays).value == 1);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -46,6 +47,8 @@ class TargetDriver {
   int32_t discard(uint64_t offset, uint64_t length, bool secure = false);
   int32_t run(Operation& operation);
 
+  // Whatever parts come back within `most`, linked by next.
+  Operation* parts(std::chrono::milliseconds most);
   // The next part that comes back for a started operation; sets its part_result.
   void await_part(Operation& operation);
 
@@ -197,6 +200,15 @@ inline size_t TargetDriver::finish_all() {
     }
   }
   return finished;
+}
+
+inline Operation* TargetDriver::parts(std::chrono::milliseconds most) {
+  lanes_.ring();
+  if (lanes_.arm()) uring_.sleep(static_cast<uint64_t>(most.count()) * 1000);
+  const Uring::Reaped reaped = uring_.reap();
+  if (reaped.lanes) listen();
+  run_posted();
+  return reaped.operations ? reaped.operations : lanes_.collect();
 }
 
 inline void TargetDriver::await_part(Operation& operation) {
