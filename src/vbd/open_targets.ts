@@ -63,8 +63,9 @@ export class OpenTargets {
     const entry = await this.#expect(spec, options.signal);
     try {
       const newcomer = { ...user, vms };
-      if (!options.takeOver) await this.#untilFree(entry, newcomer, options.signal);
-      return entry.use(newcomer, () => this.#released());
+      const use = () => entry.use(newcomer, () => this.#released());
+      if (options.takeOver) return use();
+      return await this.#whenFree(entry, newcomer, use, options.signal);
     } finally {
       entry.expected--;
       entry.closeUnused();
@@ -166,14 +167,22 @@ export class OpenTargets {
     return entry;
   }
 
-  /** Waits for those who are about to go; throws TARGET_BUSY for others. */
-  async #untilFree(entry: Entry, newcomer: CountedUser, signal: AbortSignal): Promise<void> {
+  /**
+   * Waits for those who are about to go; throws TARGET_BUSY for others. `use` is called in the very
+   * moment in which it is free: several may wait for that.
+   */
+  async #whenFree(
+    entry: Entry,
+    newcomer: CountedUser,
+    use: () => TargetUse,
+    signal: AbortSignal,
+  ): Promise<TargetUse> {
     for (;;) {
       const users = [entry, ...entry.siblings()].flatMap(({ uses }) => [...uses]);
       const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
       const holder = inTheWay.find((use) => !use.isLeaving);
       if (holder) throw busy(holder.user);
-      if (inTheWay.length === 0) return;
+      if (inTheWay.length === 0) return use();
       if (signal.aborted) throw new Error('the open was given up');
       await Promise.all(inTheWay.map((use) => use.closed));
     }

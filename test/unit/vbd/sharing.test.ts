@@ -40,6 +40,14 @@ async function refusal(disk: Disk): Promise<string> {
   return (await disk.read('hotplug-error')) ?? '';
 }
 
+/** Those that were, when each has its answer. */
+async function whoIsOffered(disks: Disk[]): Promise<Disk[]> {
+  const words = () => Promise.all(disks.map((disk) => disk.read('hotplug-status')));
+  await eventually(async () => !(await words()).includes(undefined), 'answers', words);
+  const found = await words();
+  return disks.filter((_disk, index) => found[index] === 'connected');
+}
+
 async function offered(domid: number, nodes = {}): Promise<Disk> {
   const disk = await plane.attach({ params: PARAMS, ...nodes }, { domid });
   await disk.expectState('2');
@@ -152,6 +160,33 @@ describe('several VMs', () => {
     expect(await after.read('hotplug-status')).toBeUndefined();
     letGo();
     await after.expectState('2');
+  });
+
+  test('that come at the same time: one gets it, however long the open takes', async () => {
+    plane.datapath.mayOpen = quiet;
+    await plane.start();
+    const domids = [7, 8, 9];
+    const attaches = domids.map((domid) => plane.attach({ params: PARAMS }, { domid }));
+    expect(await whoIsOffered(await Promise.all(attaches))).toHaveLength(1);
+  });
+
+  test('that wait for the one that goes: one gets it', async () => {
+    let letGo = () => {};
+    await plane.start();
+    const before = await offered(7);
+    await before.connect();
+    plane.datapath.mayLetGo = () =>
+      new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    await before.remove();
+    await before.deleteFrontend();
+    await before.expectState('6');
+    const waiting = [8, 9].map((domid) => plane.attach({ params: PARAMS }, { domid }));
+    const disks = await Promise.all(waiting);
+    await quiet();
+    letGo();
+    expect(await whoIsOffered(disks)).toHaveLength(1);
   });
 
   test('cannot be told apart by a null target', async () => {
