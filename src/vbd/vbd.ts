@@ -139,7 +139,8 @@ export class Vbd {
     device.backoff.reset();
     this.#intent.forgetRefusal();
     this.mark();
-    const isOver = () => !this.#turns.isMarked && !device.opening && !device.claiming;
+    const isClaiming = () => device.claiming !== undefined && !device.claiming.outcome;
+    const isOver = () => !this.#turns.isMarked && !device.opening && !isClaiming();
     await this.#turns.until(isOver, device.services.timing.openMs);
     return this.info();
   }

@@ -115,6 +115,20 @@ describe('an offer', () => {
     await expect(disk.vbd.retry()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
   });
 
+  test('that an operator asks for is answered when it is over, also where it is claimed', async () => {
+    let isBusy = true;
+    plane.datapath.mayClaim = async () => {
+      if (isBusy) throw new DatapathError('EBUSY', 'another process uses it');
+    };
+    await plane.start({}, { ...SLOW, openMs: 60_000 });
+    const disk = await plane.attach({ params: PARAMS });
+    await disk.expectState('2');
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await eventually(async () => (await disk.readError()) !== undefined, 'an error node');
+    isBusy = false;
+    expect(await disk.vbd.retry()).toMatchObject({ state: 'Connected' });
+  });
+
   test('a guest that comes back while the target is busy is served when it is not', async () => {
     await plane.start();
     const disk = await plane.attach({ params: PARAMS });
