@@ -7,6 +7,7 @@ import { BACKEND_NODES } from '../blkif/features.ts';
 import type { VbdCounters } from '../datapath/binding.ts';
 import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
+import { vbdName } from './info.ts';
 import type { TargetUse } from './open_targets.ts';
 import type { Wish } from './states.ts';
 
@@ -59,6 +60,7 @@ export function letGo(device: Device): void {
   const { link, services } = device;
   if (device.orphan === 'retrying') abandonOpening(device);
   device.orphan = 'no';
+  services.openTargets.release(vbdName(device.id));
   if (link) {
     device.link = undefined;
     device.failing = undefined;

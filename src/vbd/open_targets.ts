@@ -20,6 +20,13 @@ interface PendingOpen {
   waiters: number;
 }
 
+/** Of a VBD that a former daemon served and that is not taken over yet. */
+interface Reservation {
+  readonly identity: string;
+  readonly user: TargetUser;
+  vms: Vms | undefined;
+}
+
 /** One VBD's use of an open target. */
 export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence'> {
   /** See OpenTarget; whoever shares the target has made the claim for all. */
@@ -39,6 +46,8 @@ export class OpenTargets {
   readonly #pending = new Map<string, PendingOpen>();
   /** At most one of a kind and a mode for each identity. */
   readonly #entries = new Map<string, Entry[]>();
+  /** By the VBD's name. */
+  readonly #reserved = new Map<string, Reservation>();
   readonly #end = new AbortController();
   readonly #onRelease = new Set<() => void>();
 
@@ -75,6 +84,19 @@ export class OpenTargets {
   /** Calls back, once, when somebody has let go of a target: there may be room for others. */
   onRelease(tell: () => void): void {
     this.#onRelease.add(tell);
+  }
+
+  /**
+   * Nobody else gets this medium, whoever is faster: a guest uses it, and goes on when its VBD can
+   * be taken over.
+   */
+  reserve(identity: string, user: TargetUser): void {
+    if (identity !== '') this.#reserved.set(user.name, { identity, user, vms: undefined });
+  }
+
+  /** By the VBD's name. What it has open is another matter. */
+  release(name: string): void {
+    if (this.#reserved.delete(name)) this.#released();
   }
 
   #released(): void {
@@ -178,6 +200,12 @@ export class OpenTargets {
     signal: AbortSignal,
   ): Promise<TargetUse> {
     for (;;) {
+      const unknown = this.#reservations(entry).filter(({ vms }) => vms === undefined);
+      if (unknown.length > 0) {
+        await Promise.all(unknown.map((one) => this.#readVmsOf(one)));
+        continue;
+      }
+      this.#refuseReserved(entry, newcomer);
       const users = [entry, ...entry.siblings()].flatMap(({ uses }) => [...uses]);
       const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
       const holder = inTheWay.find((use) => !use.isLeaving);
@@ -186,6 +214,22 @@ export class OpenTargets {
       if (signal.aborted) throw new Error('the open was given up');
       await Promise.all(inTheWay.map((use) => use.closed));
     }
+  }
+
+  #reservations({ target }: Entry): Reservation[] {
+    const { identity } = target.capabilities;
+    return [...this.#reserved.values()].filter((reserved) => reserved.identity === identity);
+  }
+
+  async #readVmsOf(reserved: Reservation): Promise<void> {
+    reserved.vms = await readVms(this.#xenstore, reserved.user.domid);
+  }
+
+  #refuseReserved(entry: Entry, newcomer: CountedUser): void {
+    const holder = this.#reservations(entry).find(
+      ({ user, vms = new Set() }) => !mayShare(newcomer, { ...user, vms }),
+    );
+    if (holder) throw busy(holder.user);
   }
 }
 

@@ -60,6 +60,24 @@ export function isInUse(view: View): boolean {
   return frontend === 'Initialised' || frontend === 'Connected' || frontend === 'Closing';
 }
 
+/** Its medium is its guest's until it is known that nobody uses it. */
+export function reserveRecorded({ id, recorded, services }: Device): void {
+  if (!recorded) return;
+  try {
+    const { target } = services.records.read(id) ?? {};
+    if (target?.identity === undefined) return;
+    const { readOnly, share, identity } = target;
+    services.openTargets.reserve(identity, {
+      name: vbdName(id),
+      domid: id.domid,
+      readOnly,
+      share,
+    });
+  } catch {
+    // Whoever takes it over says why it cannot be read.
+  }
+}
+
 export type Attempt = 'taken over' | 'waiting' | 'failed';
 
 /**

@@ -30,7 +30,7 @@ import { hasPrepared, isOurs, readScriptWord } from './hotplug.ts';
 import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
 import type { RateLimit } from './rate_limit.ts';
-import { isInUse, reattach, tellLateTakeOver, tellNews } from './reattach.ts';
+import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
 import { measure, resize, verify } from './run.ts';
 import { type Action, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
@@ -69,6 +69,7 @@ export class Vbd {
       mark: () => this.mark(),
       markIn: (milliseconds) => this.#turns.markIn(milliseconds),
     });
+    reserveRecorded(this.#device);
     this.mark();
   }
 
@@ -346,6 +347,7 @@ export class Vbd {
     // Where xenstore failed right after a take-over, this is the second time.
     device.state = device.link ? 'Connected' : adoptedState(view);
     if (state === 'Connected') this.#intent.offered(view);
+    if (!isInUse(view)) device.services.openTargets.release(this.name);
     const isLeft = device.state === 'Left' && view.frontend === 'Connected';
     if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
       device.orphan = 'retrying';

@@ -211,6 +211,54 @@ test('all VBDs of a shared medium are taken over, whoever may share it', async (
   expect(target?.claimed).toEqual({ share: true, takeOver: true });
 });
 
+describe('a medium whose guest waits for its take-over', () => {
+  /** Its daemon is gone, and the next one cannot open its medium for now. */
+  async function waiting(): Promise<Disk> {
+    await domain(7, { vm: '/vm/a' });
+    await domain(8, { vm: '/vm/b' });
+    await domain(9, { vm: '/vm/a' });
+    await plane.start();
+    const disk = await offered(7);
+    await disk.connect();
+    await plane.kill();
+    plane.datapath.openError = 'no such file';
+    await plane.start({}, { again: { firstMs: 60_000, mostMs: 60_000, leastMs: 1 } });
+    await disk.expectOurState('Left');
+    await eventually(() => disk.vbd.info().error !== undefined, 'a reason');
+    plane.datapath.openError = undefined;
+    return disk;
+  }
+
+  test('is for nobody else, but for its own VM', async () => {
+    const disk = await waiting();
+    const other = await plane.attach({ params: PARAMS }, { domid: 8 });
+    expect(await refusal(other)).toMatch(/in use by vbd3\/7\/51712 \(domain 7\)/);
+    await offered(9);
+    // It may be there by itself already.
+    await disk.vbd.retry().catch(() => undefined);
+    await disk.expectOurState('Connected');
+  });
+
+  test('is free when the guest has gone', async () => {
+    const disk = await waiting();
+    const other = await plane.attach({ params: PARAMS }, { domid: 8 });
+    await refusal(other);
+    await disk.deleteFrontend();
+    await disk.expectState('6');
+    await other.expectState('2');
+  });
+
+  test('is free where the guest went while no daemon ran', async () => {
+    await plane.start();
+    const disk = await offered(7);
+    await disk.connect();
+    await plane.kill();
+    await disk.deleteBackend();
+    await plane.start();
+    await offered(8);
+  });
+});
+
 test('a target that another process uses is claimed at the connect, and again', async () => {
   let isBusy = true;
   plane.datapath.mayClaim = async () => {
