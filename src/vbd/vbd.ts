@@ -398,7 +398,7 @@ export class Vbd {
     if (state === 'Left') return device.orphan === 'retrying' ? 'Orphaned' : 'Left';
     if (wish === 'close' || state !== 'InitWait') return state;
     const isPrepared = device.isUnprepared && hasPrepared(await readScriptWord(device));
-    if (!isPrepared && !this.#intent.isStale(view)) return state;
+    if (!isPrepared && !this.#intent.isStale(view) && !isOtherTarget(device, view)) return state;
     const isBeforeConnect =
       view.frontend === 'Initialising' ||
       view.frontend === 'InitWait' ||
@@ -473,6 +473,11 @@ export class Vbd {
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
   }
+}
+
+/** What was taken over may be what the toolstack has exchanged long ago. */
+function isOtherTarget({ medium }: Device, view: View): boolean {
+  return medium !== undefined && medium.params !== (view.backend.toolstack.params ?? '');
 }
 
 /** What we are in a directory that we did not write ourselves. */
