@@ -7,6 +7,7 @@ import { BACKEND_NODES } from '../blkif/features.ts';
 import type { VbdCounters } from '../datapath/binding.ts';
 import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
+import { clearError } from './error_nodes.ts';
 import { vbdName } from './info.ts';
 import type { TargetUse } from './open_targets.ts';
 import type { Wish } from './states.ts';
@@ -39,6 +40,7 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   device.offer = undefined;
   device.isUnprepared = false;
   device.askedTarget = undefined;
+  if (device.error !== undefined && device.error === device.passingError) await clearError(device);
   device.log.info({ frontend: view.frontend }, 'closed');
 }
 

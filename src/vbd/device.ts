@@ -149,6 +149,8 @@ export interface Device {
   /** As of the last connection. */
   counters: VbdCounters | undefined;
   error: string | undefined;
+  /** As `error`, where that is about a connection and ends with it. */
+  passingError: string | undefined;
   errorNodeIs: 'unknown' | 'there' | 'gone';
   /** The toolstack asks for another target than the one that is connected. */
   askedTarget: string | undefined;
@@ -210,6 +212,7 @@ export function makeDevice(
     closing: undefined,
     counters: undefined,
     error: undefined,
+    passingError: undefined,
     errorNodeIs: 'unknown',
     askedTarget: undefined,
     ...marks,

@@ -131,6 +131,7 @@ function leave(device: Device, error: unknown): void {
   const message = `left connected, ${what}: ${messageOf(error)}`;
   if (device.error === message) return;
   device.error = message;
+  device.passingError = message;
   const next = isHopeless ? 'its frontend must reconnect' : 'tried again by itself';
   device.log.error({ error: messageOf(error) }, `left connected; ${next}`);
 }

@@ -94,6 +94,7 @@ async function tellChangedTarget(device: Device, view: View): Promise<void> {
       'until it reconnects.',
     'the target is changed when the guest reconnects',
   );
+  device.passingError = device.error;
 }
 
 async function isSameTransport(device: Device, view: View): Promise<boolean> {

@@ -28,6 +28,16 @@ afterEach(async () => {
   expect(plane.datapath.held).toBe(0);
 });
 
+test('a VBD that was left and is closed has no error any more', async () => {
+  const disk = await orphan();
+  plane.datapath.openError = 'no such file';
+  await plane.start();
+  await expectLeft(disk, /left connected, and tried again by itself.*no such file/);
+  await disk.writeFrontend({ state: '6' });
+  await disk.expectState('6');
+  await eventually(() => disk.vbd.info().error === undefined, 'no error');
+});
+
 function recordFile(): string {
   return path.join(plane.runtimeDir, 'vbds', 'vbd3-7-51712.json');
 }
