@@ -137,6 +137,8 @@ export interface Device {
   link: Link | undefined;
   /** There is a record of it: ours, or a former daemon's. */
   recorded: boolean;
+  /** The record is a former daemon's: its I/O may be under way. */
+  isInherited: boolean;
   /** What a former daemon served is taken over again and again, or cannot be. */
   orphan: 'no' | 'retrying' | 'hopeless';
   /** Writes have been waiting since then for the I/O of a process that died. */
@@ -205,6 +207,7 @@ export function makeDevice(
     offer: undefined,
     link: undefined,
     recorded: services.records.has(id),
+    isInherited: services.records.has(id),
     orphan: 'no',
     fencedSince: undefined,
     failing: undefined,

@@ -38,6 +38,7 @@ export function remember(device: Device): void {
   const { agreement, onError, sectors } = link;
   const target = { params, ...spec, readOnly, share, identity };
   device.recorded = true;
+  device.isInherited = false;
   try {
     services.records.write(id, { target, onError, agreement, sectors });
   } catch (error) {

@@ -347,6 +347,7 @@ export class Vbd {
     // Where xenstore failed right after a take-over, this is the second time.
     device.state = device.link ? 'Connected' : adoptedState(view);
     if (state === 'Connected') this.#intent.offered(view);
+    if (device.state === 'Closed') letGo(device);
     if (!isInUse(view)) device.services.openTargets.release(this.name);
     const isLeft = device.state === 'Left' && view.frontend === 'Connected';
     if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
