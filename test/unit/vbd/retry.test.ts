@@ -125,7 +125,7 @@ describe('an offer', () => {
     await expect(disk.vbd.retry()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
   });
 
-  test('that an operator asks for is answered when it is over, also where it is claimed', async () => {
+  test('that an operator asks for is answered when it is over, and claimed', async () => {
     let isBusy = true;
     plane.datapath.mayClaim = async () => {
       if (isBusy) throw new DatapathError('EBUSY', 'another process uses it');
