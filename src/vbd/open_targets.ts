@@ -10,8 +10,11 @@ import { RingdiskError } from '../errors.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
 import { mayShare, readVms, type TargetUser, type Vms } from './sharing.ts';
 
-/** Opens that have not answered for `lateMs`; beyond it nothing new is opened. */
-const LATE_OPENS_MAX = 64;
+/**
+ * Opens that have not answered for `lateMs`; beyond it nothing new is opened. Each has a worker of
+ * its own. More than a host has disks: all those of a server that is gone must not stop the others.
+ */
+const LATE_OPENS_MAX = 1024;
 
 interface PendingOpen {
   readonly entry: Promise<Entry>;
