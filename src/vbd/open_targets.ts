@@ -8,7 +8,15 @@ import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapa
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
-import { mayShare, readVms, type TargetUser, type Vms } from './sharing.ts';
+import {
+  type Extent,
+  extentOf,
+  mayShare,
+  overlap,
+  readVms,
+  type TargetUser,
+  type Vms,
+} from './sharing.ts';
 
 /**
  * Opens that have not answered for `lateMs`; beyond it nothing new is opened. Each has a worker of
@@ -209,7 +217,9 @@ export class OpenTargets {
         continue;
       }
       this.#refuseReserved(entry, newcomer);
-      const users = [entry, ...entry.siblings()].flatMap(({ uses }) => [...uses]);
+      const users = [entry, ...entry.siblings(), ...this.#underOtherNames(entry)].flatMap(
+        ({ uses }) => [...uses],
+      );
       const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
       const holder = inTheWay.find((use) => !use.isLeaving);
       if (holder) throw busy(holder.user);
@@ -217,6 +227,16 @@ export class OpenTargets {
       if (signal.aborted) throw new Error('the open was given up');
       await Promise.all(inTheWay.map((use) => use.closed));
     }
+  }
+
+  /** A file is also what lies behind its loop devices. */
+  #underOtherNames({ extent, target }: Entry): Entry[] {
+    if (!extent) return [];
+    const { identity } = target.capabilities;
+    const others = [...this.#entries].filter(([name]) => name !== identity);
+    return others.flatMap(([, entries]) =>
+      entries.filter((other) => overlap(extent, other.extent)),
+    );
   }
 
   #reservations({ target }: Entry): Reservation[] {
@@ -250,6 +270,7 @@ function busy(holder: TargetUser): RingdiskError {
 class Entry {
   readonly target: OpenTarget;
   readonly readOnly: boolean;
+  readonly extent: Extent | undefined;
   readonly uses = new Set<Use>();
   /** Whoever is about to use it. */
   expected = 0;
@@ -261,6 +282,7 @@ class Entry {
   constructor(target: OpenTarget, readOnly: boolean, onClosed: () => void) {
     this.target = target;
     this.readOnly = readOnly;
+    this.extent = extentOf(target.capabilities.identity);
     this.#onClosed = onClosed;
   }
 

@@ -121,6 +121,21 @@ describe('several VMs', () => {
     expect(await other.readError()).toBeUndefined();
   });
 
+  test.each([
+    ['a file and its loop device', 'file device 8:1 inode 12 born 1.2', 'from 0 to 0', false],
+    ['two loop devices of one file', 'loop 8:1 inode 12 from 512 to 1024', 'from 0 to 513', false],
+    ['loop devices of its parts', 'loop 8:1 inode 12 from 512 to 1024', 'from 0 to 512', true],
+    ["another file's loop device", 'loop 8:1 inode 13 from 0 to 0', 'from 0 to 0', true],
+  ])('%s', async (_what, one, where, isFree) => {
+    plane.datapath.media.set('/srv/one', { identity: one });
+    plane.datapath.media.set('/dev/loop0', { identity: `loop 8:1 inode 12 ${where}` });
+    await plane.start();
+    await offered(7, { params: 'aio:/srv/one' });
+    const other = await plane.attach({ params: 'aio:/dev/loop0' }, { domid: 8 });
+    if (isFree) await other.expectState('2');
+    else expect(await refusal(other)).toMatch(/in use by vbd3\/7/);
+  });
+
   test('may all read', async () => {
     await plane.start();
     for (const domid of [7, 8, 9]) await (await offered(domid, { mode: 'r' })).connect();
