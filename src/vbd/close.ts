@@ -7,7 +7,10 @@ import { BACKEND_NODES } from '../blkif/features.ts';
 import type { VbdCounters } from '../datapath/binding.ts';
 import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
+import { clearError } from './error_nodes.ts';
+import { vbdName } from './info.ts';
 import type { TargetUse } from './open_targets.ts';
+import { outlast } from './recorded_medium.ts';
 import type { Wish } from './states.ts';
 
 /** Goes to Closing at once. Requests are served on: old kernels still unmount in this state. */
@@ -38,6 +41,7 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   device.offer = undefined;
   device.isUnprepared = false;
   device.askedTarget = undefined;
+  if (device.error !== undefined && device.error === device.passingError) await clearError(device);
   device.log.info({ frontend: view.frontend }, 'closed');
 }
 
@@ -59,6 +63,7 @@ export function letGo(device: Device): void {
   const { link, services } = device;
   if (device.orphan === 'retrying') abandonOpening(device);
   device.orphan = 'no';
+  services.openTargets.release(vbdName(device.id));
   if (link) {
     device.link = undefined;
     device.failing = undefined;
@@ -67,7 +72,16 @@ export function letGo(device: Device): void {
   }
   if (!device.recorded) return;
   device.recorded = false;
+  if (device.isInherited)
+    letGoBeside(device, 'tell the end of former I/O', () => inherited(device));
+  device.isInherited = false;
   letGoBeside(device, 'remove the record', async () => services.records.remove(device.id));
+}
+
+/** What the daemon before us left under way must not land when the guest is elsewhere. */
+async function inherited(device: Device): Promise<void> {
+  const record = device.services.records.read(device.id);
+  if (record) await outlast(device, record);
 }
 
 /** Starts to close the target, if one is open; after its data path has let go. */

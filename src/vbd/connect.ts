@@ -24,6 +24,7 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   if (result === 'waiting') return false;
   device.isUnprepared = result === 'unprepared';
   device.script.askedAt = undefined;
+  device.askedTarget = undefined;
   const { config } = device.services;
   const { medium } = device;
   const readOnly = medium?.readOnly === true || medium?.target.capabilities.readOnly === true;

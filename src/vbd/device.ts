@@ -137,6 +137,8 @@ export interface Device {
   link: Link | undefined;
   /** There is a record of it: ours, or a former daemon's. */
   recorded: boolean;
+  /** The record is a former daemon's: its I/O may be under way. */
+  isInherited: boolean;
   /** What a former daemon served is taken over again and again, or cannot be. */
   orphan: 'no' | 'retrying' | 'hopeless';
   /** Writes have been waiting since then for the I/O of a process that died. */
@@ -149,6 +151,8 @@ export interface Device {
   /** As of the last connection. */
   counters: VbdCounters | undefined;
   error: string | undefined;
+  /** As `error`, where that is about a connection and ends with it. */
+  passingError: string | undefined;
   errorNodeIs: 'unknown' | 'there' | 'gone';
   /** The toolstack asks for another target than the one that is connected. */
   askedTarget: string | undefined;
@@ -203,6 +207,7 @@ export function makeDevice(
     offer: undefined,
     link: undefined,
     recorded: services.records.has(id),
+    isInherited: services.records.has(id),
     orphan: 'no',
     fencedSince: undefined,
     failing: undefined,
@@ -210,6 +215,7 @@ export function makeDevice(
     closing: undefined,
     counters: undefined,
     error: undefined,
+    passingError: undefined,
     errorNodeIs: 'unknown',
     askedTarget: undefined,
     ...marks,

@@ -8,16 +8,34 @@ import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapa
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
-import { mayShare, readVms, type TargetUser, type Vms } from './sharing.ts';
+import {
+  type Extent,
+  extentOf,
+  mayShare,
+  overlap,
+  readVms,
+  type TargetUser,
+  type Vms,
+} from './sharing.ts';
 
-/** Opens that have not answered for `lateMs`; beyond it nothing new is opened. */
-const LATE_OPENS_MAX = 64;
+/**
+ * Opens that have not answered for `lateMs`; beyond it nothing new is opened. Each has a worker of
+ * its own. More than a host has disks: all those of a server that is gone must not stop the others.
+ */
+const LATE_OPENS_MAX = 1024;
 
 interface PendingOpen {
   readonly entry: Promise<Entry>;
   readonly since: number;
   /** Who waits for it. */
   waiters: number;
+}
+
+/** Of a VBD that a former daemon served and that is not taken over yet. */
+interface Reservation {
+  readonly identity: string;
+  readonly user: TargetUser;
+  vms: Vms | undefined;
 }
 
 /** One VBD's use of an open target. */
@@ -39,6 +57,8 @@ export class OpenTargets {
   readonly #pending = new Map<string, PendingOpen>();
   /** At most one of a kind and a mode for each identity. */
   readonly #entries = new Map<string, Entry[]>();
+  /** By the VBD's name. */
+  readonly #reserved = new Map<string, Reservation>();
   readonly #end = new AbortController();
   readonly #onRelease = new Set<() => void>();
 
@@ -63,8 +83,9 @@ export class OpenTargets {
     const entry = await this.#expect(spec, options.signal);
     try {
       const newcomer = { ...user, vms };
-      if (!options.takeOver) await this.#untilFree(entry, newcomer, options.signal);
-      return entry.use(newcomer, () => this.#released());
+      const use = () => entry.use(newcomer, () => this.#released());
+      if (options.takeOver) return use();
+      return await this.#whenFree(entry, newcomer, use, options.signal);
     } finally {
       entry.expected--;
       entry.closeUnused();
@@ -74,6 +95,19 @@ export class OpenTargets {
   /** Calls back, once, when somebody has let go of a target: there may be room for others. */
   onRelease(tell: () => void): void {
     this.#onRelease.add(tell);
+  }
+
+  /**
+   * Nobody else gets this medium, whoever is faster: a guest uses it, and goes on when its VBD can
+   * be taken over.
+   */
+  reserve(identity: string, user: TargetUser): void {
+    if (identity !== '') this.#reserved.set(user.name, { identity, user, vms: undefined });
+  }
+
+  /** By the VBD's name. What it has open is another matter. */
+  release(name: string): void {
+    if (this.#reserved.delete(name)) this.#released();
   }
 
   #released(): void {
@@ -166,17 +200,59 @@ export class OpenTargets {
     return entry;
   }
 
-  /** Waits for those who are about to go; throws TARGET_BUSY for others. */
-  async #untilFree(entry: Entry, newcomer: CountedUser, signal: AbortSignal): Promise<void> {
+  /**
+   * Waits for those who are about to go; throws TARGET_BUSY for others. `use` is called in the very
+   * moment in which it is free: several may wait for that.
+   */
+  async #whenFree(
+    entry: Entry,
+    newcomer: CountedUser,
+    use: () => TargetUse,
+    signal: AbortSignal,
+  ): Promise<TargetUse> {
     for (;;) {
-      const users = [entry, ...entry.siblings()].flatMap(({ uses }) => [...uses]);
+      const unknown = this.#reservations(entry).filter(({ vms }) => vms === undefined);
+      if (unknown.length > 0) {
+        await Promise.all(unknown.map((one) => this.#readVmsOf(one)));
+        continue;
+      }
+      this.#refuseReserved(entry, newcomer);
+      const users = [entry, ...entry.siblings(), ...this.#underOtherNames(entry)].flatMap(
+        ({ uses }) => [...uses],
+      );
       const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
       const holder = inTheWay.find((use) => !use.isLeaving);
       if (holder) throw busy(holder.user);
-      if (inTheWay.length === 0) return;
+      if (inTheWay.length === 0) return use();
       if (signal.aborted) throw new Error('the open was given up');
       await Promise.all(inTheWay.map((use) => use.closed));
     }
+  }
+
+  /** A file is also what lies behind its loop devices. */
+  #underOtherNames({ extent, target }: Entry): Entry[] {
+    if (!extent) return [];
+    const { identity } = target.capabilities;
+    const others = [...this.#entries].filter(([name]) => name !== identity);
+    return others.flatMap(([, entries]) =>
+      entries.filter((other) => overlap(extent, other.extent)),
+    );
+  }
+
+  #reservations({ target }: Entry): Reservation[] {
+    const { identity } = target.capabilities;
+    return [...this.#reserved.values()].filter((reserved) => reserved.identity === identity);
+  }
+
+  async #readVmsOf(reserved: Reservation): Promise<void> {
+    reserved.vms = await readVms(this.#xenstore, reserved.user.domid);
+  }
+
+  #refuseReserved(entry: Entry, newcomer: CountedUser): void {
+    const holder = this.#reservations(entry).find(
+      ({ user, vms = new Set() }) => !mayShare(newcomer, { ...user, vms }),
+    );
+    if (holder) throw busy(holder.user);
   }
 }
 
@@ -194,6 +270,7 @@ function busy(holder: TargetUser): RingdiskError {
 class Entry {
   readonly target: OpenTarget;
   readonly readOnly: boolean;
+  readonly extent: Extent | undefined;
   readonly uses = new Set<Use>();
   /** Whoever is about to use it. */
   expected = 0;
@@ -205,6 +282,7 @@ class Entry {
   constructor(target: OpenTarget, readOnly: boolean, onClosed: () => void) {
     this.target = target;
     this.readOnly = readOnly;
+    this.extent = extentOf(target.capabilities.identity);
     this.#onClosed = onClosed;
   }
 

@@ -6,11 +6,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
-import type { OnError } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
-import { NegotiationError, RingdiskError, showValue } from '../errors.ts';
-import { confinementHint } from '../target/confinement.ts';
-import { parseTarget, shownSizes } from '../target/target_spec.ts';
+import { NegotiationError, showValue } from '../errors.ts';
+import { shownSizes } from '../target/target_spec.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
 import { link, summary, tellWarnings } from './connect.ts';
@@ -20,6 +18,7 @@ import { vbdName } from './info.ts';
 import { openBeside, PROMPT_MS } from './media.ts';
 import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
+import { openRecorded } from './recorded_medium.ts';
 import { announceSize, remember } from './run.ts';
 import type { Trial } from './take_overs.ts';
 import { readTransport, transportKey } from './transport.ts';
@@ -58,6 +57,24 @@ export function isInUse(view: View): boolean {
   // Initialised: it may be about to see that we are Connected; old kernels unmount in Closing.
   const { frontend } = view;
   return frontend === 'Initialised' || frontend === 'Connected' || frontend === 'Closing';
+}
+
+/** Its medium is its guest's until it is known that nobody uses it. */
+export function reserveRecorded({ id, recorded, services }: Device): void {
+  if (!recorded) return;
+  try {
+    const { target } = services.records.read(id) ?? {};
+    if (target?.identity === undefined) return;
+    const { readOnly, share, identity } = target;
+    services.openTargets.reserve(identity, {
+      name: vbdName(id),
+      domid: id.domid,
+      readOnly,
+      share,
+    });
+  } catch {
+    // Whoever takes it over says why it cannot be read.
+  }
 }
 
 export type Attempt = 'taken over' | 'waiting' | 'failed';
@@ -113,6 +130,7 @@ function leave(device: Device, error: unknown): void {
   const message = `left connected, ${what}: ${messageOf(error)}`;
   if (device.error === message) return;
   device.error = message;
+  device.passingError = message;
   const next = isHopeless ? 'its frontend must reconnect' : 'tried again by itself';
   device.log.error({ error: messageOf(error) }, `left connected; ${next}`);
 }
@@ -151,51 +169,6 @@ async function openedMedium(device: Device, record: VbdRecord): Promise<Medium |
   device.opening = undefined;
   if ('error' in outcome) throw outcome.error;
   return outcome.value;
-}
-
-async function openRecorded(
-  device: Device,
-  { target }: VbdRecord,
-  signal: AbortSignal,
-): Promise<Medium> {
-  const { openTargets } = device.services;
-  const { params, kind, path, readOnly, share, identity } = target;
-  const user = { name: vbdName(device.id), domid: device.id.domid, readOnly, share };
-  const spec = { kind, path, readOnly };
-  const use = await openTargets.open(spec, user, { takeOver: true, signal }).catch((error) => {
-    const hint = confinementHint(error, path);
-    throw hint === undefined
-      ? error
-      : new RingdiskError('TARGET_INVALID', `${error.message} ${hint}`);
-  });
-  // A claim that hangs must not keep others from the medium once nobody waits for it.
-  signal.addEventListener('abort', () => use.leave(), { once: true });
-  try {
-    const found = use.capabilities.identity;
-    if (identity !== undefined && found !== identity) throw anotherMedium(path, identity, found);
-    await use.claim({ takeOver: true });
-  } catch (error) {
-    void use.close().catch(() => {});
-    throw error;
-  }
-  return { params, spec: { kind, path }, readOnly, share, onError: onErrorOf(params), target: use };
-}
-
-function onErrorOf(params: string): OnError | undefined {
-  try {
-    return parseTarget(params).onError;
-  } catch {
-    // The toolstack's script knew what it means.
-    return undefined;
-  }
-}
-
-function anotherMedium(path: string, expected: string, found: string): RingdiskError {
-  return new RingdiskError(
-    'TARGET_INVALID',
-    `${showValue(path)} is another medium than the one its guest uses (${found}, not ` +
-      `${expected}). Put the right one back under that name, and the disk goes on`,
-  );
 }
 
 async function takeOver(device: Device, medium: Medium, record: VbdRecord): Promise<void> {

@@ -38,6 +38,7 @@ export function remember(device: Device): void {
   const { agreement, onError, sectors } = link;
   const target = { params, ...spec, readOnly, share, identity };
   device.recorded = true;
+  device.isInherited = false;
   try {
     services.records.write(id, { target, onError, agreement, sectors });
   } catch (error) {
@@ -94,6 +95,7 @@ async function tellChangedTarget(device: Device, view: View): Promise<void> {
       'until it reconnects.',
     'the target is changed when the guest reconnects',
   );
+  device.passingError = device.error;
 }
 
 async function isSameTransport(device: Device, view: View): Promise<boolean> {

@@ -37,6 +37,31 @@ export function mayShare(
   return [...newcomer.vms].some((vm) => user.vms.has(vm));
 }
 
+/** A part of a file, which may have several names: its own, and those of loop devices. */
+export interface Extent {
+  readonly file: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+const FILE_IDENTITY =
+  /^(file device|loop) ([0-9]+:[0-9]+ inode [0-9]+)(?: from ([0-9]+) to ([0-9]+)$)?/;
+
+/** As native's identity.cc words it; undefined for what is neither a file nor a loop device. */
+export function extentOf(identity: string): Extent | undefined {
+  const [, kind, file, offset, limit] = FILE_IDENTITY.exec(identity) ?? [];
+  if (file === undefined) return undefined;
+  const from = kind === 'loop' ? Number(offset) : 0;
+  // No limit is 0.
+  const bytes = kind === 'loop' ? Number(limit) : 0;
+  return { file, from, to: bytes === 0 ? Number.POSITIVE_INFINITY : from + bytes };
+}
+
+export function overlap(one: Extent | undefined, other: Extent | undefined): boolean {
+  if (!one || !other || one.file !== other.file) return false;
+  return one.from < other.to && other.from < one.to;
+}
+
 /** A driver domain may not look into the homes of others. */
 async function readIfAllowed(
   xenstore: XenstoreClient,

@@ -30,7 +30,7 @@ import { hasPrepared, isOurs, readScriptWord } from './hotplug.ts';
 import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
 import type { RateLimit } from './rate_limit.ts';
-import { isInUse, reattach, tellLateTakeOver, tellNews } from './reattach.ts';
+import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
 import { measure, resize, verify } from './run.ts';
 import { type Action, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
@@ -69,6 +69,7 @@ export class Vbd {
       mark: () => this.mark(),
       markIn: (milliseconds) => this.#turns.markIn(milliseconds),
     });
+    reserveRecorded(this.#device);
     this.mark();
   }
 
@@ -139,7 +140,8 @@ export class Vbd {
     device.backoff.reset();
     this.#intent.forgetRefusal();
     this.mark();
-    const isOver = () => !this.#turns.isMarked && !device.opening && !device.claiming;
+    const isClaiming = () => device.claiming !== undefined && !device.claiming.outcome;
+    const isOver = () => !this.#turns.isMarked && !device.opening && !isClaiming();
     await this.#turns.until(isOver, device.services.timing.openMs);
     return this.info();
   }
@@ -345,6 +347,8 @@ export class Vbd {
     // Where xenstore failed right after a take-over, this is the second time.
     device.state = device.link ? 'Connected' : adoptedState(view);
     if (state === 'Connected') this.#intent.offered(view);
+    if (device.state === 'Closed') letGo(device);
+    if (!isInUse(view)) device.services.openTargets.release(this.name);
     const isLeft = device.state === 'Left' && view.frontend === 'Connected';
     if (!device.link && isInUse(view) && (device.recorded || isLeft)) {
       device.orphan = 'retrying';
@@ -395,7 +399,7 @@ export class Vbd {
     if (state === 'Left') return device.orphan === 'retrying' ? 'Orphaned' : 'Left';
     if (wish === 'close' || state !== 'InitWait') return state;
     const isPrepared = device.isUnprepared && hasPrepared(await readScriptWord(device));
-    if (!isPrepared && !this.#intent.isStale(view)) return state;
+    if (!isPrepared && !this.#intent.isStale(view) && !isOtherTarget(device, view)) return state;
     const isBeforeConnect =
       view.frontend === 'Initialising' ||
       view.frontend === 'InitWait' ||
@@ -470,6 +474,11 @@ export class Vbd {
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
   }
+}
+
+/** What was taken over may be what the toolstack has exchanged long ago. */
+function isOtherTarget({ medium }: Device, view: View): boolean {
+  return medium !== undefined && medium.params !== (view.backend.toolstack.params ?? '');
 }
 
 /** What we are in a directory that we did not write ourselves. */

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { blkfrontNodes, ControlPlane, eventually, quiet } from '../../support/control_plane.ts';
+import {
+  blkfrontNodes,
+  ControlPlane,
+  type Disk,
+  eventually,
+  quiet,
+} from '../../support/control_plane.ts';
 
 let plane: ControlPlane;
 beforeEach(() => {
@@ -239,5 +245,62 @@ describe('closing', () => {
     await disk.writeFrontend({ state: '6' });
     await disk.expectState('6');
     expect(disk.vbd.info().counters).toMatchObject({ reads: 1, inFlight: 0, mappedPages: 0 });
+  });
+});
+
+describe('I/O that the daemon before left under way', () => {
+  let lift: () => void;
+
+  /** Its daemon is killed while its storage hangs; then its guest goes. */
+  async function restartAfter(killed: (disk: Disk) => Promise<void>): Promise<Disk> {
+    await plane.start();
+    const disk = await plane.attach({ params: 'aio:/srv/disk.img' });
+    await disk.connect();
+    plane.datapath.mayLetGo = () => new Promise(() => {});
+    await killed(disk);
+    await disk.writeBackend({ online: '0' });
+    plane.datapath.mayLetGo = () => Promise.resolve();
+    plane.datapath.fence = new Promise((resolve) => {
+      lift = resolve;
+    });
+    await plane.start();
+    await disk.expectState('6');
+    await quiet();
+    return disk;
+  }
+
+  test.each([
+    [
+      'it had closed the disk',
+      async (disk: Disk) => {
+        await disk.writeFrontend({ state: '6' });
+        await disk.expectState('6');
+        await plane.kill();
+      },
+    ],
+    [
+      'the guest went meanwhile',
+      async (disk: Disk) => {
+        await plane.kill();
+        await disk.writeFrontend({ state: '6' });
+      },
+    ],
+  ])('keeps the disk plugged until it is over: %s', async (_what, killed) => {
+    const disk = await restartAfter(killed);
+    expect(await disk.read('hotplug-status')).toBe('connected');
+    lift();
+    const status = () => disk.read('hotplug-status');
+    await eventually(async () => (await status()) === undefined, 'no status', status);
+    expect(plane.datapath.held).toBe(0);
+  });
+
+  test('does not where the medium is gone as well', async () => {
+    const disk = await restartAfter(async (left) => {
+      await plane.kill();
+      await left.writeFrontend({ state: '6' });
+      plane.datapath.openError = 'no such file';
+    });
+    const status = () => disk.read('hotplug-status');
+    await eventually(async () => (await status()) === undefined, 'no status', status);
   });
 });

@@ -28,6 +28,16 @@ afterEach(async () => {
   expect(plane.datapath.held).toBe(0);
 });
 
+test('a VBD that was left and is closed has no error any more', async () => {
+  const disk = await orphan();
+  plane.datapath.openError = 'no such file';
+  await plane.start();
+  await expectLeft(disk, /left connected, and tried again by itself.*no such file/);
+  await disk.writeFrontend({ state: '6' });
+  await disk.expectState('6');
+  await eventually(() => disk.vbd.info().error === undefined, 'no error');
+});
+
 function recordFile(): string {
   return path.join(plane.runtimeDir, 'vbds', 'vbd3-7-51712.json');
 }
@@ -113,6 +123,20 @@ describe('an offer', () => {
     expect(await disk.vbd.retry()).toMatchObject({ state: 'InitWait' });
     await disk.connect();
     await expect(disk.vbd.retry()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
+  });
+
+  test('that an operator asks for is answered when it is over, and claimed', async () => {
+    let isBusy = true;
+    plane.datapath.mayClaim = async () => {
+      if (isBusy) throw new DatapathError('EBUSY', 'another process uses it');
+    };
+    await plane.start({}, { ...SLOW, openMs: 60_000 });
+    const disk = await plane.attach({ params: PARAMS });
+    await disk.expectState('2');
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await eventually(async () => (await disk.readError()) !== undefined, 'an error node');
+    isBusy = false;
+    expect(await disk.vbd.retry()).toMatchObject({ state: 'Connected' });
   });
 
   test('a guest that comes back while the target is busy is served when it is not', async () => {

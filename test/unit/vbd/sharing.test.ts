@@ -40,6 +40,14 @@ async function refusal(disk: Disk): Promise<string> {
   return (await disk.read('hotplug-error')) ?? '';
 }
 
+/** Those that were, when each has its answer. */
+async function whoIsOffered(disks: Disk[]): Promise<Disk[]> {
+  const words = () => Promise.all(disks.map((disk) => disk.read('hotplug-status')));
+  await eventually(async () => !(await words()).includes(undefined), 'answers', words);
+  const found = await words();
+  return disks.filter((_disk, index) => found[index] === 'connected');
+}
+
 async function offered(domid: number, nodes = {}): Promise<Disk> {
   const disk = await plane.attach({ params: PARAMS, ...nodes }, { domid });
   await disk.expectState('2');
@@ -113,6 +121,21 @@ describe('several VMs', () => {
     expect(await other.readError()).toBeUndefined();
   });
 
+  test.each([
+    ['a file and its loop device', 'file device 8:1 inode 12 born 1.2', 'from 0 to 0', false],
+    ['two loop devices of one file', 'loop 8:1 inode 12 from 512 to 1024', 'from 0 to 513', false],
+    ['loop devices of its parts', 'loop 8:1 inode 12 from 512 to 1024', 'from 0 to 512', true],
+    ["another file's loop device", 'loop 8:1 inode 13 from 0 to 0', 'from 0 to 0', true],
+  ])('%s', async (_what, one, where, isFree) => {
+    plane.datapath.media.set('/srv/one', { identity: one });
+    plane.datapath.media.set('/dev/loop0', { identity: `loop 8:1 inode 12 ${where}` });
+    await plane.start();
+    await offered(7, { params: 'aio:/srv/one' });
+    const other = await plane.attach({ params: 'aio:/dev/loop0' }, { domid: 8 });
+    if (isFree) await other.expectState('2');
+    else expect(await refusal(other)).toMatch(/in use by vbd3\/7/);
+  });
+
   test('may all read', async () => {
     await plane.start();
     for (const domid of [7, 8, 9]) await (await offered(domid, { mode: 'r' })).connect();
@@ -154,6 +177,33 @@ describe('several VMs', () => {
     await after.expectState('2');
   });
 
+  test('that come at the same time: one gets it, however long the open takes', async () => {
+    plane.datapath.mayOpen = quiet;
+    await plane.start();
+    const domids = [7, 8, 9];
+    const attaches = domids.map((domid) => plane.attach({ params: PARAMS }, { domid }));
+    expect(await whoIsOffered(await Promise.all(attaches))).toHaveLength(1);
+  });
+
+  test('that wait for the one that goes: one gets it', async () => {
+    let letGo = () => {};
+    await plane.start();
+    const before = await offered(7);
+    await before.connect();
+    plane.datapath.mayLetGo = () =>
+      new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    await before.remove();
+    await before.deleteFrontend();
+    await before.expectState('6');
+    const waiting = [8, 9].map((domid) => plane.attach({ params: PARAMS }, { domid }));
+    const disks = await Promise.all(waiting);
+    await quiet();
+    letGo();
+    expect(await whoIsOffered(disks)).toHaveLength(1);
+  });
+
   test('cannot be told apart by a null target', async () => {
     await plane.start();
     for (const domid of [7, 8]) {
@@ -174,6 +224,54 @@ test('all VBDs of a shared medium are taken over, whoever may share it', async (
   expect(openTargets()).toBe(1);
   const [target] = plane.datapath.targets.filter(({ isOpen }) => isOpen);
   expect(target?.claimed).toEqual({ share: true, takeOver: true });
+});
+
+describe('a medium whose guest waits for its take-over', () => {
+  /** Its daemon is gone, and the next one cannot open its medium for now. */
+  async function waiting(): Promise<Disk> {
+    await domain(7, { vm: '/vm/a' });
+    await domain(8, { vm: '/vm/b' });
+    await domain(9, { vm: '/vm/a' });
+    await plane.start();
+    const disk = await offered(7);
+    await disk.connect();
+    await plane.kill();
+    plane.datapath.openError = 'no such file';
+    await plane.start({}, { again: { firstMs: 60_000, mostMs: 60_000, leastMs: 1 } });
+    await disk.expectOurState('Left');
+    await eventually(() => disk.vbd.info().error !== undefined, 'a reason');
+    plane.datapath.openError = undefined;
+    return disk;
+  }
+
+  test('is for nobody else, but for its own VM', async () => {
+    const disk = await waiting();
+    const other = await plane.attach({ params: PARAMS }, { domid: 8 });
+    expect(await refusal(other)).toMatch(/in use by vbd3\/7\/51712 \(domain 7\)/);
+    await offered(9);
+    // It may be there by itself already.
+    await disk.vbd.retry().catch(() => undefined);
+    await disk.expectOurState('Connected');
+  });
+
+  test('is free when the guest has gone', async () => {
+    const disk = await waiting();
+    const other = await plane.attach({ params: PARAMS }, { domid: 8 });
+    await refusal(other);
+    await disk.deleteFrontend();
+    await disk.expectState('6');
+    await other.expectState('2');
+  });
+
+  test('is free where the guest went while no daemon ran', async () => {
+    await plane.start();
+    const disk = await offered(7);
+    await disk.connect();
+    await plane.kill();
+    await disk.deleteBackend();
+    await plane.start();
+    await offered(8);
+  });
 });
 
 test('a target that another process uses is claimed at the connect, and again', async () => {

@@ -67,6 +67,28 @@ describe('a disc that is changed while it is in use', () => {
     expect(await disk.readError()).toBeUndefined();
   });
 
+  test.each([
+    ['resumes', { 'ring-ref': '9', state: '3' }],
+    ['starts over', { 'ring-ref': '9', state: '1' }],
+  ])('is there when the guest %s, also after a restart of the daemon', async (_what, nodes) => {
+    await plane.start();
+    const disk = await plane.attach({ params: 'aio:/iso/a', 'device-type': 'cdrom', mode: 'r' });
+    await disk.connect();
+    await disk.writeBackend({ params: 'aio:/iso/b' });
+    await eventually(async () => (await disk.readError()) !== undefined, 'an error node');
+    await plane.kill();
+    await plane.start();
+    await disk.expectOurState('Connected');
+    expect(disk.vbd.info().target?.spec).toBe('aio:/iso/a');
+    await disk.writeFrontend(nodes);
+    await eventually(() => disk.vbd.info().target?.spec === 'aio:/iso/b', 'the new disc');
+    await disk.writeFrontend({ state: '3' });
+    await eventually(() => plane.datapath.connections.length === 3, 'a connection');
+    expect(plane.datapath.connections.at(-1)?.target.spec.path).toBe('/iso/b');
+    expect(disk.vbd.info().askedTarget).toBeUndefined();
+    await eventually(async () => (await disk.readError()) === undefined, 'no error node');
+  });
+
   test('and changed back is forgotten', async () => {
     await plane.start();
     const disk = await plane.attach({ params: 'aio:/iso/a', 'device-type': 'cdrom' });
