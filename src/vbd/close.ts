@@ -81,7 +81,14 @@ export function letGo(device: Device): void {
 /** What the daemon before us left under way must not land when the guest is elsewhere. */
 async function inherited(device: Device): Promise<void> {
   const record = device.services.records.read(device.id);
-  if (record) await outlast(device, record);
+  if (!record) return;
+  const since = new Date();
+  device.fencedSince = since;
+  try {
+    await outlast(device, record);
+  } finally {
+    if (device.fencedSince === since) device.fencedSince = undefined;
+  }
 }
 
 /** Starts to close the target, if one is open; after its data path has let go. */
@@ -115,8 +122,10 @@ function closeBeside(device: Device, target: TargetUse): void {
       device.log.error({ error: messageOf(error) }, 'could not close the target');
     });
   const whole = current.then(() => {
+    if (device.leaving === target) device.leaving = undefined;
     if (device.closing === whole) device.closing = undefined;
   });
+  device.leaving = target;
   device.closing = whole;
 }
 

@@ -148,6 +148,8 @@ export interface Device {
   lettingGo: Promise<void> | undefined;
   /** Pending while a target is being closed, after that. */
   closing: Promise<void> | undefined;
+  /** The target that is. */
+  leaving: TargetUse | undefined;
   /** As of the last connection. */
   counters: VbdCounters | undefined;
   error: string | undefined;
@@ -213,6 +215,7 @@ export function makeDevice(
     failing: undefined,
     lettingGo: undefined,
     closing: undefined,
+    leaving: undefined,
     counters: undefined,
     error: undefined,
     passingError: undefined,

@@ -118,9 +118,10 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
 /** A second is nothing yet. */
 const WAIT_MS = 1000;
 
-function describeWaits({ medium, opening }: Device): NonNullable<VbdInfo['waits']> {
+function describeWaits({ medium, opening, leaving }: Device): NonNullable<VbdInfo['waits']> {
   const since = (ms: number) => new Date(Date.now() - ms).toISOString();
-  const ofTarget = medium?.target.waits() ?? [];
+  // Of a disk that is closed for its guest, too: what is under way still lands.
+  const ofTarget = (medium?.target ?? leaving)?.waits() ?? [];
   const waits = ofTarget.map(({ call, sinceMs, count }) => ({
     call,
     since: since(sinceMs),

@@ -288,10 +288,12 @@ describe('I/O that the daemon before left under way', () => {
   ])('keeps the disk plugged until it is over: %s', async (_what, killed) => {
     const disk = await restartAfter(killed);
     expect(await disk.read('hotplug-status')).toBe('connected');
+    expect(disk.vbd.info().fencedSince).toMatch(/^2.*Z$/);
     lift();
     const status = () => disk.read('hotplug-status');
     await eventually(async () => (await status()) === undefined, 'no status', status);
     expect(plane.datapath.held).toBe(0);
+    expect(disk.vbd.info().fencedSince).toBeUndefined();
   });
 
   test('does not where the medium is gone as well', async () => {

@@ -220,6 +220,26 @@ test('a claim that hangs leaves the VBD in InitWait, and its removal is answered
   await disk.expectState('6');
 });
 
+test('a disk that is closed while its last I/O hangs is shown with that', async () => {
+  await plane.start();
+  const disk = await plane.attach({ params: 'aio:/srv/a' });
+  await disk.connect();
+  let letGo = () => {};
+  plane.datapath.mayLetGo = () =>
+    new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+  const [target] = plane.datapath.targets;
+  if (target) target.hangs = [{ call: 'write', sinceMs: 5000, count: 3 }];
+  await disk.remove();
+  await disk.writeFrontend({ state: '6' });
+  await disk.expectState('6');
+  const waits = [{ call: 'write', since: expect.stringMatching(/^2.*Z$/), count: 3 }];
+  expect(disk.vbd.info()).toMatchObject({ state: 'Closed', waits });
+  letGo();
+  await eventually(() => disk.vbd.info().waits === undefined, 'no wait');
+});
+
 test('a disk that hangs is shown with what its worker waits for', async () => {
   await plane.start();
   const disk = await plane.attach({ params: 'aio:/srv/a' });
