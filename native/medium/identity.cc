@@ -28,12 +28,25 @@ std::optional<std::string> read_line(const std::string& path) {
   return line;
 }
 
+// When the file behind a loop device was made: an inode's number alone is given again. A file that
+// has no name any more cannot be asked; then it is this set-up of the device, and no other.
+std::string loop_born(const std::string& folder, const loop_info64& info) {
+  struct statx status{};
+  const std::string path = read_line(folder + "/loop/backing_file").value_or("");
+  if (::statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &status) == 0 &&
+      status.stx_ino == info.lo_inode && (status.stx_mask & STATX_BTIME) != 0)
+    return " born " + std::to_string(status.stx_btime.tv_sec) + "." +
+           std::to_string(status.stx_btime.tv_nsec);
+  return " sequence " + read_line(folder + "/diskseq").value_or("?");
+}
+
 // A loop device is what lies behind it, whoever set it up and when.
-std::optional<std::string> loop_backing(int fd) {
+std::optional<std::string> loop_backing(int fd, const std::string& folder) {
   loop_info64 info{};
   if (fd < 0 || ::ioctl(fd, LOOP_GET_STATUS64, &info) != 0) return std::nullopt;
   return "loop " + number_of(info.lo_device) + " inode " + std::to_string(info.lo_inode) +
-         " from " + std::to_string(info.lo_offset) + " to " + std::to_string(info.lo_sizelimit);
+         " from " + std::to_string(info.lo_offset) + " to " + std::to_string(info.lo_sizelimit) +
+         loop_born(folder, info);
 }
 
 // OpenZFS's own question for a volume's name.
@@ -63,7 +76,7 @@ std::string identity_of_device(int fd, dev_t device) {
   }
   if (const auto name = lasting_name(disk)) return part + *name;
   if (part.empty()) {
-    if (const auto backing = loop_backing(fd)) return *backing;
+    if (const auto backing = loop_backing(fd, folder)) return *backing;
     if (const auto name = zvol_name(fd)) return *name;
   }
   // Good until the device goes: another one, or the same one again, has another number.

@@ -45,7 +45,7 @@ export interface Extent {
 }
 
 const FILE_IDENTITY =
-  /^(file device|loop) ([0-9]+:[0-9]+ inode [0-9]+)(?: from ([0-9]+) to ([0-9]+)$)?/;
+  /^(file device|loop) ([0-9]+:[0-9]+ inode [0-9]+)(?: from ([0-9]+) to ([0-9]+))?/;
 
 /** As native's identity.cc words it; undefined for what is neither a file nor a loop device. */
 export function extentOf(identity: string): Extent | undefined {
