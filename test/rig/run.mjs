@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { choose, loadScenarios } from './dom0/catalogue.mjs';
 import { Follower } from './host/follow.mjs';
 import { boot, buildImage, obstacle } from './host/machine.mjs';
-import { stage, stageContracts } from './host/stage.mjs';
+import { stage, stageTests } from './host/stage.mjs';
 
 const HELP = `usage: node test/rig/run.mjs [--full] [--only PATTERN] [--list] [--keep]
                              [--share DIR] [--limit S]
@@ -69,7 +69,7 @@ async function main() {
   mkdirSync(share, { recursive: true });
   rmSync(join(share, 'logs'), { recursive: true, force: true });
   stage(share, ['test/rig/scenarios']);
-  stageContracts(share);
+  stageTests(share);
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
   const started = Date.now();
   const limit = values.limit ?? (values.full ? '10800' : '3600');
