@@ -2,7 +2,7 @@
 // Which of the rig's tests a run takes: the rig's own tests run where nobody could tell.
 import { describe, expect, it } from 'vitest';
 // @ts-expect-error The rig is JavaScript, which dom0 runs as it is.
-import { bodyOf, choose, NOTHING_LEFT } from '../rig/dom0/catalogue.mjs';
+import { choose, detailsOf, NOTHING_LEFT } from '../rig/dom0/catalogue.mjs';
 
 const nothing = async () => {};
 const quick = {
@@ -33,6 +33,6 @@ describe('the rig takes', () => {
 });
 
 it('a test of the full tier runs its body', () => {
-  expect(bodyOf(quick, 'migrated')).toBe(nothing);
-  expect(bodyOf(quick, 'attached')).toBe(nothing);
+  expect(detailsOf(quick, 'migrated').run).toBe(nothing);
+  expect(detailsOf(quick, 'attached').run).toBe(nothing);
 });

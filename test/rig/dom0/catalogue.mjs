@@ -10,12 +10,13 @@ import { readdir } from 'node:fs/promises';
  * @property {Record<string, unknown> | 'none'} [daemon] content of the daemon's configuration file
  *   (default {}); 'none': its tests start and stop their own
  * @property {() => Promise<any>} [prepare] creates what the tests share and get as their argument
- * @property {Record<string, Body | { full: true, run: Body }>} tests
+ * @property {Record<string, Body | Details>} tests
  * @property {boolean} [full] all of its tests belong to the full tier: they run with --full only
  * @property {RegExp} [tolerated] lines in the logs of dom0, Xen and guests that these tests
  *   provoke on purpose
  *
  * @typedef {(shared: any) => Promise<unknown>} Body
+ * @typedef {{ run: Body, full?: boolean, timeoutMs?: number }} Details
  */
 
 /** The test that every scenario ends with. */
@@ -37,14 +38,14 @@ export function testName(scenario, test) {
 /** @param {Scenario} scenario @param {string} test @returns {boolean} whether it needs --full */
 function isFull(scenario, test) {
   const entry = scenario.tests[test];
-  return scenario.full === true || (typeof entry === 'object' && entry.full);
+  return scenario.full === true || (typeof entry === 'object' && entry.full === true);
 }
 
-/** @param {Scenario} scenario @param {string} test @returns {Body} */
-export function bodyOf(scenario, test) {
+/** @param {Scenario} scenario @param {string} test @returns {Details} */
+export function detailsOf(scenario, test) {
   const entry = scenario.tests[test];
   if (!entry) throw new Error(`${scenario.name} has no test ${test}`);
-  return typeof entry === 'object' ? entry.run : entry;
+  return typeof entry === 'object' ? entry : { run: entry };
 }
 
 /**

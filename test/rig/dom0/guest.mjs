@@ -129,11 +129,14 @@ export class Guest {
     await run('xl', ['create', `/run/rig/${name}.cfg`], { timeoutMs: CREATE_MS });
   }
 
-  /** @param {string} name of a guest that xl has created */
-  static async created(name) {
+  /**
+   * @param {string} name of a guest that xl has created
+   * @param {number} [upMs] how long its start may take
+   */
+  static async created(name, upMs = UP_MS) {
     const guest = new Guest(name, Number(await run('xl', ['domid', name])));
     Guest.all.add(guest);
-    await guest.#waitUntilUp();
+    await guest.#waitUntilUp(upMs);
     return guest;
   }
 
@@ -151,7 +154,7 @@ export class Guest {
    * Starts shell text in the guest.
    * @param {string} script
    * @param {{ timeoutMs?: number }} [options]
-   * @returns {Promise<{ ended: Promise<string[]> }>} await `ended`, sooner or later
+   * @returns {Promise<{ ended: Promise<string[]>, number: number }>} await `ended`, sooner or later
    */
   async start(script, { timeoutMs = JOB_MS } = {}) {
     this.#jobs += 1;
@@ -160,7 +163,22 @@ export class Guest {
     const ended = this.#end(number, timeoutMs);
     // Whoever started it may look at it late, or never when something else failed first.
     ended.catch(() => {});
-    return { ended };
+    return { ended, number };
+  }
+
+  /**
+   * A job's end in the domain that this guest is now: whoever started it before a move waits at a
+   * domain that is gone.
+   * @param {{ number: number }} job
+   * @param {{ timeoutMs?: number }} [options]
+   */
+  endOf({ number }, { timeoutMs = JOB_MS } = {}) {
+    return this.#end(number, timeoutMs);
+  }
+
+  /** After a restore or a migration the guest goes on as another domain. */
+  async follow() {
+    this.domid = Number(await run('xl', ['domid', this.name]));
   }
 
   /**
@@ -229,8 +247,8 @@ export class Guest {
     throw new Error(`${this.name} did not come back from its reboot`);
   }
 
-  async #waitUntilUp() {
-    await waitForNode(this.#node('up'), (value) => value === '1', UP_MS);
+  async #waitUntilUp(upMs = UP_MS) {
+    await waitForNode(this.#node('up'), (value) => value === '1', upMs);
   }
 
   /** @param {number} number @param {number} timeoutMs */

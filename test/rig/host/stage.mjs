@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 
-const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
-const COPIED = ['package.json', 'README.md', 'dist', 'build/Release/ringdisk.node', 'src/host'];
+const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node', 'build/Release/ringdisk-worker'];
+const COPIED = ['package.json', 'README.md', 'dist', ...BUILT.slice(1), 'src/host'];
 
 /** @returns {string[]} folders of all production dependencies */
 function productionDependencies() {
