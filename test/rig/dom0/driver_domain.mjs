@@ -41,6 +41,7 @@ for folder in proc sys dev; do mount --bind /$folder /mnt/system/$folder; done
 mount -t tmpfs run /mnt/system/run
 mkdir -p /mnt/system/run/xen /mnt/system/run/lock
 mount -t xenfs xenfs /mnt/system/proc/xen 2>/dev/null || true
+ln -s /proc/self/fd /dev/fd
 cat > /bin/inside <<'END'
 #!/bin/sh
 exec env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/usr/lib/xen-4.20/bin HOME=/root \\
@@ -55,7 +56,7 @@ mkdir -p /var/log/xen; setsid xl devd -F > /run/devd.log 2>&1 < /dev/null &'
 const SERVE = `cat > /mnt/system/run/serve <<'END'
 rm -f /run/daemon.log
 setsid prlimit --memlock=unlimited setpriv --no-new-privs --bounding-set=-all \
-  node ${MAIN} serve > >(tee /run/daemon.log > /dev/console) 2>&1 < /dev/null &
+  node ${MAIN} serve > >(tee /run/daemon.log > /dev/console 2>&1) 2>&1 < /dev/null &
 echo $! > /run/daemon.pid
 END
 inside 'bash /run/serve'
@@ -93,7 +94,7 @@ export class DriverDomain {
       memoryMib: 512,
       more: ['driver_domain = 1'],
     });
-    await guest.run(BOOT);
+    await guest.run(BOOT, { timeoutMs: START_MS });
     const domain = new DriverDomain(guest);
     await domain.start();
     return domain;
