@@ -8,16 +8,18 @@ import { parseArgs } from 'node:util';
 import { choose, loadScenarios } from './dom0/catalogue.mjs';
 import { Follower } from './host/follow.mjs';
 import { boot, buildImage, obstacle } from './host/machine.mjs';
-import { stage, stageContracts } from './host/stage.mjs';
+import { stage, stageTests } from './host/stage.mjs';
 
-const HELP = `usage: node test/rig/run.mjs [--only PATTERN] [--list] [--keep] [--share DIR]
-                             [--limit S]
+const HELP = `usage: node test/rig/run.mjs [--full] [--only PATTERN] [--list] [--keep]
+                             [--share DIR] [--limit S]
 
-  --only PATTERN  only tests whose name matches this regular expression (case ignored)
-  --list          print the tests' names and end
+  --full          all tests, not only those of the quick tier
+  --only PATTERN  only tests whose name matches this regular expression (case ignored),
+                  of whichever tier
+  --list          print the tests' names and end; those of the full tier are marked
   --keep          keep the shared folder (logs, disk images) even when all tests pass
   --share DIR     use this folder as the shared one (default: a new one; kept on failure)
-  --limit S       end the rig after so many seconds (default 3600)
+  --limit S       end the rig after so many seconds (default 3600, with --full 10800)
 
 Environment: RINGDISK_RIG_DIR (image cache, default ~/.cache/ringdisk-rig), RIG_MIRROR.
 See test/rig/README.md.`;
@@ -45,22 +47,20 @@ async function bootAndFollow(image, share, limit) {
 async function main() {
   const { values } = parseArgs({
     options: {
+      full: { type: 'boolean' },
       only: { type: 'string' },
       list: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
       share: { type: 'string' },
-      limit: { type: 'string', default: '3600' },
+      limit: { type: 'string' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   if (values.help) return say(HELP, 0);
   const scenarios = await loadScenarios();
-  const chosen = choose(scenarios, values.only);
-  const names = Object.entries(chosen).flatMap(([scenario, tests]) =>
-    tests.map((test) => `${scenario}: ${test}`),
-  );
-  if (values.list) return say(names.join('\n'), 0);
-  if (names.length === 0) return say(`no test matches ${values.only}`, 2);
+  if (values.list) return say(listed(scenarios, values.only), 0);
+  const chosen = choose(scenarios, values);
+  if (Object.keys(chosen).length === 0) return say(`no test matches ${values.only}`, 2);
   const why = obstacle();
   if (why) return say(`the rig can't run here: ${why}`, 2);
 
@@ -69,15 +69,33 @@ async function main() {
   mkdirSync(share, { recursive: true });
   rmSync(join(share, 'logs'), { recursive: true, force: true });
   stage(share, ['test/rig/scenarios']);
-  stageContracts(share);
+  stageTests(share);
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
   const started = Date.now();
-  const { passed, failed } = await bootAndFollow(image, share, values.limit);
+  const limit = values.limit ?? (values.full ? '10800' : '3600');
+  const { passed, failed } = await bootAndFollow(image, share, limit);
   const kept = failed > 0 || values.keep || values.share !== undefined;
   if (kept) console.log(`logs: ${share}/logs`);
   else rmSync(share, { recursive: true, force: true });
   console.log(`the rig took ${((Date.now() - started) / 1000).toFixed(0)} s`);
   return say(`${passed} passed, ${failed} failed`, failed > 0 ? 1 : 0);
+}
+
+/**
+ * @param {import('./dom0/catalogue.mjs').Scenario[]} scenarios
+ * @param {string} [only]
+ * @returns {string} a line per test
+ */
+function listed(scenarios, only) {
+  const all = choose(scenarios, { only, full: true });
+  const quick = choose(scenarios);
+  const lines = Object.entries(all).flatMap(([scenario, tests]) =>
+    tests.map((test) => {
+      const isQuick = quick[scenario]?.includes(test);
+      return `${scenario}: ${test}${isQuick ? '' : ' (full)'}`;
+    }),
+  );
+  return lines.join('\n');
 }
 
 /** @param {string} text @param {number} status */

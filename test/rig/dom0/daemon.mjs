@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { run, waitFor } from './shell.mjs';
 
 export const PROJECT = '/host/ringdisk';
+export const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
 export const LOG = '/host/logs/daemon.log';
 const MAIN = `${PROJECT}/dist/ringdisk.cjs`;
 const RUNTIME_DIR = '/run/ringdisk';

@@ -2,11 +2,10 @@
 // Guests, through stock xl. A guest runs shell text that dom0 hands it in xenstore
 // (see image/guest_init) and says on its console what that prints.
 import { readFile, writeFile } from 'node:fs/promises';
-import { PROJECT, quickStats } from './daemon.mjs';
+import { BLOCK_SCRIPT, quickStats } from './daemon.mjs';
 import { run, waitFor } from './shell.mjs';
 import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 
-const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
 // Generous: a build on the same machine makes the emulation several times slower.
 const CREATE_MS = 180_000;
 const UP_MS = 240_000;
@@ -17,7 +16,9 @@ const LOAD_MS = 120_000;
  * @typedef {object} GuestOptions
  * @property {Record<string, DiskSpec | import('./targets.mjs').Target>} [disks] by vdev: "xvda"
  * @property {number} [vcpus]
- * @property {'pv' | 'pvh'} [type]
+ * @property {'pv' | 'pvh' | 'hvm'} [type]
+ * @property {string[]} [boot] lines of its configuration: what it boots, if not the rig's kernel
+ * @property {string[]} [more] further lines of its configuration
  * @property {number} [memoryMib]
  * @property {Record<string, number> | 'none'} [blkfront] module parameters; 'none': not loaded
  * @property {boolean} [nativeTsc] it reads the time-stamp counter by itself, as on any CPU whose
@@ -28,6 +29,7 @@ const LOAD_MS = 120_000;
  * @property {boolean} [readOnly]
  * @property {string} [script] libxl's hotplug script; default: ours
  * @property {'tap' | 'phy' | 'qdisk'} [backend] who serves it; default: tap, which is ringdisk
+ * @property {string} [domain] the name of the driver domain that serves it; default: dom0
  */
 
 /**
@@ -40,10 +42,12 @@ export function diskLine(vdev, disk) {
     target,
     readOnly = false,
     backend = 'tap',
-    script = backend === 'tap' ? BLOCK_SCRIPT : undefined,
+    domain,
+    script = backend === 'tap' && !domain ? BLOCK_SCRIPT : undefined,
   } = 'target' in disk ? disk : { target: disk };
   const access = readOnly ? 'ro' : 'rw';
   const settings = [`vdev=${vdev}`, 'format=raw', `backendtype=${backend}`];
+  if (domain) settings.push(`backend=${domain}`);
   if (script) settings.push(`script=${script}`);
   return [...settings, `access=${access}`, `target=${target.spec}`].join(',');
 }
@@ -51,6 +55,28 @@ export function diskLine(vdev, disk) {
 /** @param {string} vdev "xvdb" */
 export function devid(vdev) {
   return (202 << 8) + 16 * (vdev.charCodeAt(3) - 'a'.charCodeAt(0));
+}
+
+/** @param {GuestOptions['blkfront']} [blkfront] @returns {string[]} the kernel dom0 runs, too */
+function rigKernel(blkfront = {}) {
+  return [
+    'kernel = "/rig/guest.vmlinux"',
+    'ramdisk = "/run/rig/guest.img"',
+    `extra = "${kernelArguments('hvc0', blkfront)}"`,
+  ];
+}
+
+/**
+ * @param {string} console
+ * @param {GuestOptions['blkfront']} [blkfront]
+ * @returns {string} what every kernel that runs image/guest_init is told
+ */
+export function kernelArguments(console, blkfront = {}) {
+  const parameters =
+    blkfront === 'none'
+      ? [blkfront]
+      : Object.entries(blkfront).map(([key, value]) => `${key}=${value}`);
+  return `console=${console} mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}`;
 }
 
 export class Guest {
@@ -84,35 +110,33 @@ export class Guest {
    * @param {GuestOptions} options
    */
   static async startCreation(name, options) {
-    const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 256, blkfront = {} } = options;
-    const parameters =
-      blkfront === 'none'
-        ? [blkfront]
-        : Object.entries(blkfront).map(([key, value]) => `${key}=${value}`);
+    const { disks = {}, vcpus = 2, type = 'pv', memoryMib = 256, more = [] } = options;
     const config = [
       `name = "${name}"`,
       `type = "${type}"`,
-      'kernel = "/rig/guest.vmlinux"',
-      'ramdisk = "/run/rig/guest.img"',
-      `extra = "console=hvc0 mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}"`,
+      ...(options.boot ?? rigKernel(options.blkfront)),
       `memory = ${memoryMib}`,
       `vcpus = ${vcpus}`,
       // What the emulated CPU has wrong under nested virtualisation: Xen can't emulate the one, and
       // the guest's kernel distrusts the sizes of the other.
-      ...(type === 'pvh' ? ['cpuid = "host,rdtscp=0,xsave=0"'] : []),
-      ...(type === 'pvh' || options.nativeTsc ? ['tsc_mode = "native"'] : []),
+      ...(type === 'pv' ? [] : ['cpuid = "host,rdtscp=0,xsave=0"']),
+      ...(type !== 'pv' || options.nativeTsc ? ['tsc_mode = "native"'] : []),
       'on_reboot = "restart"',
+      ...more,
       `disk = [${Object.entries(disks).map(([vdev, disk]) => `'${diskLine(vdev, disk)}'`)}]`,
     ];
     await writeFile(`/run/rig/${name}.cfg`, `${config.join('\n')}\n`);
     await run('xl', ['create', `/run/rig/${name}.cfg`], { timeoutMs: CREATE_MS });
   }
 
-  /** @param {string} name of a guest that xl has created */
-  static async created(name) {
+  /**
+   * @param {string} name of a guest that xl has created
+   * @param {number} [upMs] how long its start may take
+   */
+  static async created(name, upMs = UP_MS) {
     const guest = new Guest(name, Number(await run('xl', ['domid', name])));
     Guest.all.add(guest);
-    await guest.#waitUntilUp();
+    await guest.#waitUntilUp(upMs);
     return guest;
   }
 
@@ -130,7 +154,7 @@ export class Guest {
    * Starts shell text in the guest.
    * @param {string} script
    * @param {{ timeoutMs?: number }} [options]
-   * @returns {Promise<{ ended: Promise<string[]> }>} await `ended`, sooner or later
+   * @returns {Promise<{ ended: Promise<string[]>, number: number }>} await `ended`, sooner or later
    */
   async start(script, { timeoutMs = JOB_MS } = {}) {
     this.#jobs += 1;
@@ -139,7 +163,22 @@ export class Guest {
     const ended = this.#end(number, timeoutMs);
     // Whoever started it may look at it late, or never when something else failed first.
     ended.catch(() => {});
-    return { ended };
+    return { ended, number };
+  }
+
+  /**
+   * A job's end in the domain that this guest is now: whoever started it before a move waits at a
+   * domain that is gone.
+   * @param {{ number: number }} job
+   * @param {{ timeoutMs?: number }} [options]
+   */
+  endOf({ number }, { timeoutMs = JOB_MS } = {}) {
+    return this.#end(number, timeoutMs);
+  }
+
+  /** After a restore or a migration the guest goes on as another domain. */
+  async follow() {
+    this.domid = Number(await run('xl', ['domid', this.name]));
   }
 
   /**
@@ -208,8 +247,8 @@ export class Guest {
     throw new Error(`${this.name} did not come back from its reboot`);
   }
 
-  async #waitUntilUp() {
-    await waitForNode(this.#node('up'), (value) => value === '1', UP_MS);
+  async #waitUntilUp(upMs = UP_MS) {
+    await waitForNode(this.#node('up'), (value) => value === '1', upMs);
   }
 
   /** @param {number} number @param {number} timeoutMs */

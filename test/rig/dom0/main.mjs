@@ -2,7 +2,7 @@
 // The rig's driver in dom0: runs the chosen scenarios one after the other and appends what
 // happens to /host/results.jsonl, which run.mjs on the host follows.
 import { readFile } from 'node:fs/promises';
-import { loadScenarios, NOTHING_LEFT, testName } from './catalogue.mjs';
+import { detailsOf, loadScenarios, NOTHING_LEFT, testName } from './catalogue.mjs';
 import { Daemon } from './daemon.mjs';
 import { Guest } from './guest.mjs';
 import { report } from './report.mjs';
@@ -21,13 +21,13 @@ let lastEvidence = '';
  * Runs one test, judges the logs, reports.
  * @param {string} name
  * @param {() => Promise<unknown>} body
- * @param {RegExp} [tolerated]
+ * @param {{ tolerated?: RegExp, timeoutMs?: number }} [options]
  */
-async function judge(name, body, tolerated) {
+async function judge(name, body, { tolerated, timeoutMs = TEST_MS } = {}) {
   const started = Date.now();
   let reason;
   try {
-    await within(name, body(), TEST_MS);
+    await within(name, body(), timeoutMs);
   } catch (error) {
     reason = error instanceof Error ? error.message : String(error);
   }
@@ -87,15 +87,16 @@ async function runScenario(scenario, chosen) {
   } catch (error) {
     failure = error;
   }
-  for (const [name, test] of Object.entries(scenario.tests)) {
+  for (const name of Object.keys(scenario.tests)) {
     if (!chosen.includes(name)) continue;
+    const { run: test, timeoutMs } = detailsOf(scenario, name);
     const body = failure ? () => Promise.reject(failure) : () => test(context);
-    await judge(testName(scenario, name), body, scenario.tolerated);
+    await judge(testName(scenario, name), body, { ...scenario, timeoutMs });
   }
   await destroyGuests();
   const released = () => assertNothingIsLeft(newborn);
   if (chosen.includes(NOTHING_LEFT)) {
-    await judge(testName(scenario, NOTHING_LEFT), released, scenario.tolerated);
+    await judge(testName(scenario, NOTHING_LEFT), released, scenario);
   }
 }
 

@@ -42,9 +42,10 @@ offset=64M`,
  * Writes by one pattern and verifies what is read back.
  * @param {string} vdev
  * @param {keyof typeof PATTERNS} pattern
+ * @param {string} [from] where on the disk, for patterns that name no offset
  * @returns {string}
  */
-function verified(vdev, pattern) {
+function verified(vdev, pattern, from = '0') {
   return `wait_for_disk ${vdev}
 cat > /tmp/${vdev}.fio <<'END'
 [${pattern}]
@@ -55,6 +56,7 @@ thread
 verify=crc32c
 verify_fatal=1
 group_reporting
+offset=${from}
 ${PATTERNS[pattern]}
 END
 fio --output=/tmp/${vdev}.out /tmp/${vdev}.fio || { tail -n 40 /tmp/${vdev}.out; exit 1; }
@@ -62,9 +64,13 @@ grep -E 'IOPS' /tmp/${vdev}.out
 `;
 }
 
-/** @param {string} vdev @returns {string} 4 KiB random reads and writes, verified meanwhile */
-export function randomMix(vdev) {
-  return verified(vdev, 'random mix');
+/**
+ * @param {string} vdev
+ * @param {string} [from] of the 8 MiB that are used
+ * @returns {string} 4 KiB random reads and writes, verified meanwhile
+ */
+export function randomMix(vdev, from) {
+  return verified(vdev, 'random mix', from);
 }
 
 /**

@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = resolve(fileURLToPath(new URL('../../..', import.meta.url)));
 
-const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node'];
-const COPIED = ['package.json', 'README.md', 'dist', 'build/Release/ringdisk.node', 'src/host'];
+const BUILT = ['dist/ringdisk.cjs', 'build/Release/ringdisk.node', 'build/Release/ringdisk-worker'];
+const COPIED = ['package.json', 'README.md', 'dist', ...BUILT.slice(1), 'src/host'];
 
 /** @returns {string[]} folders of all production dependencies */
 function productionDependencies() {
@@ -43,13 +43,14 @@ export function stage(share, folders) {
 }
 
 /**
- * The suites that run in dom0 as they are.
+ * What the tests need besides: the suites that run in dom0 as they are, and two programs.
  * @param {string} share a staged one
  */
-export function stageContracts(share) {
+export function stageTests(share) {
   compileContractSuite(join(share, 'ringdisk/out/contract'));
   copy(buildPlatformContract(), join(share, 'platform_contract_tests'));
   compileUnfenced(join(ROOT, 'test/rig/unfenced.c'), join(share, 'unfenced.so'));
+  assembleBootSector(join(ROOT, 'test/rig/bios/boot_sector.S'), join(share, 'boot_sector'));
 }
 
 /** @param {string} outDir */
@@ -89,6 +90,15 @@ function compileHostileFrontend(source, program) {
 function compileUnfenced(source, library) {
   const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC'];
   execFileSync('gcc', [...options, source, '-o', library], { stdio: 'inherit' });
+}
+
+/** @param {string} source @param {string} image 512 bytes, to run at 0x7c00 */
+function assembleBootSector(source, image) {
+  const object = `${image}.o`;
+  execFileSync('gcc', ['-c', source, '-o', object], { stdio: 'inherit' });
+  const flat = ['-m', 'elf_x86_64', '-Ttext', '0x7c00', '--oformat', 'binary'];
+  execFileSync('ld', [...flat, object, '-o', image], { stdio: 'inherit' });
+  rmSync(object);
 }
 
 /** @param {string} from @param {string} to */

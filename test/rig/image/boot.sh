@@ -68,6 +68,9 @@ boot+=(-initrd "$image/vmlinuz $dom0_arguments,$image/initrd")
 disks=(
   -drive "file=$image/dom0.ext4,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
   -device virtio-blk-pci,drive=root
+  # The same system once more, /dev/vdb: a driver domain's. What is written to it is forgotten, too.
+  -drive "file=$image/dom0.ext4,format=raw,if=none,id=second,snapshot=on,cache=unsafe"
+  -device virtio-blk-pci,drive=second
 )
 for disk in 0 1 2; do
   blocks=

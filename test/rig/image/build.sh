@@ -27,7 +27,8 @@ dom0_packages() {
   local packages=(
     "xen-hypervisor-$xen-amd64" "xen-utils-$xen" xenstore-utils linux-image-amd64 initramfs-tools
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
-    strace dmsetup qemu-system-xen linux-perf libc6-dbg
+    strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
+    grub-pc-bin libvirt-daemon-driver-xen libvirt-clients
   )
   (IFS=,; echo "${packages[*]}")
 }

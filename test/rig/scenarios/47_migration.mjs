@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// A guest is saved, restored, suspended and migrated while it works on its disks: the domain that
+// goes on is another one, with other rings, and must find every byte.
+import { rm } from 'node:fs/promises';
+import { Guest } from '../dom0/guest.mjs';
+import { run } from '../dom0/shell.mjs';
+import { blockTarget, fileTarget } from '../dom0/targets.mjs';
+import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
+
+const MIB = 1 << 20;
+const LOAD_MS = 300_000;
+const SAVE_MS = 240_000;
+const MIGRATE_MS = 600_000;
+const IMAGE = '/var/lib/rig/saved';
+const VDEVS = ['xvda', 'xvdb'];
+
+/**
+ * Runs `move` while the guest's disks are busy, and checks all that was read and written.
+ * @param {Guest} guest
+ * @param {() => Promise<unknown>} move
+ */
+async function underLoad(guest, move) {
+  const busy = [];
+  for (const vdev of VDEVS) busy.push(await guest.start(mixedLoad(vdev), { timeoutMs: LOAD_MS }));
+  await guest.waitForLoad(VDEVS);
+  await move();
+  await guest.follow();
+  const ended = busy.map((job) => guest.endOf(job, { timeoutMs: LOAD_MS }));
+  // Verified on its new rings, too.
+  await guest.run(`sleep 2; ${VDEVS.map(stopLoad).join('; ')}`);
+  await Promise.all(ended);
+  for (const vdev of VDEVS) await guest.run(randomMix(vdev));
+}
+
+/** @param {Guest} guest */
+async function saveAndRestore(guest) {
+  await underLoad(guest, async () => {
+    await run('xl', ['save', guest.name, IMAGE], { timeoutMs: SAVE_MS });
+    await run('xl', ['restore', IMAGE], { timeoutMs: SAVE_MS });
+    await rm(IMAGE);
+  });
+}
+
+/** @param {Guest} guest that is suspended, looked at and goes on as the same domain */
+async function suspendAndResume(guest) {
+  await underLoad(guest, async () => {
+    await run('xl', ['suspend', guest.name], { timeoutMs: SAVE_MS });
+    await run('xl', ['resume', guest.name], { timeoutMs: SAVE_MS });
+  });
+}
+
+/** @param {Guest} guest */
+async function migrate(guest) {
+  await underLoad(guest, () =>
+    // No ssh: with an empty command xl takes the host for one.
+    run('xl', ['migrate', '-s', '', guest.name, 'xl migrate-receive'], { timeoutMs: MIGRATE_MS }),
+  );
+}
+
+async function prepare() {
+  return Guest.create('moved', {
+    disks: { xvda: await blockTarget(0), xvdb: await fileTarget('moved', 256 * MIB) },
+    blkfront: { max_queues: 2 },
+    memoryMib: 200,
+  });
+}
+
+/** @type {import('../dom0/catalogue.mjs').Scenario[]} */
+export const scenarios = [
+  {
+    name: 'migration',
+    prepare,
+    tests: {
+      'saved and restored under load': saveAndRestore,
+      'suspended and resumed in place': suspendAndResume,
+      'migrated to its own host under load': { full: true, run: migrate, timeoutMs: 900_000 },
+    },
+  },
+];
