@@ -106,16 +106,18 @@ export class Daemon {
   /**
    * Starts the daemon and waits until its commands are answered.
    * @param {Record<string, unknown>} [config] the configuration file's content; empty: no file
-   * @param {Record<string, string>} [environment] besides our own
+   * @param {string} [launcher] a program that starts it
    */
-  static async start(config = {}, environment = {}) {
+  static async start(config = {}, launcher = undefined) {
     const label = JSON.stringify(config);
     const args = [MAIN, 'serve', '--runtime-dir', RUNTIME_DIR];
     if (label !== '{}') {
       await writeFile(CONFIG, label);
       args.push('--config', CONFIG);
     }
-    return Daemon.#spawn('prlimit', [...CONFINED, ...args], label, environment).#started();
+    const whole = ['prlimit', ...CONFINED, ...args];
+    const [program = '', ...rest] = launcher ? [launcher, ...whole] : whole;
+    return Daemon.#spawn(program, rest, label).#started();
   }
 
   /** Starts it with all that root may do. */
@@ -125,13 +127,13 @@ export class Daemon {
 
   /**
    * Kills the running daemon with SIGKILL and starts one like it.
-   * @param {Record<string, string>} [environment] besides our own
+   * @param {string} [launcher] see start()
    */
-  static async killAndStart(environment) {
+  static async killAndStart(launcher = undefined) {
     const { current } = Daemon;
     if (!current) throw new Error('there is no daemon to kill');
     await current.kill();
-    return Daemon.start(JSON.parse(current.label), environment);
+    return Daemon.start(JSON.parse(current.label), launcher);
   }
 
   /** `ringdisk upgrade`: the command takes the disks over and becomes the daemon. */
@@ -148,13 +150,11 @@ export class Daemon {
    * @param {string} command
    * @param {string[]} args
    * @param {string} label
-   * @param {Record<string, string>} [environment]
    */
-  static #spawn(command, args, label, environment) {
+  static #spawn(command, args, label) {
     const log = openSync(LOG, 'a');
     const stdio = /** @type {const} */ (['ignore', log, log]);
-    const env = { ...process.env, ...environment };
-    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio], env }), label);
+    const daemon = new Daemon(spawn(command, args, { stdio: [...stdio] }), label);
     Daemon.current = daemon;
     closeSync(log);
     return daemon;

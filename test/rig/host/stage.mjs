@@ -49,7 +49,7 @@ export function stage(share, folders) {
 export function stageTests(share) {
   compileContractSuite(join(share, 'ringdisk/out/contract'));
   copy(buildPlatformContract(), join(share, 'platform_contract_tests'));
-  compileUnfenced(join(ROOT, 'test/rig/unfenced.c'), join(share, 'unfenced.so'));
+  compileUnfenced(join(ROOT, 'test/rig/unfenced.c'), join(share, 'unfenced'));
   assembleBootSector(join(ROOT, 'test/rig/bios/boot_sector.S'), join(share, 'boot_sector'));
 }
 
@@ -86,10 +86,10 @@ function compileHostileFrontend(source, program) {
   execFileSync('gcc', [...options, ...files, '-o', program], { cwd: source, stdio: 'inherit' });
 }
 
-/** @param {string} source @param {string} library */
-function compileUnfenced(source, library) {
-  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC'];
-  execFileSync('gcc', [...options, source, '-o', library], { stdio: 'inherit' });
+/** @param {string} source @param {string} program */
+function compileUnfenced(source, program) {
+  const options = ['-O2', '-Wall', '-Wextra', '-Werror', '-static'];
+  execFileSync('gcc', [...options, source, '-o', program], { stdio: 'inherit' });
 }
 
 /** @param {string} source @param {string} image 512 bytes, to run at 0x7c00 */

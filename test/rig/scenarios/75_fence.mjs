@@ -19,8 +19,8 @@ const DELAY_MS = 5000;
 const LANDED_MS = 60_000;
 /** Beside other work on the machine a daemon has taken minutes to start. */
 const WRITES_MS = 400_000;
-/** Makes flock() always succeed: see test/rig/unfenced.c. */
-const UNFENCED = { LD_PRELOAD: '/host/unfenced.so' };
+/** For what it starts flock() always succeeds: see test/rig/unfenced.c. */
+const UNFENCED = '/host/unfenced';
 const BLOCK = 'bs=4k count=1';
 
 /** Writes of one process to one device, held up in the kernel. */
@@ -68,9 +68,9 @@ async function onMedium({ spec }) {
  * kernel; the next one has A in its journal.
  * @param {string} name of the guest
  * @param {import('../dom0/targets.mjs').Target} target
- * @param {Record<string, string>} environment of the next daemon
+ * @param {string} [launcher] of the next daemon
  */
-async function killOverWrite(name, target, environment) {
+async function killOverWrite(name, target, launcher) {
   const daemon = Daemon.current;
   if (!daemon) throw new Error('there is no daemon');
   const guest = await Guest.create(name, { disks: { xvda: target } });
@@ -85,13 +85,13 @@ dd if=/dev/zero of=/dev/xvda bs=64k count=1 oflag=direct 2>/dev/null`);
   await sleep(1000);
   if ((await onMedium(target)) !== '') throw new Error('the first write was not held up');
   const killedAt = Date.now();
-  await Daemon.killAndStart(environment);
+  await Daemon.killAndStart(launcher);
   return { guest, held, writes, killedAt };
 }
 
 async function writeLeftBehind() {
   const target = await blockTarget(0);
-  const { guest, held, writes, killedAt } = await killOverWrite('fenced', target, {});
+  const { guest, held, writes, killedAt } = await killOverWrite('fenced', target);
   if (!/\(fenced\)/.test(await ringdisk('list'))) throw new Error('the list does not say fenced');
   await guest.run(`dd if=/dev/xvda skip=8 ${BLOCK} iflag=direct of=/dev/null 2>/dev/null`);
   note(`a read was answered ${Date.now() - killedAt} ms after the kill, writes fenced`);
