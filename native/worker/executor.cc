@@ -62,10 +62,9 @@ void Executor::add_lane(uint32_t id, const Fd& memory, Fd bell) {
   lane->bell = std::move(bell);
   const std::lock_guard lock(mutex_);
   lanes_.push_back(std::move(lane));
-  if (threads_ == 0)
-    start_thread();
-  else
-    wake_another();
+  if (threads_ > 0) return wake_another();
+  if (!start_thread())
+    throw std::system_error(EAGAIN, std::generic_category(), "cannot start a thread");
 }
 
 void Executor::remove_lane(uint32_t id) {

@@ -28,6 +28,13 @@ using std::chrono::milliseconds;
 
 constexpr uint64_t kBytes = 4u << 20;
 
+constexpr bool kSanitized =
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    true;  // such a worker needs more than it may be given
+#else
+    false;
+#endif
+
 Workers::Opened open_by(Workers& workers, const TargetSpec& spec) {
   auto opened = std::make_shared<std::promise<Workers::Opened>>();
   workers.open(spec, [opened](Workers::Opened result) { opened->set_value(std::move(result)); });
@@ -52,18 +59,25 @@ bool soon(Condition condition) {
   return false;
 }
 
-// The worker, but slow to begin while `slow` is there, and not to be started while `missing` is.
+// The worker, but slow to begin, with too little memory or not to be started at all.
 class SlowProgram {
  public:
   SlowProgram() {
     REQUIRE(mkdtemp(folder_.data()) != nullptr);
-    std::ofstream(path()) << "#!/bin/sh\n[ ! -e " << folder_ << "/slow ] || sleep 0.4\nexec "
+    std::ofstream(path()) << "#!/bin/sh\n[ ! -e " << folder_ << "/slow ] || sleep 0.4\n[ ! -e "
+                          << folder_ << "/small ] || ulimit -v 7000\nexec "
                           << beside_us("ringdisk-worker") << " \"$@\"\n";
     REQUIRE(chmod(path().c_str(), 0755) == 0);
   }
   ~SlowProgram() { std::filesystem::remove_all(folder_); }
   std::string path() const { return folder_ + "/worker"; }
   void be_slow() const { std::ofstream(folder_ + "/slow"); }
+  void be_small(bool small) const {
+    if (small)
+      std::ofstream(folder_ + "/small");
+    else
+      std::filesystem::remove(folder_ + "/small");
+  }
   void be_missing() const { REQUIRE(chmod(path().c_str(), 0) == 0); }
 
  private:
@@ -292,6 +306,20 @@ TEST_CASE("workers: one that answers what it was not asked ends, and not the dae
   check_spoiled({5, 0}, 1);
   check_spoiled({kLaneEntries, 0}, 1);
   check_spoiled({0, 0}, 1000);
+}
+
+TEST_CASE("workers: one that has no memory for a lane is followed by one that has") {
+  if (!has_uring() || kSanitized) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  program.be_small(true);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  TargetDriver driver(*target);
+  const int first = target->worker();
+  CHECK(soon([&] { return target->worker() != first; }));
+  program.be_small(false);
+  CHECK(driver.flush() == 0);
 }
 
 }  // namespace

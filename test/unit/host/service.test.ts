@@ -50,6 +50,10 @@ describe('ringdisk.service', () => {
     expect(valuesOf('KillMode')).toEqual(['process']);
   });
 
+  it('leaves enough tasks to the disks beside those whose media hang', () => {
+    expect(valuesOf('TasksMax')).toEqual(['infinity']);
+  });
+
   it('makes what it shows of /run and may not be there yet', () => {
     expect(lines).toContain('ExecStartPre=-+mkdir -p /run/sr-mount');
     expect(valuesOf('BindPaths')).toContain('-/run/sr-mount');
