@@ -12,7 +12,8 @@ namespace ringdisk {
 
 Lanes::Lanes(std::function<void(std::function<void()>)> post)
     : post_(std::move(post)),
-      bell_(Fd::checked(::eventfd(0, EFD_CLOEXEC), "cannot create an eventfd")) {}
+      bell_(std::make_shared<Fd>(
+          Fd::checked(::eventfd(0, EFD_CLOEXEC), "cannot create an eventfd"))) {}
 
 Lanes::~Lanes() { RD_ASSERT(all_.empty()); }
 

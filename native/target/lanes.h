@@ -30,7 +30,9 @@ class Lanes {
 
   // Readable when a worker has completed something and arm() had been called. Blocking: who reads
   // it does so by io_uring.
-  int bell() const { return bell_.get(); }
+  int bell() const { return bell_->get(); }
+  // Who hands it on may do so when this is gone.
+  const std::shared_ptr<Fd>& shared_bell() const { return bell_; }
   // Tells workers that sleep of what was submitted since the last call.
   void ring();
   // Parts that came back since the last call, linked by next, part_result set.
@@ -45,7 +47,7 @@ class Lanes {
   friend class Lane;
 
   std::function<void(std::function<void()>)> post_;
-  Fd bell_;
+  const std::shared_ptr<Fd> bell_;
   std::unordered_map<uint32_t, Lane*> all_;
   std::vector<Lane*> busy_;    // with calls in flight
   std::vector<Lane*> unrung_;  // with calls that no worker has been told of

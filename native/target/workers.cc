@@ -2,6 +2,7 @@
 #include "target/workers.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/epoll.h>
@@ -31,6 +32,7 @@ namespace {
 
 // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
 constexpr uint64_t kEndedBit = 1;
+constexpr uint64_t kBurialUs = 1'000'000;
 constexpr int kSafeFd = 100;  // in a child, while its descriptors get their numbers
 
 constexpr bool kSanitized =
@@ -116,9 +118,19 @@ void Workers::run() {
     revive_those_due();
     dead_.clear();
   }
+  end_all();
+}
+
+// Those that a medium does not let go of are init's to bury.
+void Workers::end_all() {
+  for (auto& [link, record] : records_) end_process(*record);
+  const uint64_t until = now_us() + kBurialUs;
   for (auto& [link, record] : records_) {
-    end_process(*record);
-    if (record->pid > 0) ::waitpid(record->pid, nullptr, WNOHANG);
+    if (record->pid == 0) continue;
+    pollfd ended{record->ended.get(), POLLIN, 0};
+    const uint64_t now = now_us();
+    ::poll(&ended, 1, now < until ? static_cast<int>((until - now) / 1000) : 0);
+    ::waitpid(record->pid, nullptr, WNOHANG);
   }
 }
 
@@ -411,10 +423,11 @@ void Workers::close(const Link& link, Target::Answer answer) {
 }
 
 void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
-  post([this, link, id, &lanes, memory = std::make_shared<Fd>(std::move(memory))] {
+  post([this, link, id, &lanes, bell = lanes.shared_bell(),
+        memory = std::make_shared<Fd>(std::move(memory))] {
     Record* record = find(link);
     if (!record) return;
-    record->lanes.push_back({id, &lanes, std::move(*memory)});
+    record->lanes.push_back({id, &lanes, bell, std::move(*memory)});
     // Else with the others, when its worker is ready.
     if (record->serving) send_lane(*record, record->lanes.back());
   });
@@ -436,7 +449,7 @@ void Workers::send_lane(Record& record, const LaneRecord& lane) {
   WorkerRequest request;
   request.type = WorkerRequest::Type::add_lane;
   request.lane = lane.id;
-  const int fds[] = {lane.memory.get(), lane.lanes->bell()};
+  const int fds[] = {lane.memory.get(), lane.bell->get()};
   ask(record, request, fds, nullptr);
 }
 

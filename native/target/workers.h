@@ -60,6 +60,7 @@ class Workers {
   struct LaneRecord {
     uint32_t id;
     Lanes* lanes;
+    std::shared_ptr<Fd> bell;
     Fd memory;
   };
   using OnReply = std::function<void(WorkerReply&, std::vector<Fd>&)>;
@@ -95,6 +96,7 @@ class Workers {
   static uint64_t now_us();
   // On the thread.
   void run();
+  void end_all();
   void run_commands();
   int wait_ms() const;
   void revive_those_due();
