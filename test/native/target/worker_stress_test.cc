@@ -40,6 +40,10 @@ uint64_t mapped_regions() {
   return count;
 }
 
+// Answers to flushes, of all loads; and how many may have been on their way when a worker dies.
+std::atomic<uint64_t> flushed{0};
+constexpr uint64_t kUnderWay = 300;
+
 // One queue that has many operations of all kinds under way, each block written by one at a time.
 class Load {
  public:
@@ -88,6 +92,7 @@ class Load {
         done = one.next;
         if (!driver_.channel().advance(one, one.part_result)) continue;
         pending--;
+        if (one.kind == Operation::Kind::flush) flushed++;
         if (one.result != 0) {
           MESSAGE("result ", one.result);
           return false;
@@ -111,20 +116,24 @@ void check_deaths(const TargetSpec& spec) {
   std::atomic<int> deaths{0};
   std::thread killer([&] {
     std::mt19937 random(1);
-    // Not so often that none ever comes back.
-    for (uint32_t longest = 30000; !stop && deaths < 100; longest += 1000) {
-      std::this_thread::sleep_for(std::chrono::microseconds(random() % longest));
+    // Not before the one before has come back, which a flush tells: nobody else flushes.
+    for (uint64_t before = 0; !stop && deaths < 100;) {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 30000));
       const int worker = target->worker();
-      if (worker > 0 && ::kill(worker, SIGKILL) == 0) deaths++;
+      if (flushed == before || worker <= 0 || ::kill(worker, SIGKILL) != 0) continue;
+      deaths++;
+      before = flushed + kUnderWay;
+      while (!stop && flushed < before) std::this_thread::sleep_for(milliseconds(1));
+      before = flushed;
     }
   });
   std::atomic<bool> well{true};
   std::thread other([&] {
     Load load(*target, kBytes / 2);
-    well = load.run(15, [] {});
+    well = load.run(30, [] {});
   });
   Load load(*target, 0);
-  const bool first_well = load.run(15, [] {});
+  const bool first_well = load.run(30, [] {});
   other.join();
   stop = true;
   killer.join();
