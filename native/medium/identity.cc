@@ -75,7 +75,8 @@ std::string identity_of_device(int fd, dev_t device) {
     disk = folder + "/..";
   }
   if (const auto name = lasting_name(disk)) return part + *name;
-  if (part.empty()) {
+  // A mapped device hands such questions on to what lies below it, as long as its table lets it.
+  if (part.empty() && !read_line(folder + "/dm/name")) {
     if (const auto backing = loop_backing(fd, folder)) return *backing;
     if (const auto name = zvol_name(fd)) return *name;
   }
