@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // Tests ringdisk on real Xen: boots the rig once, runs the scenarios in it and says what passed.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { choose, loadScenarios } from './dom0/catalogue.mjs';
 import { Follower } from './host/follow.mjs';
-import { boot, buildImage, obstacle } from './host/machine.mjs';
+import { boot, buildImage, fetchKernels, obstacle } from './host/machine.mjs';
 import { stage, stageTests } from './host/stage.mjs';
 
 const HELP = `usage: node test/rig/run.mjs [--full] [--only PATTERN] [--list] [--keep]
@@ -70,6 +70,9 @@ async function main() {
   rmSync(join(share, 'logs'), { recursive: true, force: true });
   stage(share, ['test/rig/scenarios']);
   stageTests(share);
+  if (scenarios.some(({ name, needs }) => needs === 'kernels' && chosen[name])) {
+    cpSync(fetchKernels(), join(share, 'kernels'), { recursive: true });
+  }
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));
   const started = Date.now();
   const limit = values.limit ?? (values.full ? '10800' : '3600');

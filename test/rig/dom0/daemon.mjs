@@ -64,6 +64,11 @@ export function quickStats() {
   });
 }
 
+/** Where libxl looks for the script of a disk that names none. */
+export async function installAsBlockTap() {
+  await run('install', ['-m', '755', BLOCK_SCRIPT, '/etc/xen/scripts/block-tap']);
+}
+
 /** @returns {Promise<any[]>} all entries of the log, of all daemons so far */
 export async function daemonLog() {
   const lines = (await readFile(LOG, 'utf8')).split('\n');

@@ -16,10 +16,15 @@ export function run(command, args, { timeoutMs = 60_000 } = {}) {
     execFile(command, args, options, (error, stdout, stderr) => {
       if (!error) return resolve(stdout);
       const why = error.killed ? `no end within ${timeoutMs / 1000} s` : `exit ${error.code}`;
-      const said = `${stderr}${stdout}`.trim().split('\n').slice(-6).join(' | ');
+      const said = ends(`${stderr}${stdout}`.trim().split('\n')).join(' | ');
       reject(new Error(`${command} ${args.join(' ')}: ${why}: ${said}`));
     });
   });
+}
+
+/** The cause comes first in what libxl says, what it then could not do comes last. */
+function ends(/** @type {string[]} */ lines) {
+  return lines.length > 8 ? [...lines.slice(0, 4), '…', ...lines.slice(-4)] : lines;
 }
 
 /**

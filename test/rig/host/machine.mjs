@@ -20,12 +20,22 @@ export function obstacle() {
 
 /** @returns {string} the image's folder */
 export function buildImage() {
-  const built = spawnSync(join(IMAGE_SCRIPTS, 'build.sh'), {
+  return built('build.sh');
+}
+
+/** @returns {string} the folder of the guests' other kernels */
+export function fetchKernels() {
+  return built('kernels.sh');
+}
+
+/** @param {string} script */
+function built(script) {
+  const { status, stdout } = spawnSync(join(IMAGE_SCRIPTS, script), {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  if (built.status !== 0) throw new Error('its image could not be built (see above)');
-  return built.stdout.trim();
+  if (status !== 0) throw new Error(`image/${script} failed (see above)`);
+  return stdout.trim();
 }
 
 /**

@@ -28,7 +28,7 @@ dom0_packages() {
     "xen-hypervisor-$xen-amd64" "xen-utils-$xen" xenstore-utils linux-image-amd64 initramfs-tools
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
     strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
-    grub-pc-bin libvirt-daemon-driver-xen libvirt-clients
+    grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools
   )
   (IFS=,; echo "${packages[*]}")
 }
@@ -136,7 +136,7 @@ build_guest_initramfs() {
     ln -s busybox "$guest/bin/$name"
   done
   for name in fio mke2fs e2fsck mkfs.xfs fstrim blkdiscard \
-    xenstore-read xenstore-write xenstore-ls xenstore-watch; do
+    xenstore-read xenstore-write xenstore-ls xenstore-watch kexec; do
     rm -f "$guest/bin/$name"
     copy_guest_tool "$root" "$guest" "$name"
   done

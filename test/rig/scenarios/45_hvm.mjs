@@ -3,7 +3,7 @@
 // driver runs. The hotplug script is installed where libxl looks for it by itself: with a script=
 // in the disk's line there would be no emulated disk.
 import { copyFile, mkdir, open, readFile, writeFile } from 'node:fs/promises';
-import { BLOCK_SCRIPT } from '../dom0/daemon.mjs';
+import { installAsBlockTap } from '../dom0/daemon.mjs';
 import { Guest, kernelArguments } from '../dom0/guest.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
 import { fileTarget } from '../dom0/targets.mjs';
@@ -12,10 +12,6 @@ import { randomMix } from '../dom0/workloads.mjs';
 const MIB = 1 << 20;
 const SECTOR = 512;
 const BIOS_MS = 120_000;
-
-async function installAsBlockTap() {
-  await run('install', ['-m', '755', BLOCK_SCRIPT, '/etc/xen/scripts/block-tap']);
-}
 
 /** @param {string} name @param {string} [disks] an AHCI controller's are faster for a BIOS */
 function bios(name, disks = 'ide') {

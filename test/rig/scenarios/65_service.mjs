@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ringdisk as README tells a new user to set it up: installed, as a systemd service, under a guest
 // that xl creates. The commands are README's own, read from there and run as they stand.
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
@@ -9,7 +9,7 @@ import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { journal, property, runBeside, Service, systemctl } from '../dom0/service.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
-import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
+import { blockTarget, fileTarget, MappedDevice, nvmeTarget } from '../dom0/targets.mjs';
 import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
@@ -234,6 +234,70 @@ async function tellsWhatIsClosed({ guest }) {
   await waitFor('the refused disk to go', isGone, { timeoutMs: 30_000 });
 }
 
+/** @returns {Promise<boolean>} whether a worker waits where not even SIGKILL ends it */
+async function aWorkerIsStuck() {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    for (const task of await readdir(`/proc/${pid}/task`).catch(() => [])) {
+      const text = await readFile(`/proc/${pid}/task/${task}/stat`, 'utf8').catch(() => '');
+      if (/\(rd-[^)]*\) D/.test(text) && !/rd-reactor/.test(text)) return true;
+    }
+  }
+  return false;
+}
+
+/** @param {() => Promise<unknown>} body @returns {Promise<number>} seconds */
+async function timed(body) {
+  const started = Date.now();
+  await body();
+  return (Date.now() - started) / 1000;
+}
+
+/**
+ * Each way of ending the service while a medium hangs: what is measured is until another disk has
+ * served a verified load again, beside the same without a hung medium.
+ * @param {{ service: Service, guest: Guest }} shared
+ */
+async function besideAHungMedium({ service, guest }) {
+  const next = async (/** @type {() => Promise<unknown>} */ end) => {
+    const before = Number(await property('MainPID'));
+    await end();
+    await service.waitForNext(before);
+    await guest.run(randomMix('xvda'));
+  };
+  const ways = {
+    restart: () => systemctl('restart', 'ringdisk'),
+    kill: () => systemctl('kill', '-s', 'KILL', 'ringdisk'),
+    'stop and start': async () => {
+      await systemctl('stop', 'ringdisk');
+      await systemctl('start', 'ringdisk');
+    },
+  };
+  const mapped = await MappedDevice.create('service-hung');
+  await guest.attach('xvdd', { target: { spec: mapped.path, measured: mapped.path }, script: '' });
+  await guest.run(`wait_for_disk xvdd; ${MARK}`);
+  const usual = await timed(() => next(ways.restart));
+  await run('dmsetup', ['suspend', '--noflush', '--nolockfs', mapped.name]);
+  const stuck = await guest.start(WRITE_AND_COMPARE, { timeoutMs: LOAD_MS });
+  try {
+    for (const [name, end] of Object.entries(ways)) {
+      await waitFor('a worker that is stuck', aWorkerIsStuck, { timeoutMs: 60_000 });
+      const seconds = await timed(() => next(end));
+      note(`${name}: ${seconds.toFixed(1)} s beside a hung medium, usually ${usual.toFixed(1)}`);
+      if (seconds > 2 * usual + 5) throw new Error(`${name} took ${seconds} s`);
+    }
+  } finally {
+    await run('dmsetup', ['resume', mapped.name]);
+  }
+  await stuck.ended;
+  await assertQuiet(guest);
+  await guest.detach('xvdd');
+  await mapped.remove();
+}
+
+const WRITE_AND_COMPARE = `dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
+dd if=/tmp/new of=/dev/xvdd bs=64k oflag=direct conv=fsync 2>/dev/null
+dd if=/dev/xvdd bs=64k count=16 iflag=direct 2>/dev/null | cmp - /tmp/new`;
+
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */
 export const scenarios = [
   {
@@ -246,6 +310,7 @@ export const scenarios = [
       'restarted under verified load': restarted,
       'killed under verified load': killed,
       'upgraded under verified load': upgraded,
+      'restarted, killed and stopped while a medium hangs': besideAHungMedium,
       'xl block-attach and block-detach': attachesAndDetaches,
       'says which files the unit keeps it from': tellsWhatIsClosed,
     },

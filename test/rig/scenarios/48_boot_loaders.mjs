@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// PV guests whose kernel is on their disk: GRUB reads it in the guest through a frontend of its own
+// (pvgrub), or pygrub reads it in dom0 before there is a guest.
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { installAsBlockTap } from '../dom0/daemon.mjs';
+import { Guest, kernelArguments } from '../dom0/guest.mjs';
+import { run } from '../dom0/shell.mjs';
+import { fileTarget } from '../dom0/targets.mjs';
+import { randomMix } from '../dom0/workloads.mjs';
+
+const MIB = 1 << 20;
+const TREE = '/run/rig/bootable';
+const MAKE_MS = 180_000;
+const BOOT_MS = 600_000;
+const TEST_MS = BOOT_MS + 240_000;
+
+const GRUB_CFG = `set default=0
+set timeout=0
+menuentry "from its own disk" {
+  linux /boot/vmlinux ${kernelArguments('hvc0')} rig.own=1
+  initrd /boot/guest.img
+}
+`;
+
+/** GRUB for Xen loads an ELF kernel, which Debian's bzImage is not: the unpacked one. */
+async function bootableDisk() {
+  await installAsBlockTap();
+  const target = await fileTarget('bootable', 256 * MIB);
+  await mkdir(`${TREE}/boot/grub`, { recursive: true });
+  await writeFile(`${TREE}/boot/grub/grub.cfg`, GRUB_CFG);
+  await copyFile('/rig/guest.vmlinux', `${TREE}/boot/vmlinux`);
+  await copyFile('/run/rig/guest.img', `${TREE}/boot/guest.img`);
+  const make = ['-q', '-t', 'ext4', '-F', '-d', TREE, target.measured, '200M'];
+  await run('mke2fs', make, { timeoutMs: MAKE_MS });
+  return target;
+}
+
+/**
+ * @param {import('../dom0/targets.mjs').Target} target
+ * @param {string} name
+ * @param {string[]} boot
+ */
+async function bootsBy(target, name, boot) {
+  await Guest.startCreation(name, { boot, disks: { xvda: { target, script: '' } } });
+  const guest = await Guest.created(name, BOOT_MS);
+  // What it boots is what the disk says, and the disk can be written and read on.
+  await guest.run(`grep -q rig.own=1 /proc/cmdline
+wait_for_disk xvda
+load_file_systems
+mkdir -p /mnt/own; mount -t ext4 /dev/xvda /mnt/own
+dd if=/dev/urandom of=/mnt/own/new bs=64k count=16 2>/dev/null
+sha256sum /mnt/own/new > /tmp/sum; umount /mnt/own; mount -t ext4 /dev/xvda /mnt/own
+sha256sum -c /tmp/sum; umount /mnt/own`);
+  await guest.run(randomMix('xvda', '220M'));
+  await guest.destroy();
+}
+
+/** @typedef {import('../dom0/targets.mjs').Target} Target */
+
+/** @type {import('../dom0/catalogue.mjs').Scenario[]} */
+export const scenarios = [
+  {
+    name: 'boot loaders',
+    full: true,
+    prepare: bootableDisk,
+    tests: {
+      pvgrub: {
+        timeoutMs: TEST_MS,
+        run: (/** @type {Target} */ target) =>
+          bootsBy(target, 'pvgrub', ['kernel = "/usr/lib/grub-xen/grub-x86_64-xen.bin"']),
+      },
+      pygrub: {
+        timeoutMs: TEST_MS,
+        run: (/** @type {Target} */ target) => bootsBy(target, 'pygrub', ['bootloader = "pygrub"']),
+      },
+    },
+  },
+];
