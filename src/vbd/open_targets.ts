@@ -84,7 +84,8 @@ export class OpenTargets {
     try {
       const newcomer = { ...user, vms };
       const use = () => entry.use(newcomer, () => this.#released());
-      if (options.takeOver) return use();
+      // Without an identity there is no medium behind it (null): nothing that two could destroy.
+      if (options.takeOver || entry.target.capabilities.identity === '') return use();
       return await this.#whenFree(entry, newcomer, use, options.signal);
     } finally {
       entry.expected--;

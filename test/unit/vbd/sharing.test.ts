@@ -54,6 +54,13 @@ async function offered(domid: number, nodes = {}): Promise<Disk> {
   return disk;
 }
 
+test('null is no medium: any number of VMs may have it, found at the same time', async () => {
+  const nulls = [7, 8, 9].map((domid) => plane.attach({ params: 'null:8388608' }, { domid }));
+  const disks = await Promise.all(nulls);
+  await plane.start();
+  expect(await whoIsOffered(disks)).toHaveLength(3);
+});
+
 describe('one VM', () => {
   test('both ends of a migration within the host use one open target, claimed once', async () => {
     await domain(7, { vm: '/vm/a' });
