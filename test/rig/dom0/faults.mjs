@@ -62,7 +62,8 @@ export async function assertReported(guest, count) {
 
 /** Waits until xvdb's requests wait. @param {Guest} guest @param {string} error */
 export async function waitUntilFailing(guest, error) {
-  const isFailing = async () => (await guest.stats('xvdb')).failing?.error === error;
+  // A daemon that has just started may still be taking the disk over.
+  const isFailing = async () => (await guest.stats('xvdb'))?.failing?.error === error;
   await waitFor(`requests that wait for ${error}`, isFailing, { timeoutMs: FAILING_MS });
 }
 
