@@ -7,7 +7,7 @@ import { Guest } from '../../test/rig/dom0/guest.mjs';
 import { note, report } from '../../test/rig/dom0/report.mjs';
 import { run } from '../../test/rig/dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../../test/rig/dom0/targets.mjs';
-import { fioJob, parseFio } from './fio.mjs';
+import { fioJob, flushesOf, parseFio } from './fio.mjs';
 import { BLKBACK_PARAMETERS, GUESTS, PEERS, WARM_UP, WORKLOADS } from './plan.mjs';
 import { CpuProbe, counters } from './probe.mjs';
 
@@ -119,13 +119,16 @@ async function measurePeer(plan, turn) {
   for (const workload of plan.workloads) {
     const mark = `${setup}-${round}-${peer}-${workload}-`;
     const before = daemon ? await counters() : {};
+    const flushed = await deviceFlushes(target);
     const lines = await guest.run(fioJob(VDEV, WORKLOADS[workload], mark), { timeoutMs: RUN_MS });
     const after = daemon ? await counters() : {};
     const fio = parseFio(lines, WORKLOADS[workload]);
     const cpu = await probe.between(`${mark}a`, `${mark}b`);
     const served = servedBy(backend, cpu.processes);
     const counted = difference(before, after);
-    report({ event: 'run', guest: setup, peer, workload, round, ...fio, ...cpu, served, counted });
+    const flushes = (await deviceFlushes(target)) - flushed;
+    const told = { ...fio, ...cpu, served, counted, deviceFlushes: flushes };
+    report({ event: 'run', guest: setup, peer, workload, round, ...told });
   }
   await guest.detach(VDEV);
 }
@@ -139,6 +142,12 @@ async function disk(kind, block) {
   if (kind === 'nvme') return nvmeTarget(0);
   if (kind === 'null') return { spec: `null:${1 << 30}`, measured: '' };
   return block === 'nvme' ? blockTarget(0) : { spec: '/dev/nullb0', measured: '' };
+}
+
+/** @param {import('../../test/rig/dom0/targets.mjs').Target} target @returns NaN: not a device's */
+async function deviceFlushes({ spec }) {
+  const [, device] = /^\/dev\/(\w+)$/.exec(spec) ?? [];
+  return device ? flushesOf(await readFile(`/sys/block/${device}/stat`, 'utf8')) : Number.NaN;
 }
 
 /** @param {Record<string, unknown> | undefined} wanted undefined: no daemon */

@@ -22,13 +22,29 @@ export function fioJob(vdev, workload, mark, engine = 'libaio') {
     jobs > 1
       ? `--size=${REGION_MIB / jobs}m --offset_increment=${REGION_MIB / jobs}m`
       : `--size=${REGION_MIB}m`;
-  return `xenstore-write data/rig/mark ${mark}a
+  const flushes = engine === 'null' ? '' : `echo flushes $(cat /sys/block/${vdev}/stat)\n`;
+  return `${flushes}xenstore-write data/rig/mark ${mark}a
 fio --name=run --filename=/dev/${vdev} --ioengine=${engine} --direct=1 --thread --norandommap \\
   --rw=${rw} --bs=${bs} --numjobs=${jobs} --iodepth=${depth} ${region} ${each} \\
   --group_reporting --minimal > /tmp/run.out || { cat /tmp/run.out; exit 1; }
 xenstore-write data/rig/mark ${mark}b
 cat /tmp/run.out
-`;
+${flushes}`;
+}
+
+/** Of a device's stat in sysfs: flushes that its driver has carried out. */
+const FLUSHES = 15;
+
+/** @param {string} stat a device's, as sysfs words it */
+export function flushesOf(stat) {
+  return Number(stat.trim().split(/\s+/)[FLUSHES] ?? Number.NaN);
+}
+
+/** @param {string[]} lines what the job printed @returns {number} what the guest's driver was asked */
+function guestFlushes(lines) {
+  const told = lines.filter((line) => line.startsWith('flushes '));
+  const [before = Number.NaN, after = Number.NaN] = told.map((line) => flushesOf(line.slice(8)));
+  return after - before;
 }
 
 /**
@@ -38,6 +54,7 @@ cat /tmp/run.out
  * @property {number} meanUs  of completion latencies, over both directions
  * @property {number} p50Us   of the direction with more I/Os; so are the others
  * @property {number} p99Us
+ * @property {number} guestFlushes that the guest's block layer asked its driver for
  */
 
 /**
@@ -60,6 +77,7 @@ export function parseFio(lines, workload) {
     meanUs: sides.reduce((sum, { ios, meanUs }) => sum + ios * meanUs, 0) / ios,
     p50Us: main.percentiles['50'] ?? Number.NaN,
     p99Us: main.percentiles['99'] ?? Number.NaN,
+    guestFlushes: guestFlushes(lines),
   };
 }
 

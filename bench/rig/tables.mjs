@@ -18,6 +18,8 @@ import { GUESTS, PEERS, WORKLOADS } from './plan.mjs';
  * @property {number} domu    ns that Xen ran the guest
  * @property {number} served  ns of the processes or kernel threads that serve the disk
  * @property {Record<string, number>} counted ringdisk's counters
+ * @property {number} guestFlushes  of the guest's block layer to its driver
+ * @property {number} deviceFlushes that dom0's block layer had the disk carry out
  *
  * @typedef {import('../report/write.mjs').Table} Table
  *
@@ -46,6 +48,16 @@ const MEASURES = [
     only: (name) => /1$/.test(name),
   },
   { title: '99th percentile of completion latency, µs', of: (run) => run.p99Us },
+  {
+    title: "Flushes of dom0's disk per flush of the guest",
+    of: (run) => run.deviceFlushes / run.guestFlushes,
+    only: (name) => name.startsWith('fs'),
+  },
+  {
+    title: "Flushes of dom0's disk per write",
+    of: (run) => run.deviceFlushes / run.ios,
+    only: (name) => name.startsWith('fs'),
+  },
 ];
 
 const COUNTED = {
@@ -69,7 +81,9 @@ const COUNTED = {
 export function rigTables(runs, plan) {
   return plan.guests.flatMap((guest) => {
     const own = runs.filter((run) => run.guest === guest);
-    const tables = MEASURES.map((measure) => measured(own, plan, measure));
+    const tables = MEASURES.map((measure) => measured(own, plan, measure)).filter(
+      ({ rows }) => rows.length > 0,
+    );
     tables.push(...countedTables(own, plan));
     return tables.map((table) => ({ ...table, group: GUESTS[guest].title }));
   });
