@@ -12,7 +12,7 @@ import { controlSocketPath } from '../../dist/control/protocol.js';
 import { native } from '../../dist/datapath/binding.js';
 import { loopbackMachineDir, loopbackXenstoreSocket } from '../../dist/platform/loopback.js';
 import { LoopbackFrontend } from '../../dist/platform/loopback_frontend.js';
-import { createVbd } from '../../dist/platform/loopback_toolstack.js';
+import { createVbd, detachVbd } from '../../dist/platform/loopback_toolstack.js';
 import { MemoryXenstore } from '../../dist/xenstore/memory_client.js';
 import { MemorySession, MemoryStore } from '../../dist/xenstore/memory_store.js';
 import { serveXenstore } from '../../dist/xenstore/server.js';
@@ -76,11 +76,14 @@ export class Machine {
     return saidSo;
   }
 
-  async killDaemon() {
+  /** Ends it; the guests stay. @param {NodeJS.Signals} [signal] */
+  async killDaemon(signal = 'SIGKILL') {
     const daemon = this.#daemon;
     if (!daemon) return;
-    daemon.kill('SIGKILL');
+    daemon.kill(signal);
     await once(daemon, 'exit');
+    // As Xen would.
+    for (const guest of this.#guests) guest.backendDied();
   }
 
   /** @param {number} domid */
@@ -97,6 +100,15 @@ export class Machine {
     const frontend = new LoopbackFrontend(native, folder, this.xenstore(domid), paths);
     this.#guests.push(frontend);
     return { frontend, paths };
+  }
+
+  /**
+   * As xl does, of a connected disk.
+   * @param {{ frontend: LoopbackFrontend,
+   *   paths: import('../../dist/platform/loopback_toolstack.js').VbdPaths }} guest
+   */
+  async unplug({ frontend, paths }) {
+    await Promise.all([detachVbd(this.xenstore(0), paths), frontend.closedByBackend()]);
   }
 
   async stats() {

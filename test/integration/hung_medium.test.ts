@@ -4,16 +4,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LoopbackWorkload } from '../../src/datapath/binding.ts';
-import {
-  type HangingMedium,
-  type MediumMaker,
-  missingForHanging,
-  onFrozen,
-  onLoopOverFuse,
-  onStoppedFuse,
-} from '../support/hanging_media.ts';
+// @ts-expect-error: JavaScript, which the benchmarks use as well
+import * as media from '../support/hanging_media.mjs';
 import { timed, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
+
+interface HangingMedium {
+  readonly params: string;
+  hang(): void;
+  goOn(): void;
+  remove(): Promise<void>;
+}
 
 const DISK_BYTES = 16 << 20;
 /** As a user would call hung, on the busiest of machines. */
@@ -35,11 +36,15 @@ afterEach(async () => {
   medium = undefined;
 });
 
-const missing = missingForHanging();
-const KINDS: [string, MediumMaker, LoopbackWorkload['operation'][]][] = [
-  ['a file on a frozen ext4', onFrozen('ext4'), ['write', 'discard', 'flush']],
-  ['a file whose FUSE server is stopped', onStoppedFuse, ['read', 'write', 'flush']],
-  ['a block device that does not answer', onLoopOverFuse, ['read', 'write', 'flush']],
+const missing = media.missingForHanging();
+const KINDS: [
+  string,
+  (bytes: number) => Promise<HangingMedium>,
+  LoopbackWorkload['operation'][],
+][] = [
+  ['a file on a frozen ext4', media.onFrozen('ext4'), ['write', 'discard', 'flush']],
+  ['a file whose FUSE server is stopped', media.onStoppedFuse, ['read', 'write', 'flush']],
+  ['a block device that does not answer', media.onLoopOverFuse, ['read', 'write', 'flush']],
 ];
 
 describe.each(KINDS)('%s', (_, make, operations) => {

@@ -57,9 +57,11 @@ async function migrate(guest) {
   );
 }
 
-async function prepare() {
-  return Guest.create('moved', {
-    disks: { xvda: await blockTarget(0), xvdb: await fileTarget('moved', 256 * MIB) },
+/** @param {string} name @param {'pv' | 'pvh'} [type] */
+async function create(name, type) {
+  return Guest.create(name, {
+    type,
+    disks: { xvda: await blockTarget(0), xvdb: await fileTarget(name, 256 * MIB) },
     blkfront: { max_queues: 2 },
     memoryMib: 200,
   });
@@ -69,11 +71,18 @@ async function prepare() {
 export const scenarios = [
   {
     name: 'migration',
-    prepare,
+    prepare: () => create('moved'),
     tests: {
       'saved and restored under load': saveAndRestore,
       'suspended and resumed in place': suspendAndResume,
-      'migrated to its own host under load': { full: true, run: migrate, timeoutMs: 900_000 },
+    },
+  },
+  {
+    name: 'live migration',
+    full: true,
+    prepare: () => create('moving', 'pvh'),
+    tests: {
+      'to its own host under load': { run: migrate, timeoutMs: 900_000 },
     },
   },
 ];

@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // Media that stop answering until they are told to go on: a file on a frozen file system, a file
 // whose FUSE server is stopped, a block device over such a file. All need root; where one cannot be
-// had, `missing` says why.
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+// had, missingForHanging() says why. JavaScript, because the benchmarks use it as well.
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { temporaryFolder } from './temporary_folder.ts';
 
 const FILE_SYSTEM_BYTES = 400 << 20;
 
-export interface HangingMedium {
-  /** As a toolstack writes it. */
-  readonly params: string;
-  hang(): void;
-  goOn(): void;
-  /** Goes on and removes everything. */
-  remove(): Promise<void>;
-}
+/**
+ * @typedef {object} HangingMedium
+ * @property {string} params as a toolstack writes it
+ * @property {() => void} hang
+ * @property {() => void} goOn
+ * @property {() => Promise<void>} remove goes on and removes everything
+ *
+ * @typedef {(bytes: number) => Promise<HangingMedium>} MediumMaker
+ */
 
-export type MediumMaker = (bytes: number) => Promise<HangingMedium>;
-
-function run(command: string, ...args: string[]): string {
+/** @param {string} command @param {string[]} args */
+function run(command, ...args) {
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr || error?.message}`);
   return stdout.trim();
 }
 
-/** undefined: all is there. */
-export function missingForHanging(): string | undefined {
+/** @returns {string | undefined} undefined: all is there */
+export function missingForHanging() {
   if (process.getuid?.() !== 0) return 'it needs root';
   const tools = ['losetup', 'mount', 'fsfreeze', 'mkfs.ext4', 'bindfs'];
   const missing = tools.filter((tool) => spawnSync('which', [tool]).status !== 0);
@@ -36,13 +35,20 @@ export function missingForHanging(): string | undefined {
   return existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse';
 }
 
-/** A file of `bytes` that is all there, so that writing it allocates nothing. */
-function fill(file: string, bytes: number): void {
+function temporaryFolder() {
+  return mkdtempSync('/dev/shm/ringdisk-hanging-');
+}
+
+/**
+ * A file of `bytes` that is all there, so that writing it allocates nothing.
+ * @param {string} file @param {number} bytes
+ */
+function fill(file, bytes) {
   writeFileSync(file, Buffer.alloc(bytes, 0x5a), { flush: true });
 }
 
-/** @param type of the file system, and how it is made */
-export function onFrozen(type: 'ext4' | 'xfs'): MediumMaker {
+/** @param {'ext4' | 'xfs'} type of the file system, and how it is made @returns {MediumMaker} */
+export function onFrozen(type) {
   return async (bytes) => {
     const folder = temporaryFolder();
     const image = path.join(folder, 'fs.img');
@@ -76,7 +82,7 @@ export function onFrozen(type: 'ext4' | 'xfs'): MediumMaker {
 }
 
 /** What is behind its path answers as long as this process runs. */
-async function fuseFolder(): Promise<{ server: ChildProcess; behind: string; shown: string }> {
+async function fuseFolder() {
   const folder = temporaryFolder();
   const [behind, shown] = [path.join(folder, 'behind'), path.join(folder, 'shown')];
   mkdirSync(behind);
@@ -86,7 +92,8 @@ async function fuseFolder(): Promise<{ server: ChildProcess; behind: string; sho
   return { server, behind, shown };
 }
 
-export const onStoppedFuse: MediumMaker = async (bytes) => {
+/** @type {MediumMaker} */
+export const onStoppedFuse = async (bytes) => {
   const { server, behind, shown } = await fuseFolder();
   fill(path.join(behind, 'disk.img'), bytes);
   return {
@@ -97,8 +104,8 @@ export const onStoppedFuse: MediumMaker = async (bytes) => {
   };
 };
 
-/** The loop device's own threads wait, as a disk's controller would. */
-export const onLoopOverFuse: MediumMaker = async (bytes) => {
+/** The loop device's own threads wait, as a disk's controller would. @type {MediumMaker} */
+export const onLoopOverFuse = async (bytes) => {
   const { server, behind, shown } = await fuseFolder();
   fill(path.join(behind, 'disk.img'), bytes);
   const device = run('losetup', '--find', '--show', path.join(shown, 'disk.img'));
@@ -114,14 +121,16 @@ export const onLoopOverFuse: MediumMaker = async (bytes) => {
   };
 };
 
-async function removeFuse(server: ChildProcess, shown: string): Promise<void> {
+/** @param {import('node:child_process').ChildProcess} server @param {string} shown */
+async function removeFuse(server, shown) {
   server.kill('SIGCONT');
   await eventually(() => spawnSync('umount', [shown]).status === 0);
   server.kill('SIGTERM');
   rmSync(path.dirname(shown), { recursive: true, force: true });
 }
 
-async function eventually(isSo: () => boolean): Promise<void> {
+/** @param {() => boolean} isSo */
+async function eventually(isSo) {
   for (let tries = 0; tries < 200; tries++) {
     if (isSo()) return;
     await sleep(50);
