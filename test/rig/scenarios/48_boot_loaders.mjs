@@ -12,7 +12,8 @@ const MIB = 1 << 20;
 const TREE = '/run/rig/bootable';
 const MAKE_MS = 180_000;
 const BOOT_MS = 600_000;
-const TEST_MS = BOOT_MS + 240_000;
+const JOB_MS = 300_000;
+const TEST_MS = BOOT_MS + 2 * JOB_MS;
 
 const GRUB_CFG = `set default=0
 set timeout=0
@@ -44,13 +45,14 @@ async function bootsBy(target, name, boot) {
   await Guest.startCreation(name, { boot, disks: { xvda: { target, script: '' } } });
   const guest = await Guest.created(name, BOOT_MS);
   // What it boots is what the disk says, and the disk can be written and read on.
-  await guest.run(`grep -q rig.own=1 /proc/cmdline
+  const lives = `grep -q rig.own=1 /proc/cmdline
 wait_for_disk xvda
 load_file_systems
 mkdir -p /mnt/own; mount -t ext4 /dev/xvda /mnt/own
 dd if=/dev/urandom of=/mnt/own/new bs=64k count=16 2>/dev/null
 sha256sum /mnt/own/new > /tmp/sum; umount /mnt/own; mount -t ext4 /dev/xvda /mnt/own
-sha256sum -c /tmp/sum; umount /mnt/own`);
+sha256sum -c /tmp/sum; umount /mnt/own`;
+  await guest.run(lives, { timeoutMs: JOB_MS });
   await guest.run(randomMix('xvda', '220M'));
   await guest.destroy();
 }
