@@ -9,7 +9,7 @@ import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 // Generous: a build on the same machine makes the emulation several times slower.
 const CREATE_MS = 180_000;
 const UP_MS = 240_000;
-const JOB_MS = 120_000;
+const JOB_MS = 300_000;
 const LOAD_MS = 120_000;
 
 /**
