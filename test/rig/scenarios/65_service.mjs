@@ -234,6 +234,17 @@ async function tellsWhatIsClosed({ guest }) {
   await waitFor('the refused disk to go', isGone, { timeoutMs: 30_000 });
 }
 
+/** As XAPI does for an SR of files. @param {{ guest: Guest }} shared */
+async function seesLaterMounts({ guest }) {
+  const folder = '/run/sr-mount/later';
+  const image = `${folder}/disk.img`;
+  await shell(`mkdir ${folder}; mount -t tmpfs later ${folder}; truncate -s 32M ${image}`);
+  await guest.attach('xvdd', { target: { spec: image, measured: image }, script: '' });
+  await guest.run(randomMix('xvdd'));
+  await guest.detach('xvdd');
+  await shell(`umount ${folder}; rmdir ${folder}`);
+}
+
 /** @returns {Promise<boolean>} whether a worker waits where not even SIGKILL ends it */
 async function aWorkerIsStuck() {
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
@@ -313,6 +324,7 @@ export const scenarios = [
       'restarted, killed and stopped while a medium hangs': besideAHungMedium,
       'xl block-attach and block-detach': attachesAndDetaches,
       'says which files the unit keeps it from': tellsWhatIsClosed,
+      'sees what is mounted later, as SRs are': seesLaterMounts,
     },
   },
 ];

@@ -54,9 +54,10 @@ describe('ringdisk.service', () => {
     expect(valuesOf('TasksMax')).toEqual(['infinity']);
   });
 
-  it('makes what it shows of /run and may not be there yet', () => {
-    expect(lines).toContain('ExecStartPre=-+mkdir -p /run/sr-mount');
+  it('shows what XAPI mounts later, below a folder that is made for it', () => {
     expect(valuesOf('BindPaths')).toContain('-/run/sr-mount');
+    const made = readFileSync('src/host/ringdisk.tmpfiles.conf', 'utf8');
+    expect(made).toMatch(/^d \/run\/sr-mount 0755 root root -$/m);
   });
 
   it('is understood by systemd', ({ skip }) => {
