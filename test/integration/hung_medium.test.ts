@@ -49,7 +49,7 @@ const KINDS: [
 
 describe.each(KINDS)('%s', (_, make, operations) => {
   it.skipIf(missing).each(operations)(
-    'with a %s under way: others are served, and go on over SIGKILL and restart',
+    'with a %s under way: others are served, and go on over SIGKILL, restart and upgrade',
     async (operation) => {
       medium = await make(DISK_BYTES);
       const a = await machine.plug(DISK_BYTES, medium.params);
@@ -66,6 +66,9 @@ describe.each(KINDS)('%s', (_, make, operations) => {
       await isServed(b);
       await soon(machine.stopDaemon('SIGTERM'), 'the daemon ends');
       await soon(machine.startDaemon(), 'the next one starts');
+      await isServed(b);
+      const old = await soon(machine.upgradeDaemon(), 'it is upgraded');
+      expect(old).toMatchObject({ status: 0 });
       await isServed(b);
       const c = await machine.plug(DISK_BYTES);
       await soon(c.frontend.connect(), 'a disk is attached');
