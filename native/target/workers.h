@@ -93,6 +93,9 @@ class Workers {
     uint64_t revive_delay_us = 0;
   };
 
+  // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
+  static constexpr uint64_t kEndedBit = 1;
+
   static uint64_t now_us();
   // On the thread.
   void run();
@@ -100,8 +103,8 @@ class Workers {
   void run_commands();
   int wait_ms() const;
   void revive_those_due();
+  int program_file();
   void start(Record& record);
-  void spawn(Record& record);
   void ask(Record& record, WorkerRequest request, std::span<const int> fds, OnReply on_reply);
   bool send(Record& record, const WorkerRequest& request, std::span<const int> fds);
   void keep(Record& record, const WorkerRequest& request, std::span<const int> fds);
@@ -127,6 +130,7 @@ class Workers {
   void post(std::function<void()> command);
 
   const std::string program_;
+  Fd program_file_;
   Fd epoll_;
   Fd wake_;
   std::mutex mutex_;

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "base/beside_us.h"
@@ -78,7 +79,15 @@ class SlowProgram {
     else
       std::filesystem::remove(folder_ + "/small");
   }
-  void be_missing() const { REQUIRE(chmod(path().c_str(), 0) == 0); }
+  void be_missing(bool missing = true) const {
+    REQUIRE(chmod(path().c_str(), missing ? 0 : 0755) == 0);
+  }
+  // Another build is installed.
+  void be_replaced() const {
+    std::ofstream(path() + ".new") << "#!/bin/sh\nexit 3\n";
+    REQUIRE(chmod((path() + ".new").c_str(), 0755) == 0);
+    std::filesystem::rename(path() + ".new", path());
+  }
 
  private:
   std::string folder_ = disk_folder() + "/rd-test-XXXXXX";
@@ -270,6 +279,20 @@ TEST_CASE("workers: one that dies again and again while it waits for the fence")
   REQUIRE(soon([&] { return lifted > 0 && !target->fenced(); }));
   for (int i = 0; i < 200; i++) CHECK(driver.flush() == 0);
   CHECK(lifted == 1);
+}
+
+TEST_CASE("workers: after an installation the daemon that runs starts workers of its own build") {
+  if (!has_uring()) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> before = open_well(workers, {"file", file.path(), false});
+  program.be_replaced();
+  const TempFile other(disk_folder(), kBytes);
+  const std::unique_ptr<Target> after = open_well(workers, {"file", other.path(), false});
+  TargetDriver driver(*before);
+  REQUIRE(kill_worker(*before));
+  CHECK(driver.flush() == 0);
 }
 
 // The only lane there is, as its worker sees it.
