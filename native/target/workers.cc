@@ -246,7 +246,8 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
     record.on_closed = [](const TargetAnswer&) {};
     return end_process(record);
   }
-  if (!record.on_opened) return;  // given up, and its worker killed, when this was on its way
+  // Given up, and its worker killed, when this was on its way.
+  if (!record.on_opened) return keep_leftovers(record, fds);
   record.facts = reply.facts;
   record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
@@ -269,6 +270,8 @@ void Workers::on_readable(Record& record) {
   if (received == -EAGAIN) return;
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.
+    keep_leftovers(record, fds);
+    drain(record);
     record.socket.reset();
     return end_process(record);
   }
@@ -292,7 +295,8 @@ void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) 
 }
 
 void Workers::keep_exclusive(Record& record, std::vector<Fd>& fds) {
-  if (!fds.empty() && !record.on_closed) record.exclusive = std::move(fds[0]);
+  if (record.on_closed) return keep_leftovers(record, fds);
+  if (!fds.empty()) record.exclusive = std::move(fds[0]);
 }
 
 void Workers::fence_is_lifted(Record& record, const std::string& warning) {
@@ -340,19 +344,6 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
   });
 }
 
-// Our descriptors are closed first, while the worker has them too: so they are never the last ones.
-void Workers::close(const Link& link, Target::Answer answer) {
-  post([this, link, answer = std::move(answer)] {
-    Record* record = find(link);
-    if (!record) return answer({});
-    record->link->io_.reset();
-    record->exclusive.reset();
-    record->on_closed = answer;
-    if (record->pid == 0) return erase(*record);
-    end_process(*record);
-  });
-}
-
 void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
   post([this, link, id, &lanes, bell = lanes.shared_bell(),
         memory = std::make_shared<Fd>(std::move(memory))] {
@@ -397,17 +388,6 @@ void Workers::end_process(Record& record) {
 Workers::Record* Workers::find(const Link& link) {
   const auto found = records_.find(link.get());
   return found == records_.end() ? nullptr : found->second.get();
-}
-
-// Kept to the end of the round: what epoll has told of it may still be looked at.
-void Workers::erase(Record& record) {
-  const Target::Answer on_closed = std::exchange(record.on_closed, nullptr);
-  const auto found = records_.find(record.link.get());
-  if (found != records_.end()) {
-    dead_.push_back(std::move(found->second));
-    records_.erase(found);
-  }
-  if (on_closed) on_closed({});
 }
 
 }  // namespace ringdisk

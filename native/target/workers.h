@@ -76,6 +76,7 @@ class Workers {
     uint64_t ticket = 0;
     OnOpened on_opened;  // until it is open
     std::optional<TargetClaim> claim;
+    std::vector<Fd> leftovers;  // of the medium; to be closed by a worker
     Fd exclusive;  // the worker's claim by O_EXCL, where reactors write while it is dead
     std::shared_ptr<std::atomic<bool>> fenced;
     Target::Lifted lifted;
@@ -125,6 +126,10 @@ class Workers {
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
   void watch_for_room(Record& record, bool wanted);
+  void let_go(Record& record);
+  static void hand_leftovers_over(Record& record);
+  static void keep_leftovers(Record& record, std::vector<Fd>& fds);
+  static void drain(Record& record);
   Record* find(const Link& link);
   void erase(Record& record);
   void post(std::function<void()> command);
