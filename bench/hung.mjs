@@ -90,7 +90,10 @@ function image(machine, name) {
   return `aio:${file}`;
 }
 
-/** @param {string} operation @param {{ depth?: number, bytes?: number, length?: number }} [given] */
+/**
+ * @param {string} operation
+ * @param {{ depth?: number, bytes?: number, length?: number }} [given]
+ */
 function work(operation, given = {}) {
   const length = 2 << 20;
   const region = { offset: 0, length, bytes: 16 * length, seed: 9 };

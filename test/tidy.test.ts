@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Style that no other tool enforces. A rule that is not checked here, by biome, by clang-format or
 // by clang-tidy is not a rule.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
@@ -97,6 +98,19 @@ function longDefinitions(file: SourceFile): string[] {
   }
   return found;
 }
+
+describe('the texts', () => {
+  it('name no file or folder of ours that is not there', () => {
+    const texts = readdirSync('.').filter((name) => name.endsWith('.md'));
+    const named = texts.flatMap((text) =>
+      [...readFileSync(text, 'utf8').matchAll(/`((?:native|src|test|bench)\/[\w./-]+)`/g)].map(
+        ([, name]) => `${text}: ${name}`,
+      ),
+    );
+    expect(named.length).toBeGreaterThan(50);
+    expect(named.filter((one) => !existsSync(one.replace(/^.*: /, '')))).toEqual([]);
+  });
+});
 
 describe('native/', () => {
   it('lists its sources, all of them, sorted', () => {

@@ -40,7 +40,11 @@ export function flushesOf(stat) {
   return Number(stat.trim().split(/\s+/)[FLUSHES] ?? Number.NaN);
 }
 
-/** @param {string[]} lines what the job printed @returns {number} what the guest's driver was asked */
+/**
+ * What the guest's driver was asked.
+ * @param {string[]} lines what the job printed
+ * @returns {number}
+ */
 function guestFlushes(lines) {
   const told = lines.filter((line) => line.startsWith('flushes '));
   const [before = Number.NaN, after = Number.NaN] = told.map((line) => flushesOf(line.slice(8)));

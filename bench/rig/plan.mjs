@@ -85,7 +85,7 @@ export const WORKLOADS = {
   ),
 };
 
-/** Not part of what is measured where nobody says what: they ask the disk's cache, not the backend. */
+/** Only measured where they are asked for: they ask the disk's cache, not the backend. */
 const ON_DEMAND = ['fs8'];
 
 /** Takes the disk's and both ends' first costs: pages mapped, holes filled. */

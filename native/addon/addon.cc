@@ -10,6 +10,7 @@
 #include "addon/peer_credentials.h"
 #include "addon/sd_notify.h"
 #include "addon/unprivileged.h"
+#include "base/beside_us.h"
 #include "blkif/journal.h"
 
 namespace ringdisk {
@@ -40,6 +41,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     Napi::Object version = Napi::Object::New(info.Env());
     version["liburing"] = RINGDISK_LIBURING_VERSION;
     version["journalVersion"] = Journal::kVersion;
+    version["worker"] = beside_us("ringdisk-worker");
     return version;
   });
   exports["probeUring"] =

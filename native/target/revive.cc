@@ -34,6 +34,7 @@ void Workers::on_ended(Record& record) {
   record.pid = 0;
   record.serving = false;
   record.link->process_ = 0;
+  drain(record);
   record.socket.reset();
   record.unsent.clear();
   record.ended.reset();
@@ -44,15 +45,21 @@ void Workers::on_ended(Record& record) {
   put_text(lost.text, text);
   std::vector<Fd> none;
   for (auto& [number, on_reply] : std::exchange(record.asked, {})) on_reply(lost, none);
-  if (record.on_closed) return erase(record);
+  if (record.on_closed) return record.leftovers.empty() ? erase(record) : could_not_revive(record);
   if (record.link->is_up() && !record.revived_in_vain) return revive(record);
   could_not_revive(record);
 }
 
 void Workers::revive_those_due() {
   const uint64_t now = now_us();
-  for (auto& [link, record] : records_)
-    if (record->revive_at_us <= now) revive(*record);
+  for (auto& [link, record] : records_) {
+    if (record->revive_at_us > now) continue;
+    // With something to hand over: it is not erased here.
+    if (record->on_closed)
+      let_go(*record);
+    else
+      revive(*record);
+  }
 }
 
 void Workers::revive(Record& record) {
@@ -65,6 +72,7 @@ void Workers::revive(Record& record) {
   } catch (const std::system_error&) {
     return could_not_revive(record);
   }
+  hand_leftovers_over(record);
   WorkerRequest request;
   request.type = WorkerRequest::Type::open;
   request.read_only = record.spec.read_only;

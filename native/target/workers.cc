@@ -4,11 +4,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,24 +21,11 @@
 #include "base/beside_us.h"
 #include "target/lanes.h"
 #include "target/remote_target.h"
-#include "worker/start.h"
-
-extern char** environ;
 
 namespace ringdisk {
 namespace {
 
-// What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
-constexpr uint64_t kEndedBit = 1;
 constexpr uint64_t kBurialUs = 1'000'000;
-constexpr int kSafeFd = 100;  // in a child, while its descriptors get their numbers
-
-constexpr bool kSanitized =
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    true;  // its reports go there
-#else
-    false;
-#endif
 
 template <typename T>
 std::span<const std::byte> bytes_of(const T& message) {
@@ -60,6 +45,11 @@ Workers::Workers(std::string program)
       epoll_(Fd::checked(::epoll_create1(EPOLL_CLOEXEC), "cannot create an epoll")),
       wake_(Fd::checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "cannot create an eventfd")) {
   watch(wake_.get(), 0);
+  try {
+    program_file();
+  } catch (const std::system_error&) {
+    // Each open says so.
+  }
   // Signals are for the process's main thread.
   sigset_t all;
   sigset_t previous;
@@ -183,65 +173,6 @@ void Workers::cancel_open(uint64_t ticket) {
   });
 }
 
-void Workers::start(Record& record) {
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    throw std::system_error(errno, std::generic_category(), "cannot make a worker's socket");
-  record.socket = Fd(ends[0]);
-  const Fd theirs(ends[1]);
-  // Only this end: a worker may wait for us, but we never for it.
-  ::fcntl(record.socket.get(), F_SETFL, O_NONBLOCK);
-  const std::string parent = std::to_string(::getpid());
-  const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.path.c_str(), nullptr};
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  // Out of the way first: either may have the number that the other is to get. The first to go must
-  // not take the second one's.
-  const int page = record.link->page_memory_.get();
-  const int safe = page == kSafeFd ? kSafeFd + 2 : kSafeFd;
-  ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), safe);
-  ::posix_spawn_file_actions_adddup2(&actions, page, kSafeFd + 1);
-  ::posix_spawn_file_actions_adddup2(&actions, safe, kWorkerSocketFd);
-  ::posix_spawn_file_actions_adddup2(&actions, kSafeFd + 1, kWorkerPageFd);
-  // Who reads the daemon's output waits for its end, not for a worker's.
-  ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  if (!kSanitized)
-    ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  ::posix_spawn_file_actions_addclosefrom_np(&actions, kWorkerPageFd + 1);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  const int error = ::posix_spawn(&record.pid, program_.c_str(), &actions, &attributes,
-                                  const_cast<char* const*>(arguments), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  ::posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) {
-    record.pid = 0;
-    throw std::system_error(error, std::generic_category(), "cannot start " + program_);
-  }
-  record.generation++;
-  record.link->process_ = record.pid;
-  try {
-    record.ended = Fd::checked(static_cast<int>(::syscall(SYS_pidfd_open, record.pid, 0)),
-                               "cannot watch a worker");
-    watch(record.socket.get(), reinterpret_cast<uint64_t>(&record));
-    watch(record.ended.get(), reinterpret_cast<uint64_t>(&record) | kEndedBit);
-  } catch (const std::system_error&) {
-    // Nobody would hear of its end. It has touched no medium yet, so that is now.
-    end_process(record);
-    ::waitpid(record.pid, nullptr, 0);
-    record.pid = 0;
-    record.link->process_ = 0;
-    record.socket.reset();
-    record.ended.reset();
-    throw;
-  }
-}
-
 void Workers::ask(Record& record, WorkerRequest request, std::span<const int> fds,
                   OnReply on_reply) {
   if (record.pid == 0) {
@@ -315,7 +246,8 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
     record.on_closed = [](const TargetAnswer&) {};
     return end_process(record);
   }
-  if (!record.on_opened) return;  // given up, and its worker killed, when this was on its way
+  // Given up, and its worker killed, when this was on its way.
+  if (!record.on_opened) return keep_leftovers(record, fds);
   record.facts = reply.facts;
   record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
@@ -338,6 +270,8 @@ void Workers::on_readable(Record& record) {
   if (received == -EAGAIN) return;
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.
+    keep_leftovers(record, fds);
+    drain(record);
     record.socket.reset();
     return end_process(record);
   }
@@ -361,7 +295,8 @@ void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) 
 }
 
 void Workers::keep_exclusive(Record& record, std::vector<Fd>& fds) {
-  if (!fds.empty() && !record.on_closed) record.exclusive = std::move(fds[0]);
+  if (record.on_closed) return keep_leftovers(record, fds);
+  if (!fds.empty()) record.exclusive = std::move(fds[0]);
 }
 
 void Workers::fence_is_lifted(Record& record, const std::string& warning) {
@@ -409,19 +344,6 @@ void Workers::claim(const Link& link, const TargetClaim& claim,
   });
 }
 
-// Our descriptors are closed first, while the worker has them too: so they are never the last ones.
-void Workers::close(const Link& link, Target::Answer answer) {
-  post([this, link, answer = std::move(answer)] {
-    Record* record = find(link);
-    if (!record) return answer({});
-    record->link->io_.reset();
-    record->exclusive.reset();
-    record->on_closed = answer;
-    if (record->pid == 0) return erase(*record);
-    end_process(*record);
-  });
-}
-
 void Workers::add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory) {
   post([this, link, id, &lanes, bell = lanes.shared_bell(),
         memory = std::make_shared<Fd>(std::move(memory))] {
@@ -466,17 +388,6 @@ void Workers::end_process(Record& record) {
 Workers::Record* Workers::find(const Link& link) {
   const auto found = records_.find(link.get());
   return found == records_.end() ? nullptr : found->second.get();
-}
-
-// Kept to the end of the round: what epoll has told of it may still be looked at.
-void Workers::erase(Record& record) {
-  const Target::Answer on_closed = std::exchange(record.on_closed, nullptr);
-  const auto found = records_.find(record.link.get());
-  if (found != records_.end()) {
-    dead_.push_back(std::move(found->second));
-    records_.erase(found);
-  }
-  if (on_closed) on_closed({});
 }
 
 }  // namespace ringdisk

@@ -76,6 +76,7 @@ class Workers {
     uint64_t ticket = 0;
     OnOpened on_opened;  // until it is open
     std::optional<TargetClaim> claim;
+    std::vector<Fd> leftovers;  // of the medium; to be closed by a worker
     Fd exclusive;  // the worker's claim by O_EXCL, where reactors write while it is dead
     std::shared_ptr<std::atomic<bool>> fenced;
     Target::Lifted lifted;
@@ -93,6 +94,9 @@ class Workers {
     uint64_t revive_delay_us = 0;
   };
 
+  // What epoll tells of a record: its pointer, and in the lowest bit which of its two descriptors.
+  static constexpr uint64_t kEndedBit = 1;
+
   static uint64_t now_us();
   // On the thread.
   void run();
@@ -100,8 +104,8 @@ class Workers {
   void run_commands();
   int wait_ms() const;
   void revive_those_due();
+  int program_file();
   void start(Record& record);
-  void spawn(Record& record);
   void ask(Record& record, WorkerRequest request, std::span<const int> fds, OnReply on_reply);
   bool send(Record& record, const WorkerRequest& request, std::span<const int> fds);
   void keep(Record& record, const WorkerRequest& request, std::span<const int> fds);
@@ -122,11 +126,16 @@ class Workers {
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
   void watch_for_room(Record& record, bool wanted);
+  void let_go(Record& record);
+  static void hand_leftovers_over(Record& record);
+  static void keep_leftovers(Record& record, std::vector<Fd>& fds);
+  static void drain(Record& record);
   Record* find(const Link& link);
   void erase(Record& record);
   void post(std::function<void()> command);
 
   const std::string program_;
+  Fd program_file_;
   Fd epoll_;
   Fd wake_;
   std::mutex mutex_;

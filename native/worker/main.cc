@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   ::prctl(PR_SET_NAME, "rd-worker");
+  ::close(kWorkerProgramFd);
   // These are the daemon's to answer; a terminal sends them to both.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
   ::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit is an error as any other

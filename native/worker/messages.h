@@ -16,9 +16,9 @@
 namespace ringdisk {
 
 struct WorkerRequest {
-  enum class Type : uint32_t { open, claim, measure, add_lane, remove_lane };
+  enum class Type : uint32_t { open, claim, measure, add_lane, remove_lane, close };
   Type type{};
-  uint32_t number = 0;  // echoed by the reply; add_lane and remove_lane have none
+  uint32_t number = 0;  // echoed by the reply; the last three have none
   uint32_t lane = 0;
   bool read_only = false;
   bool share = false;

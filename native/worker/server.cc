@@ -43,9 +43,11 @@ void Server::run() {
 
 void Server::handle(const WorkerRequest& request, std::vector<Fd>& fds) {
   if (request.type == WorkerRequest::Type::open) return open(request, fds);
+  if (request.type == WorkerRequest::Type::close) return fds.clear();  // the daemon's, maybe last
   if (!medium_) throw std::invalid_argument("nothing is open");
   switch (request.type) {
     case WorkerRequest::Type::open:
+    case WorkerRequest::Type::close:
       return;
     case WorkerRequest::Type::claim:
       return claim(request, fds);

@@ -6,5 +6,6 @@ namespace ringdisk {
 
 inline constexpr int kWorkerSocketFd = 3;
 inline constexpr int kWorkerPageFd = 4;
+inline constexpr int kWorkerProgramFd = 5;
 
 }  // namespace ringdisk

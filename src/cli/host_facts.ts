@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk doctor` looks at. Reading is here, judging in host_verdicts.ts.
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -14,12 +15,16 @@ import { readXenFacts, type XenFacts } from './xen_facts.ts';
 export const XEN_DEVICES = ['gntdev', 'evtchn', 'xenbus', 'privcmd'] as const;
 export type XenDevice = (typeof XEN_DEVICES)[number];
 
+const WORKER_MS_MAX = 10_000;
+
 export interface HostFacts extends OtherBackends, XenFacts {
   /** As `uname -r` prints it. */
   kernel: string;
   /** A sentence, when the addon does not load. */
   addonError?: string;
   uring?: UringFeatures;
+  /** Why no worker can be started; undefined when one can, or nothing is known of it. */
+  workerError?: string;
   /** The sysctl kernel.io_uring_disabled, where the kernel has it. */
   uringDisabled?: number;
   /** undefined: usable; else the errno's name. */
@@ -47,7 +52,7 @@ export async function readHostFacts(
   const xenstore = await attempt(reachXenstore);
   return {
     kernel: os.release(),
-    ...(await readUring()),
+    ...(await readAddon()),
     ...optional('uringDisabled', readNumber('/proc/sys/kernel/io_uring_disabled')),
     devices: Object.fromEntries(
       XEN_DEVICES.map((name) => [name, accessError(`/dev/xen/${name}`)]),
@@ -64,14 +69,25 @@ export async function readHostFacts(
   };
 }
 
-async function readUring(): Promise<Pick<HostFacts, 'addonError' | 'uring'>> {
+async function readAddon(): Promise<Pick<HostFacts, 'addonError' | 'uring' | 'workerError'>> {
   try {
     // Not imported at the top: an addon that does not load is a finding, not a crash.
     const { native } = await import('../datapath/binding.ts');
-    return { uring: native.probeUring() };
+    return {
+      uring: native.probeUring(),
+      ...optional('workerError', startError(native.version().worker)),
+    };
   } catch (error) {
     return { addonError: (error as Error).message.split('\n')[0] ?? 'unknown' };
   }
+}
+
+/** Started by anybody but the daemon a worker says so, and ends with status 2. */
+function startError(worker: string): string | undefined {
+  const { error, signal, status } = spawnSync(worker, { stdio: 'ignore', timeout: WORKER_MS_MAX });
+  if (status === 2) return undefined;
+  const why = (error as NodeJS.ErrnoException)?.code ?? signal ?? `ends with status ${status}`;
+  return `${worker}: ${why}`;
 }
 
 function accessError(file: string): string | undefined {

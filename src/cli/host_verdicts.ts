@@ -28,6 +28,7 @@ export function judgeHost(facts: HostFacts, platform: PlatformKind): Verdict[] {
   const anywhere = [
     kernelVerdict(facts),
     addonVerdict(facts),
+    ...workerVerdicts(facts),
     ...uringVerdicts(facts),
     memlockVerdict(facts),
     nofileVerdict(facts),
@@ -65,6 +66,21 @@ function addonVerdict({ addonError }: HostFacts): Verdict {
     breaks: 'no disk can be served',
     remedy: 'build it: npm run build in the source tree, or npm rebuild ringdisk',
   };
+}
+
+function workerVerdicts({ addonError, workerError }: HostFacts): Verdict[] {
+  const check = 'worker';
+  if (addonError !== undefined) return [];
+  if (workerError === undefined) return [ok(check, 'ringdisk-worker starts')];
+  return [
+    {
+      check,
+      status: 'fail',
+      found: workerError,
+      breaks: 'no disk can be opened: a process of this program does it',
+      remedy: 'build it: npm run build in the source tree, or npm rebuild ringdisk',
+    },
+  ];
 }
 
 function uringVerdicts(facts: HostFacts): Verdict[] {

@@ -311,8 +311,11 @@ export interface NativeLoopbackGuest {
 }
 
 export interface NativeBinding {
-  /** journalVersion: a journal is taken over by daemons whose number is the same. */
-  version(): { liburing: string; journalVersion: number };
+  /**
+   * journalVersion: a journal is taken over by daemons whose number is the same. worker: the path
+   * of the program.
+   */
+  version(): { liburing: string; journalVersion: number; worker: string };
   probeUring(): UringFeatures;
   /** Throws when the platform is not there. */
   createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line against a daemon in a process of its own; guests are in this one.
 import { execFileSync } from 'node:child_process';
-import { existsSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/datapath/binding.ts';
+import { packageRoot } from '../../src/package_root.ts';
 import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
 import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
 import { createVbd, detachVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
@@ -12,6 +14,7 @@ import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { openXenstore } from '../../src/xenstore/connection.ts';
 import { expectWriteAndVerify, MIB, sparseFile, timed } from '../support/loopback_machine.ts';
 import { type Ended, MAIN, ringdisk, ServeProcess, start } from '../support/serve_process.ts';
+import { temporaryFolder } from '../support/temporary_folder.ts';
 
 let server: ServeProcess;
 let xenstore: XenstoreClient;
@@ -296,6 +299,31 @@ describe('doctor', () => {
     expect(status).toBe(1);
     const { verdicts } = JSON.parse(stdout).result;
     expect(verdicts).toContainEqual(expect.objectContaining({ check: 'addon', status: 'fail' }));
+  });
+
+  it('reports a worker that is missing, or cannot be run, as a finding', async () => {
+    const folder = temporaryFolder();
+    const built = path.join(folder, 'build/Release');
+    mkdirSync(built, { recursive: true });
+    copyFileSync(
+      path.join(packageRoot, 'build/Release/ringdisk.node'),
+      path.join(built, 'ringdisk.node'),
+    );
+    const worker = async () => {
+      const asked = start(['doctor', '--json'], { RINGDISK_PREBUILD: folder });
+      const { verdicts } = JSON.parse((await asked.ended).stdout).result;
+      return verdicts.find(({ check }: { check: string }) => check === 'worker');
+    };
+    expect(await worker()).toMatchObject({
+      status: 'fail',
+      found: expect.stringMatching(/ringdisk-worker: ENOENT$/),
+    });
+    writeFileSync(path.join(built, 'ringdisk-worker'), '');
+    expect(await worker()).toMatchObject({
+      status: 'fail',
+      found: expect.stringMatching(/ringdisk-worker: EACCES$/),
+    });
+    rmSync(folder, { recursive: true });
   });
 
   it('says what Xen lacks here, and what to do', async () => {

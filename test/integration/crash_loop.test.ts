@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MIB, timed, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
-import { ServeProcess, start, untilServing } from '../support/serve_process.ts';
 
 const ADDON = fileURLToPath(new URL('../../out/simulation', import.meta.url));
 /** See poison() in native/base/kill_point.h. */
@@ -50,9 +49,7 @@ describe.skipIf(!isBuilt)('a request that crashes the daemon (npm test builds th
 
     // The new version does not have the bug.
     vi.stubEnv('RINGDISK_PLANT', '');
-    const upgrade = start(['upgrade', '--runtime-dir', machine.runtimeDir]);
-    await untilServing(upgrade);
-    machine.daemon = new ServeProcess(machine.runtimeDir, upgrade);
+    await machine.upgradeDaemon();
     expect(await poisoned).toMatchObject({ requests: 1, errors: 0 });
     expect(await state(culprit)).toBe('Connected');
     for (const { frontend } of others) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A medium that hangs costs its own disk, and nothing else: neither another guest's requests nor
 // the daemon's end, its next start and what it takes over.
+import { execFileSync, spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { LoopbackWorkload } from '../../src/datapath/binding.ts';
+import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 // @ts-expect-error: JavaScript, which the benchmarks use as well
 import * as media from '../support/hanging_media.mjs';
 import { timed, workload } from '../support/loopback_machine.ts';
@@ -49,7 +51,7 @@ const KINDS: [
 
 describe.each(KINDS)('%s', (_, make, operations) => {
   it.skipIf(missing).each(operations)(
-    'with a %s under way: others are served, and go on over SIGKILL and restart',
+    'with a %s under way: others are served, and go on over SIGKILL, restart and upgrade',
     async (operation) => {
       medium = await make(DISK_BYTES);
       const a = await machine.plug(DISK_BYTES, medium.params);
@@ -67,6 +69,9 @@ describe.each(KINDS)('%s', (_, make, operations) => {
       await soon(machine.stopDaemon('SIGTERM'), 'the daemon ends');
       await soon(machine.startDaemon(), 'the next one starts');
       await isServed(b);
+      const old = await soon(machine.upgradeDaemon(), 'it is upgraded');
+      expect(old).toMatchObject({ status: 0 });
+      await isServed(b);
       const c = await machine.plug(DISK_BYTES);
       await soon(c.frontend.connect(), 'a disk is attached');
       await isServed(c);
@@ -77,6 +82,47 @@ describe.each(KINDS)('%s', (_, make, operations) => {
     180_000,
   );
 });
+
+describe('a device that has written nothing back when it hangs', () => {
+  it.skipIf(missing)(
+    'is let go of by another process, also where its worker is dead and none can be started',
+    async () => {
+      const device: HangingMedium = await media.onLoopOverFuse(DISK_BYTES);
+      medium = device;
+      const a = await machine.plug(DISK_BYTES, device.params);
+      await a.frontend.connect();
+      const worker = workerOf(daemonPid());
+      device.hang();
+      // Whoever closes it last waits for this.
+      const to = ['of='.concat(device.params.replace('aio:', '')), 'conv=notrunc'];
+      execFileSync('dd', ['if=/dev/zero', 'bs=64k', 'count=32', 'status=none', ...to]);
+      const limit = (files: number) =>
+        execFileSync('prlimit', ['--pid', `${daemonPid()}`, `--nofile=${files}:`]);
+      limit(3);
+      process.kill(Number(worker), 'SIGKILL');
+      await expect.poll(() => workerOf(daemonPid())).toBe('');
+      const closed = a.frontend.closedByBackend().catch(() => {});
+      const detached = detachVbd(machine.xenstore, a.paths).catch(() => {});
+      await Promise.race([Promise.all([closed, detached]), sleep(3000)]);
+      limit(4096);
+      const b = await machine.plug(DISK_BYTES);
+      await soon(b.frontend.connect(), 'a disk is attached');
+      await isServed(b);
+      device.goOn();
+      await detached;
+    },
+    60_000,
+  );
+});
+
+function daemonPid(): number {
+  return machine.daemon.started.child.pid ?? 0;
+}
+
+function workerOf(daemon: number): string {
+  const { stdout } = spawnSync('pgrep', ['-P', `${daemon}`, 'rd-worker'], { encoding: 'utf8' });
+  return stdout.trim();
+}
 
 function hanging(operation: LoopbackWorkload['operation']): LoopbackWorkload {
   const how = { depth: 8, blockBytes: 32768, length: DISK_BYTES };

@@ -9,7 +9,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { MIB, timed, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
-import { ServeProcess, start, untilServing } from '../support/serve_process.ts';
 
 const DISK_BYTES = 64 * MIB;
 const JOURNAL_HEADER_BYTES = 4096;
@@ -131,11 +130,7 @@ describe('asked to end', () => {
     await guest.frontend.connect();
     const written = guest.frontend.run(fill(1));
     await sleep(100);
-    const old = machine.daemon;
-    const upgrade = start(['upgrade', '--runtime-dir', machine.runtimeDir]);
-    await untilServing(upgrade);
-    machine.daemon = new ServeProcess(machine.runtimeDir, upgrade);
-    expect((await old.started.ended).status).toBe(0);
+    expect(await machine.upgradeDaemon()).toMatchObject({ status: 0 });
     expect(await written).toMatchObject({ errors: 0 });
     await expectFilled(guest, 1);
     const { state } = await machine.show(guest);

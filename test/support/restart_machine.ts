@@ -13,7 +13,7 @@ import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../../src/xenstore/memory_store.ts';
 import { serveXenstore, type XenstoreServer } from '../../src/xenstore/server.ts';
 import { sparseFile } from './loopback_machine.ts';
-import { type Ended, ServeProcess, startServe } from './serve_process.ts';
+import { type Ended, ServeProcess, start, startServe, untilServing } from './serve_process.ts';
 import { temporaryFolder } from './temporary_folder.ts';
 
 export interface RestartGuest {
@@ -53,8 +53,13 @@ export class RestartMachine {
     return this.#daemon;
   }
 
-  set daemon(daemon: ServeProcess) {
-    this.#daemon = daemon;
+  /** `ringdisk upgrade`, whose process is the daemon from then on; says how the old one ended. */
+  async upgradeDaemon(): Promise<Ended> {
+    const old = this.daemon;
+    const upgrade = start(['upgrade', '--runtime-dir', this.runtimeDir]);
+    this.#daemon = new ServeProcess(this.runtimeDir, upgrade);
+    await untilServing(upgrade);
+    return old.started.ended;
   }
 
   async startDaemon(...args: string[]): Promise<void> {

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "base/beside_us.h"
@@ -78,7 +79,15 @@ class SlowProgram {
     else
       std::filesystem::remove(folder_ + "/small");
   }
-  void be_missing() const { REQUIRE(chmod(path().c_str(), 0) == 0); }
+  void be_missing(bool missing = true) const {
+    REQUIRE(chmod(path().c_str(), missing ? 0 : 0755) == 0);
+  }
+  // Another build is installed.
+  void be_replaced() const {
+    std::ofstream(path() + ".new") << "#!/bin/sh\nexit 3\n";
+    REQUIRE(chmod((path() + ".new").c_str(), 0755) == 0);
+    std::filesystem::rename(path() + ".new", path());
+  }
 
  private:
   std::string folder_ = disk_folder() + "/rd-test-XXXXXX";
@@ -90,6 +99,16 @@ bool kill_worker(const Target& target) {
   REQUIRE(before > 0);
   REQUIRE(::kill(before, SIGKILL) == 0);
   return soon([&] { return target.worker() > 0 && target.worker() != before; });
+}
+
+// How many descriptors of it this very process has.
+int held_of(const std::string& path) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) == path) count++;
+  }
+  return count;
 }
 
 // Those nobody has waited for.
@@ -270,6 +289,65 @@ TEST_CASE("workers: one that dies again and again while it waits for the fence")
   REQUIRE(soon([&] { return lifted > 0 && !target->fenced(); }));
   for (int i = 0; i < 200; i++) CHECK(driver.flush() == 0);
   CHECK(lifted == 1);
+}
+
+TEST_CASE("workers: after an installation the daemon that runs starts workers of its own build") {
+  if (!has_uring()) return;
+  const SlowProgram program;
+  Workers workers(program.path());
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> before = open_well(workers, {"file", file.path(), false});
+  program.be_replaced();
+  const TempFile other(disk_folder(), kBytes);
+  const std::unique_ptr<Target> after = open_well(workers, {"file", other.path(), false});
+  TargetDriver driver(*before);
+  REQUIRE(kill_worker(*before));
+  CHECK(driver.flush() == 0);
+}
+
+TEST_CASE("workers: a medium is not closed by this process, which its close may hold up") {
+  const SlowProgram program;
+  Workers workers(program.path());
+  const std::optional<LoopDevice> loop = LoopDevice::create(kBytes);
+  if (!loop) return;
+  const int others = held_of(loop->path());
+  const std::unique_ptr<Target> target = open_well(workers, {"block", loop->path(), false});
+  claim_now(*target);
+  REQUIRE(held_of(loop->path()) > others);
+  program.be_missing();
+  REQUIRE(::kill(target->worker(), SIGKILL) == 0);
+  REQUIRE(soon([&] { return target->worker() == 0; }));
+  std::promise<void> closed;
+  target->close([&](const TargetAnswer&) { closed.set_value(); });
+  const auto answer = closed.get_future();
+  CHECK(answer.wait_for(milliseconds(500)) == std::future_status::timeout);
+  CHECK(held_of(loop->path()) > others);
+  program.be_missing(false);
+  REQUIRE(answer.wait_for(std::chrono::seconds(5)) == std::future_status::ready);
+  CHECK(held_of(loop->path()) == others);
+  CHECK(Fd(::open(loop->path().c_str(), O_RDWR | O_EXCL | O_CLOEXEC)).valid());
+}
+
+TEST_CASE("workers: nor is one whose open was given up as it was answered") {
+  const SlowProgram program;
+  Workers workers(program.path());
+  const std::optional<LoopDevice> loop = LoopDevice::create(kBytes);
+  if (!loop) return;
+  const TempFile file(disk_folder(), kBytes);
+  const int others = held_of(loop->path());
+  const std::unique_ptr<Target> other = open_well(workers, {"file", file.path(), false});
+  program.be_slow();
+  const uint64_t ticket = workers.open({"block", loop->path(), false}, [](Workers::Opened) {});
+  std::this_thread::sleep_for(milliseconds(200));
+  // The answer lies in the socket when it is given up.
+  other->measure([](const TargetAnswer&) { std::this_thread::sleep_for(milliseconds(800)); });
+  std::this_thread::sleep_for(milliseconds(500));
+  program.be_missing();
+  workers.cancel_open(ticket);
+  std::this_thread::sleep_for(milliseconds(800));
+  CHECK(held_of(loop->path()) == others + 1);
+  program.be_missing(false);
+  CHECK(soon([&] { return held_of(loop->path()) == others; }));
 }
 
 // The only lane there is, as its worker sees it.

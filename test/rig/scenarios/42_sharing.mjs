@@ -17,7 +17,8 @@ async function prepare() {
   return { target, guest, other };
 }
 
-/** @typedef {{ target: import('../dom0/targets.mjs').Target, guest: Guest, other: Guest }} Shared */
+/** @typedef {import('../dom0/targets.mjs').Target} Target */
+/** @typedef {{ target: Target, guest: Guest, other: Guest }} Shared */
 
 /** @param {Shared} shared */
 async function anotherVmIsRefused({ target, guest, other }) {

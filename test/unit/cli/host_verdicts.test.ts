@@ -83,6 +83,13 @@ describe('judgeHost', () => {
     expect(checks.some((check) => check.includes('xen'))).toBe(false);
   });
 
+  it('fails without a worker, and says nothing of it where the addon does not load', () => {
+    const workerError = '/opt/ringdisk-worker: EACCES';
+    expect(verdict({ workerError }, 'worker', 'loopback')).toMatchObject({ status: 'fail' });
+    const facts = { ...HEALTHY, addonError: 'no build' };
+    expect(judgeHost(facts, 'xen').some(({ check }) => check === 'worker')).toBe(false);
+  });
+
   it('tells a switched-off io_uring from a missing one', () => {
     const none = { available: false, error: 'EPERM' } as HostFacts['uring'];
     const uring = none as NonNullable<HostFacts['uring']>;
