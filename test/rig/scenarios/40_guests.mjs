@@ -63,7 +63,7 @@ export const scenarios = [
   {
     name: 'guests',
     tests: {
-      'two with two disks each': sideBySide,
+      'two with two disks each': { full: true, run: sideBySide },
       'destroyed under full load, then a new one on the same targets': destroyUnderLoad,
       'a PVH guest': pvh,
     },
