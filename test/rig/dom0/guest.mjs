@@ -203,7 +203,7 @@ export class Guest {
    * @param {number} upMs
    */
   async startOver(go, upMs) {
-    await this.start(`sleep 5; ${go}`);
+    await this.start(`sleep 20; ${go}`);
     // Jobs are read in order: it has that one, too.
     await this.run(':');
     // What comes counts its jobs from 1, and must not find these.

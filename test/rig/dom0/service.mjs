@@ -11,7 +11,9 @@ const LOGS = '/host/logs';
 const SYSTEMD_UP_MS = 240_000;
 const COMMAND_MS = 180_000;
 /** "container": it shall not set up hardware. */
-const BOOT = `mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+/** A container's systemd leaves mounts private; a host's shares them with its services. */
+const BOOT = `mount --make-rshared /
+mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup
 export container=rig
 exec /usr/lib/systemd/systemd --unit=basic.target`;
 /** What a system does when it comes up, and dom0 has done or does not need. */
