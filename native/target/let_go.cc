@@ -15,15 +15,18 @@ void Workers::close(const Link& link, Target::Answer answer) {
     Record* record = find(link);
     if (!record) return answer({});
     record->on_closed = answer;
-    record->leftovers.push_back(std::move(record->link->io_));
-    record->leftovers.push_back(std::move(record->exclusive));
+    take_all_back(*record);
     let_go(*record);
   });
 }
 
+void Workers::take_all_back(Record& record) {
+  for (Fd* fd : {&record.link->io_, &record.exclusive})
+    if (fd->valid()) record.leftovers.push_back(std::move(*fd));
+}
+
 // Where its worker is dead another process is started, only for that; if none can be had, later.
 void Workers::let_go(Record& record) {
-  std::erase_if(record.leftovers, [](const Fd& fd) { return !fd.valid(); });
   if (record.pid == 0) {
     if (record.leftovers.empty()) return erase(record);
     record.revive_at_us = UINT64_MAX;

@@ -113,7 +113,11 @@ void Workers::run() {
 
 // Those that a medium does not let go of are init's to bury.
 void Workers::end_all() {
-  for (auto& [link, record] : records_) end_process(*record);
+  for (auto& [link, record] : records_) {
+    take_all_back(*record);
+    hand_leftovers_over(*record);
+    end_process(*record);
+  }
   const uint64_t until = now_us() + kBurialUs;
   for (auto& [link, record] : records_) {
     if (record->pid == 0) continue;

@@ -126,6 +126,7 @@ class Workers {
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
   void watch_for_room(Record& record, bool wanted);
+  static void take_all_back(Record& record);
   void let_go(Record& record);
   static void hand_leftovers_over(Record& record);
   static void keep_leftovers(Record& record, std::vector<Fd>& fds);

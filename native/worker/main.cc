@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker: the process that may wait for one medium, so that the daemon never does. The daemon
-// starts it with its socket and a page of shared memory; it ends with the daemon, or when the
+// starts it with its socket and a page of shared memory; it ends after the daemon, or when the
 // daemon closes the socket. A call that the kernel does not let go of keeps it alive until it is
 // over, and with it the open file: that is what a successor's claim waits for.
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,9 +18,22 @@
 #include "worker/server.h"
 #include "worker/start.h"
 
+namespace {
+
+// Until its last thread is gone, and with it whatever it had open.
+void wait_for_end(int process) {
+  pollfd end{process, POLLIN, 0};
+  while (::poll(&end, 1, -1) < 0 && errno == EINTR) continue;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace ringdisk;
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // The end of the socket tells of the daemon's; one that somebody has stopped must hear of it,
+  // too. Not SIGKILL: it would come while the daemon still has the medium open.
+  ::prctl(PR_SET_PDEATHSIG, SIGCONT);
+  const int daemon = static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0));
   if (argc < 2 || std::atoi(argv[1]) != ::getppid()) {
     std::fputs("ringdisk-worker is started by ringdisk, and by nobody else\n", stderr);
     return 2;
@@ -30,7 +46,9 @@ int main(int argc, char** argv) {
   void* page = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kWorkerPageFd, 0);
   if (page == MAP_FAILED) return 1;
   confine_worker();
-  Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page)).run();
+  const bool daemon_ends = Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page)).run();
+  // Whoever closes a medium last may have to wait for it, and a daemon that waits cannot die.
+  if (daemon_ends && daemon >= 0) wait_for_end(daemon);
   // Threads may be in a call.
   ::_exit(0);
 }

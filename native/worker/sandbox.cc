@@ -22,7 +22,7 @@ constexpr std::array kAllowed = {
     SYS_fallocate, SYS_ioctl, SYS_flock, SYS_stat, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_statfs,
     SYS_fstatfs, SYS_readlink, SYS_readlinkat, SYS_lseek, SYS_uname, SYS_fcntl,
     // the daemon
-    SYS_recvmsg, SYS_sendmsg, SYS_read, SYS_readv, SYS_write, SYS_writev,
+    SYS_recvmsg, SYS_sendmsg, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_poll,
     // memory and threads
     SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_clone,
     SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_sched_getaffinity, SYS_gettid,

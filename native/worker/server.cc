@@ -19,13 +19,13 @@ WorkerReply failure(int error, const char* text) {
 
 }  // namespace
 
-void Server::run() {
+bool Server::run() {
   for (;;) {
     WorkerRequest request;
     std::vector<Fd> fds;
     const auto bytes = std::as_writable_bytes(std::span(&request, 1));
     const int received = receive_message(socket_, bytes, fds);
-    if (received != static_cast<int>(sizeof request)) return;
+    if (received != static_cast<int>(sizeof request)) return received <= 0;
     request.kind.back() = request.path.back() = '\0';
     WorkerReply failed;
     try {

@@ -16,8 +16,8 @@ namespace ringdisk {
 class Server {
  public:
   Server(int socket, WorkerPage& page) : socket_(socket), page_(page) {}
-  // Until the daemon closes its end.
-  void run();
+  // Until the daemon closes its end: true. False: it says what nobody understands.
+  bool run();
 
  private:
   void handle(const WorkerRequest& request, std::vector<Fd>& fds);

@@ -85,6 +85,29 @@ describe.each(KINDS)('%s', (_, make, operations) => {
 
 describe('a device that has written nothing back when it hangs', () => {
   it.skipIf(missing)(
+    'keeps no daemon from ending, and no next one from starting',
+    async () => {
+      const device: HangingMedium = await media.onLoopOverFuse(DISK_BYTES);
+      medium = device;
+      const a = await machine.plug(DISK_BYTES, device.params);
+      const b = await machine.plug(DISK_BYTES);
+      for (const { frontend } of [a, b]) await frontend.connect({ queues: 2 });
+      device.hang();
+      writeBehind(device);
+      for (const signal of ['SIGKILL', 'SIGTERM', 'SIGKILL', 'SIGTERM'] as const) {
+        await soon(machine.stopDaemon(signal), `the daemon ends by ${signal}`);
+        await soon(machine.startDaemon(), 'the next one starts');
+        await isServed(b);
+      }
+      await soon(machine.upgradeDaemon(), 'it is upgraded');
+      await isServed(b);
+      device.goOn();
+      await isServed(a, ['write', 'flush', 'verify']);
+    },
+    60_000,
+  );
+
+  it.skipIf(missing)(
     'is let go of by another process, also where its worker is dead and none can be started',
     async () => {
       const device: HangingMedium = await media.onLoopOverFuse(DISK_BYTES);
@@ -93,9 +116,7 @@ describe('a device that has written nothing back when it hangs', () => {
       await a.frontend.connect();
       const worker = workerOf(daemonPid());
       device.hang();
-      // Whoever closes it last waits for this.
-      const to = ['of='.concat(device.params.replace('aio:', '')), 'conv=notrunc'];
-      execFileSync('dd', ['if=/dev/zero', 'bs=64k', 'count=32', 'status=none', ...to]);
+      writeBehind(device);
       const limit = (files: number) =>
         execFileSync('prlimit', ['--pid', `${daemonPid()}`, `--nofile=${files}:`]);
       limit(3);
@@ -114,6 +135,12 @@ describe('a device that has written nothing back when it hangs', () => {
     60_000,
   );
 });
+
+/** Through the page cache, as a host's other programs do: whoever closes it last waits for this. */
+function writeBehind({ params }: HangingMedium): void {
+  const to = [`of=${params.replace('aio:', '')}`, 'conv=notrunc', 'status=none'];
+  execFileSync('dd', ['if=/dev/zero', 'bs=64k', 'count=32', ...to]);
+}
 
 function daemonPid(): number {
   return machine.daemon.started.child.pid ?? 0;
