@@ -98,7 +98,7 @@ async function linuxByGrub() {
 load_file_systems
 mkdir -p /mnt/boot; mount -t ext4 /dev/xvda1 /mnt/boot
 dd if=/dev/urandom of=/mnt/boot/new bs=64k count=16 2>/dev/null
-sha256sum /mnt/boot/* > /tmp/sums; umount /mnt/boot; mount -t ext4 /dev/xvda1 /mnt/boot
+sha256sum /mnt/boot/vmlinuz /mnt/boot/guest.img /mnt/boot/new > /tmp/sums; umount /mnt/boot; mount -t ext4 /dev/xvda1 /mnt/boot
 sha256sum -c /tmp/sums; umount /mnt/boot`);
   await guest.run(randomMix('xvda', '220M'));
   await guest.destroy();

@@ -10,7 +10,6 @@ import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 const MIB = 1 << 20;
 const LOAD_MS = 300_000;
 const SAVE_MS = 240_000;
-const MIGRATE_MS = 600_000;
 const IMAGE = '/var/lib/rig/saved';
 const VDEVS = ['xvda', 'xvdb'];
 
@@ -49,19 +48,27 @@ async function suspendAndResume(guest) {
   });
 }
 
-/** @param {Guest} guest */
-async function migrate(guest) {
-  await underLoad(guest, () =>
-    // No ssh: with an empty command xl takes the host for one.
-    run('xl', ['migrate', '-s', '', guest.name, 'xl migrate-receive'], { timeoutMs: MIGRATE_MS }),
-  );
+/**
+ * What `xl migrate` does to the disks of a guest that stays on its host: those of the incoming domain
+ * are attached while the outgoing one still has them. The guest's memory goes through a file, since
+ * what `xl migrate` needs of the processor, to track the pages that are written meanwhile, fails in
+ * the emulated one whatever serves the disks, and without any (test/rig/README.md).
+ * @param {Guest} guest
+ */
+async function moveWithinHost(guest) {
+  const outgoing = guest.domid;
+  await underLoad(guest, async () => {
+    await run('xl', ['save', '-p', guest.name, IMAGE], { timeoutMs: SAVE_MS });
+    await run('xl', ['rename', guest.name, `${guest.name}--outgoing`]);
+    await run('xl', ['restore', IMAGE], { timeoutMs: SAVE_MS });
+    await run('xl', ['destroy', String(outgoing)]);
+    await rm(IMAGE);
+  });
 }
 
-/** @param {string} name @param {'pv' | 'pvh'} [type] */
-async function create(name, type) {
-  return Guest.create(name, {
-    type,
-    disks: { xvda: await blockTarget(0), xvdb: await fileTarget(name, 256 * MIB) },
+async function prepare() {
+  return Guest.create('moved', {
+    disks: { xvda: await blockTarget(0), xvdb: await fileTarget('moved', 256 * MIB) },
     blkfront: { max_queues: 2 },
     memoryMib: 200,
   });
@@ -71,18 +78,11 @@ async function create(name, type) {
 export const scenarios = [
   {
     name: 'migration',
-    prepare: () => create('moved'),
+    prepare,
     tests: {
       'saved and restored under load': saveAndRestore,
       'suspended and resumed in place': suspendAndResume,
-    },
-  },
-  {
-    name: 'live migration',
-    full: true,
-    prepare: () => create('moving', 'pvh'),
-    tests: {
-      'to its own host under load': { run: migrate, timeoutMs: 900_000 },
+      'both ends within the host, under load': moveWithinHost,
     },
   },
 ];
