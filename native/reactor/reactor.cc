@@ -147,14 +147,16 @@ bool Reactor::round() {
 }
 
 // Beside a busy neighbour nobody sleeps: who has long found nothing is told by its event channel
-// when there is something, instead of being looked at in every round.
+// when there is something, instead of being looked at in every round. Rounds in which nobody found
+// anything do not count: how long to look out then is the poll budget's to say.
 bool Reactor::poll_active() {
   bool worked = false;
+  const uint32_t vain = found_before_ ? 1 : 0;
   for (size_t i = 0; i < active_.size();) {
     Poller& poller = *active_[i];
     const bool found = poller.poll();
     worked |= found;
-    poller.vain_rounds_ = found ? 0 : poller.vain_rounds_ + 1;
+    poller.vain_rounds_ = found ? 0 : poller.vain_rounds_ + vain;
     if (poller.vain_rounds_ >= kVainRoundsMax && rests(poller)) {
       active_[i] = active_.back();
       active_.pop_back();
@@ -162,6 +164,7 @@ bool Reactor::poll_active() {
       i++;
     }
   }
+  found_before_ = worked;
   return worked;
 }
 

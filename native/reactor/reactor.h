@@ -147,9 +147,10 @@ class Reactor {
   uint64_t waiting_since_us_ = 0;
   uint64_t looking_since_us_ = 0;
   uint64_t working_since_us_ = recent_us();
-  uint32_t answered_ = 0;     // since then
-  bool held_back_ = false;    // by the last round: what it reserved
-  bool sleeps_next_ = false;  // after the last round, though it found work
+  uint32_t answered_ = 0;      // since then
+  bool found_before_ = false;  // by a poller, in the last round
+  bool held_back_ = false;     // by the last round: what it reserved
+  bool sleeps_next_ = false;   // after the last round, though it found work
 };
 
 }  // namespace ringdisk

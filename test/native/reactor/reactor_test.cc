@@ -195,6 +195,30 @@ TEST_CASE("reactor: beside a busy poller, one that finds nothing rests until its
   f.remove(idle, idle_ports);
 }
 
+TEST_CASE("reactor: who is alone is looked at for as long as the poll budget says") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  const std::chrono::seconds budget(60);
+  ReactorOptions options;
+  options.poll_budget_us = static_cast<uint32_t>(std::chrono::microseconds(budget).count());
+  Reactor reactor(*f.platform, probe_uring(), options);
+  TestPoller poller;
+  Port port = 0;
+  run_on(reactor, [&] {
+    REQUIRE(reactor.bind(1, f.guest.open_port(), port) == 0);
+    reactor.add(poller, port);
+  });
+  REQUIRE(eventually([&] { return poller.events == 1; }));
+  const uint64_t sleeps = reactor.counters().sleeps.get();
+  const uint64_t polls = poller.polls;
+  CHECK(eventually([&] { return poller.polls > polls + 10'000; }));
+  CHECK(reactor.counters().sleeps.get() == sleeps);
+  run_on(reactor, [&] {
+    reactor.remove(poller, port);
+    reactor.unbind(port);
+  });
+}
+
 TEST_CASE("reactor: nobody sleeps while one poller has found work") {
   if (!has_io_uring()) return;
   Fixture f;
