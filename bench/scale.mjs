@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What many disks cost, and what neighbours cost each other. On the loopback machine, with null
 // targets, so that the data path is all there is:
-//   npm run build && node bench/scale.mjs [connect] [idle] [throughput] [neighbours]
+//   npm run build && node bench/scale.mjs [connect] [idle] [crowd] [throughput] [neighbours]
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,9 +14,10 @@ const REACTORS = 2;
 const PAGE = { operation: 'randread', blockBytes: 4096, offset: 0, length: GIB, seed: 1 };
 const ROUNDS = 7;
 const IDLE_MS = 10_000;
+const IDLERS = 1000;
 
 /** @type {Record<string, () => Promise<void>>} */
-const PARTS = { connect, idle, throughput, neighbours };
+const PARTS = { connect, idle, crowd, throughput, neighbours };
 
 async function main() {
   const names = process.argv.slice(2);
@@ -79,6 +80,23 @@ async function idle() {
   console.log(`  wake-ups of the reactors: ${after.wakeups - before.wakeups}`);
   console.log(`  times a thread was woken or preempted: ${after.switches - before.switches}`);
   await machine.close();
+}
+
+/** A busy disk, alone on its reactor and beside a thousand that have been used and are idle. */
+async function crowd() {
+  const alone = await Machine.start({ reactors: 1 });
+  const crowded = await Machine.start({ reactors: 1 });
+  const [single] = await connected(alone, 1, 1);
+  const [one, ...idlers] = await connected(crowded, 1 + IDLERS, 1);
+  for (const idler of idlers) await idler.run({ ...PAGE, depth: 1, bytes: PAGE.blockBytes });
+  const costs = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const usual = await together(alone, [single]);
+    const beside = await together(crowded, [one]);
+    costs.push(beside.cpuUs / usual.cpuUs);
+  }
+  console.log(`a busy disk beside ${IDLERS} idle ones: CPU per I/O × ${shown(figure(costs))}`);
+  await Promise.all([alone.close(), crowded.close()]);
 }
 
 /** One VBD against 64, two queues each; total, how equal the shares are, what a request costs. */

@@ -264,46 +264,85 @@ async function timed(body) {
 }
 
 /**
+ * @typedef {object} HangingMedium
+ * @property {string} path
+ * @property {() => Promise<unknown>} hang
+ * @property {() => Promise<unknown>} goOn
+ * @property {() => Promise<unknown>} remove
+ */
+
+/** @returns {Promise<HangingMedium>} */
+async function suspendedDevice() {
+  const mapped = await MappedDevice.create('service-hung');
+  return {
+    path: mapped.path,
+    hang: () => run('dmsetup', ['suspend', '--noflush', '--nolockfs', mapped.name]),
+    goOn: () => run('dmsetup', ['resume', mapped.name]),
+    remove: () => mapped.remove(),
+  };
+}
+
+/** Mounted where the service sees it. @returns {Promise<HangingMedium>} */
+async function frozenFileSystem() {
+  const { measured } = await fileTarget('frozen', 96 * MIB);
+  const folder = '/srv/frozen';
+  await shell(`mke2fs -q -t ext4 -F ${measured}
+mkdir -p ${folder}; mount -o loop ${measured} ${folder}
+dd if=/dev/zero of=${folder}/disk.img bs=1M count=32 conv=fsync 2>/dev/null`);
+  return {
+    path: `${folder}/disk.img`,
+    hang: () => shell(`fsfreeze --freeze ${folder}`),
+    goOn: () => shell(`fsfreeze --unfreeze ${folder}`),
+    remove: () => shell(`umount ${folder}; rmdir ${folder}`),
+  };
+}
+
+/**
  * Each way of ending the service while a medium hangs: what is measured is until another disk has
  * served a verified load again, beside the same without a hung medium.
- * @param {{ service: Service, guest: Guest }} shared
+ * @param {() => Promise<HangingMedium>} make
  */
-async function besideAHungMedium({ service, guest }) {
-  const next = async (/** @type {() => Promise<unknown>} */ end) => {
-    const before = Number(await property('MainPID'));
-    await end();
-    await service.waitForNext(before);
-    await guest.run(randomMix('xvda'));
-  };
-  const ways = {
-    restart: () => systemctl('restart', 'ringdisk'),
-    kill: () => systemctl('kill', '-s', 'KILL', 'ringdisk'),
-    'stop and start': async () => {
-      await systemctl('stop', 'ringdisk');
-      await systemctl('start', 'ringdisk');
-    },
-  };
-  const mapped = await MappedDevice.create('service-hung');
-  await guest.attach('xvdd', { target: { spec: mapped.path, measured: mapped.path }, script: '' });
-  await guest.run(`wait_for_disk xvdd; ${MARK}`);
-  const usual = await timed(() => next(ways.restart));
-  await run('dmsetup', ['suspend', '--noflush', '--nolockfs', mapped.name]);
-  const stuck = await guest.start(WRITE_AND_COMPARE, { timeoutMs: LOAD_MS });
-  try {
-    for (const [name, end] of Object.entries(ways)) {
-      await waitFor('a worker that is stuck', aWorkerIsStuck, { timeoutMs: 60_000 });
-      const seconds = await timed(() => next(end));
-      note(`${name}: ${seconds.toFixed(1)} s beside a hung medium, usually ${usual.toFixed(1)}`);
-      if (seconds > 2 * usual + 5) throw new Error(`${name} took ${seconds} s`);
+function besideAHung(make) {
+  return async (/** @type {{ service: Service, guest: Guest }} */ { service, guest }) => {
+    const next = async (/** @type {() => Promise<unknown>} */ end) => {
+      const before = Number(await property('MainPID'));
+      await end();
+      await service.waitForNext(before);
+      await guest.run(randomMix('xvda'));
+    };
+    const medium = await make();
+    const target = { spec: medium.path, measured: medium.path };
+    await guest.attach('xvdd', { target, script: '' });
+    await guest.run(`wait_for_disk xvdd; ${MARK}`);
+    const usual = await timed(() => next(WAYS.restart));
+    await medium.hang();
+    const stuck = await guest.start(WRITE_AND_COMPARE, { timeoutMs: LOAD_MS });
+    try {
+      for (const [name, end] of Object.entries(WAYS)) {
+        await waitFor('a worker that is stuck', aWorkerIsStuck, { timeoutMs: 60_000 });
+        const seconds = await timed(() => next(end));
+        note(`${name}: ${seconds.toFixed(1)} s beside a hung medium, usually ${usual.toFixed(1)}`);
+        if (seconds > 2 * usual + 5) throw new Error(`${name} took ${seconds} s`);
+      }
+    } finally {
+      await medium.goOn();
     }
-  } finally {
-    await run('dmsetup', ['resume', mapped.name]);
-  }
-  await stuck.ended;
-  await assertQuiet(guest);
-  await guest.detach('xvdd');
-  await mapped.remove();
+    await stuck.ended;
+    await assertQuiet(guest);
+    await guest.detach('xvdd');
+    await medium.remove();
+  };
 }
+
+const WAYS = {
+  restart: () => systemctl('restart', 'ringdisk'),
+  kill: () => systemctl('kill', '-s', 'KILL', 'ringdisk'),
+  'stop and start': async () => {
+    await systemctl('stop', 'ringdisk');
+    await systemctl('start', 'ringdisk');
+  },
+  upgrade: () => shell('ringdisk upgrade'),
+};
 
 const WRITE_AND_COMPARE = `dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
 dd if=/tmp/new of=/dev/xvdd bs=64k oflag=direct conv=fsync 2>/dev/null
@@ -321,7 +360,11 @@ export const scenarios = [
       'restarted under verified load': restarted,
       'killed under verified load': killed,
       'upgraded under verified load': upgraded,
-      'restarted, killed and stopped while a medium hangs': besideAHungMedium,
+      'restarted, killed, stopped and upgraded while a device hangs': besideAHung(suspendedDevice),
+      'restarted, killed, stopped and upgraded while a file system is frozen': {
+        full: true,
+        run: besideAHung(frozenFileSystem),
+      },
       'xl block-attach and block-detach': attachesAndDetaches,
       'says which files the unit keeps it from': tellsWhatIsClosed,
       'sees what is mounted later, as SRs are': seesLaterMounts,
