@@ -50,9 +50,9 @@ async function suspendAndResume(guest) {
 }
 
 /**
- * What `xl migrate` does to the disks of a guest that stays on its host: those of the incoming domain
- * are attached while the outgoing one still has them. Under load, and so with the guest's memory by
- * way of a file: test/rig/README.md, "What the emulation can't tell".
+ * What `xl migrate` does to the disks of a guest that stays on its host: those of the incoming
+ * domain are attached while the outgoing one still has them. Under load, and so with the guest's
+ * memory by way of a file: test/rig/README.md, "What the emulation can't tell".
  * @param {Guest} guest
  */
 async function moveWithinHost(guest) {
@@ -69,8 +69,8 @@ async function moveWithinHost(guest) {
 const SUM = 'dd if=/dev/xvda bs=1M count=4 iflag=direct 2>/dev/null | sha256sum';
 
 /**
- * By xl itself; its disks are idle meanwhile. What it prints afterwards goes to another log, that of
- * the name that the incoming domain had at first, so that only a job's status tells.
+ * By xl itself; its disks are idle meanwhile. What it prints afterwards goes to another log, that
+ * of the name that the incoming domain had at first, so that only a job's status tells.
  * @param {Guest} guest
  */
 async function migrate(guest) {
