@@ -3,6 +3,8 @@
 // (see image/guest_init) and says on its console what that prints.
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { BLOCK_SCRIPT, quickStats } from './daemon.mjs';
+import { STRAY_BREAKPOINT } from './guest_log.mjs';
+import { note } from './report.mjs';
 import { run, waitFor } from './shell.mjs';
 import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 
@@ -80,6 +82,11 @@ export function kernelArguments(console, blkfront = {}) {
   return `console=${console} mitigations=off loglevel=5 rig.blkfront=${parameters.join(',')}`;
 }
 
+/** @param {string} name of a guest */
+function logOf(name) {
+  return `/host/logs/guest-${name}.log`;
+}
+
 export class Guest {
   /** Guests that may still run. @type {Set<Guest>} */
   static all = new Set();
@@ -94,7 +101,7 @@ export class Guest {
   }
 
   get log() {
-    return `/host/logs/guest-${this.name}.log`;
+    return logOf(this.name);
   }
 
   /**
@@ -103,6 +110,14 @@ export class Guest {
    * @param {GuestOptions} [options]
    */
   static async create(name, options = {}) {
+    await Guest.startCreation(name, options);
+    try {
+      return await Guest.created(name);
+    } catch (error) {
+      const text = await readFile(logOf(name), 'utf8');
+      if (!STRAY_BREAKPOINT.test(text)) throw error;
+    }
+    note(`${name}: its kernel died of the emulation while it booted; once more`);
     await Guest.startCreation(name, options);
     return Guest.created(name);
   }
@@ -269,7 +284,16 @@ export class Guest {
   }
 
   async #waitUntilUp(upMs = UP_MS) {
-    await waitForNode(this.#node('up'), (value) => value === '1', upMs);
+    let looks = 0;
+    const isUp = (/** @type {string | undefined} */ value) => {
+      // The node is not there at first. It changes to nothing when the whole domain goes.
+      if (looks++ > 0 && value === undefined) throw new Error(`${this.name} ended as it booted`);
+      return value === '1';
+    };
+    await waitForNode(this.#node('up'), isUp, upMs).catch((error) => {
+      Guest.all.delete(this);
+      throw error;
+    });
   }
 
   /** @param {number} number @param {number} timeoutMs */

@@ -3,6 +3,11 @@
 
 /** Marks the guest's kernel log; afterwards `assertQuiet` finds what it got since. */
 export const MARK = 'dmesg | wc -l > /tmp/dmesg.mark';
+/**
+ * A guest's kernel stops at a breakpoint by which it changes its own code, and which is gone by
+ * then: it panics. The emulated CPU's fault.
+ */
+export const STRAY_BREAKPOINT = /Oops: int3:/;
 /** What the emulation and the test's own work make a guest's kernel say. */
 const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
 
