@@ -227,7 +227,7 @@ export class Guest {
     }
     this.#jobs = 0;
     this.#logFrom = (await stat(this.log)).size;
-    await this.#waitUntilUp(upMs);
+    await this.#waitUntilUp(upMs, true);
   }
 
   /** Reboots from inside and waits until the new domain takes jobs. */
@@ -283,11 +283,13 @@ export class Guest {
     throw new Error(`${this.name} did not come back from its reboot`);
   }
 
-  async #waitUntilUp(upMs = UP_MS) {
+  /** @param {number} [upMs] @param {boolean} [mayGo] its domain is made anew meanwhile */
+  async #waitUntilUp(upMs = UP_MS, mayGo = false) {
     let looks = 0;
     const isUp = (/** @type {string | undefined} */ value) => {
       // The node is not there at first. It changes to nothing when the whole domain goes.
-      if (looks++ > 0 && value === undefined) throw new Error(`${this.name} ended as it booted`);
+      const isGone = looks++ > 0 && value === undefined;
+      if (isGone && !mayGo) throw new Error(`${this.name} ended as it booted`);
       return value === '1';
     };
     await waitForNode(this.#node('up'), isUp, upMs).catch((error) => {
