@@ -289,13 +289,11 @@ export class Guest {
     const isUp = (/** @type {string | undefined} */ value) => {
       // The node is not there at first. It changes to nothing when the whole domain goes.
       const isGone = looks++ > 0 && value === undefined;
-      if (isGone && !mayGo) throw new Error(`${this.name} ended as it booted`);
-      return value === '1';
-    };
-    await waitForNode(this.#node('up'), isUp, upMs).catch((error) => {
+      if (!isGone || mayGo) return value === '1';
       Guest.all.delete(this);
-      throw error;
-    });
+      throw new Error(`${this.name} ended as it booted`);
+    };
+    await waitForNode(this.#node('up'), isUp, upMs);
   }
 
   /** @param {number} number @param {number} timeoutMs */
