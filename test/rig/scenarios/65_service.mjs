@@ -301,8 +301,9 @@ dd if=/dev/zero of=${folder}/disk.img bs=1M count=32 conv=fsync 2>/dev/null`);
  * Each way of ending the service while a medium hangs: what is measured is until another disk has
  * served a verified load again, beside the same without a hung medium.
  * @param {() => Promise<HangingMedium>} make
+ * @param {string} work shell text that uses xvdd meanwhile
  */
-function besideAHung(make) {
+function besideAHung(make, work) {
   return async (/** @type {{ service: Service, guest: Guest }} */ { service, guest }) => {
     const next = async (/** @type {() => Promise<unknown>} */ end) => {
       const before = Number(await property('MainPID'));
@@ -316,7 +317,7 @@ function besideAHung(make) {
     await guest.run(`wait_for_disk xvdd; ${MARK}`);
     const usual = await timed(() => next(WAYS.restart));
     await medium.hang();
-    const stuck = await guest.start(WRITE_AND_COMPARE, { timeoutMs: LOAD_MS });
+    const stuck = await guest.start(work, { timeoutMs: LOAD_MS });
     try {
       for (const [name, end] of Object.entries(WAYS)) {
         await waitFor('a worker that is stuck', aWorkerIsStuck, { timeoutMs: 60_000 });
@@ -344,6 +345,7 @@ const WAYS = {
   upgrade: () => shell('ringdisk upgrade'),
 };
 
+const DISCARD = 'blkdiscard -o 16777216 -l 8388608 /dev/xvdd & discarding=$!';
 const WRITE_AND_COMPARE = `dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
 dd if=/tmp/new of=/dev/xvdd bs=64k oflag=direct conv=fsync 2>/dev/null
 dd if=/dev/xvdd bs=64k count=16 iflag=direct 2>/dev/null | cmp - /tmp/new`;
@@ -360,10 +362,13 @@ export const scenarios = [
       'restarted under verified load': restarted,
       'killed under verified load': killed,
       'upgraded under verified load': upgraded,
-      'restarted, killed, stopped and upgraded while a device hangs': besideAHung(suspendedDevice),
+      'restarted, killed, stopped and upgraded while a device hangs': besideAHung(
+        suspendedDevice,
+        WRITE_AND_COMPARE,
+      ),
       'restarted, killed, stopped and upgraded while a file system is frozen': {
         full: true,
-        run: besideAHung(frozenFileSystem),
+        run: besideAHung(frozenFileSystem, `${DISCARD}\n${WRITE_AND_COMPARE}\nwait $discarding`),
       },
       'xl block-attach and block-detach': attachesAndDetaches,
       'says which files the unit keeps it from': tellsWhatIsClosed,
