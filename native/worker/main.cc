@@ -46,7 +46,9 @@ int main(int argc, char** argv) {
   void* page = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kWorkerPageFd, 0);
   if (page == MAP_FAILED) return 1;
   confine_worker();
-  const bool daemon_ends = Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page)).run();
+  // Never destroyed: threads that come out of a call find it as it was, and its medium stays open.
+  Server& server = *new Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page));
+  const bool daemon_ends = server.run();
   // Whoever closes a medium last may have to wait for it, and a daemon that waits cannot die.
   if (daemon_ends && daemon >= 0) wait_for_end(daemon);
   // Threads may be in a call.
