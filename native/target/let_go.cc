@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a medium is closed. Whoever does that last may have to wait for it, so it is never this
 // process: what it has of a medium goes to a worker, whose end closes it.
-#include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -47,8 +46,7 @@ void Workers::hand_leftovers_over(Record& record) {
   request.type = WorkerRequest::Type::close;
   while (!record.leftovers.empty() && record.socket.valid()) {
     const int fd = record.leftovers.back().get();
-    const int error =
-        send_message(record.socket.get(), std::as_bytes(std::span(&request, 1)), std::span(&fd, 1));
+    const int error = send_message(record.socket.get(), bytes_of(request), std::span(&fd, 1));
     // It is alive and has not read what it was sent before: it has the medium, too.
     if (error != 0 && error != -EAGAIN) return;
     record.leftovers.pop_back();
@@ -65,8 +63,7 @@ void Workers::drain(Record& record) {
   while (record.socket.valid()) {
     WorkerReply reply;
     std::vector<Fd> fds;
-    const int received =
-        receive_message(record.socket.get(), std::as_writable_bytes(std::span(&reply, 1)), fds);
+    const int received = receive_message(record.socket.get(), room_in(reply), fds);
     keep_leftovers(record, fds);
     // It is told once, before what was sent, that the other end had not read everything.
     if (received <= 0 && received != -ECONNRESET) return;

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,11 +25,6 @@ namespace ringdisk {
 namespace {
 
 constexpr uint64_t kBurialUs = 1'000'000;
-
-template <typename T>
-std::span<const std::byte> bytes_of(const T& message) {
-  return std::as_bytes(std::span(&message, 1));
-}
 
 }  // namespace
 
@@ -269,8 +263,7 @@ void Workers::on_readable(Record& record) {
   if (!record.socket.valid()) return;
   WorkerReply reply;
   std::vector<Fd> fds;
-  const int received =
-      receive_message(record.socket.get(), std::as_writable_bytes(std::span(&reply, 1)), fds);
+  const int received = receive_message(record.socket.get(), room_in(reply), fds);
   if (received == -EAGAIN) return;
   if (received != static_cast<int>(sizeof reply)) {
     // Its end follows; until then nothing more is heard of it.

@@ -50,6 +50,15 @@ void put_text(std::array<char, N>& to, const std::string& text) {
   to[length] = '\0';
 }
 
+template <typename T>
+std::span<const std::byte> bytes_of(const T& message) {
+  return std::as_bytes(std::span(&message, 1));
+}
+template <typename T>
+std::span<std::byte> room_in(T& message) {
+  return std::as_writable_bytes(std::span(&message, 1));
+}
+
 // 0 or -errno. Blocks unless the socket does not.
 int send_message(int socket, std::span<const std::byte> message, std::span<const int> fds);
 // Blocks unless the socket does not. Bytes received, 0 at the end, or -errno.

@@ -23,8 +23,7 @@ bool Server::run() {
   for (;;) {
     WorkerRequest request;
     std::vector<Fd> fds;
-    const auto bytes = std::as_writable_bytes(std::span(&request, 1));
-    const int received = receive_message(socket_, bytes, fds);
+    const int received = receive_message(socket_, room_in(request), fds);
     if (received != static_cast<int>(sizeof request)) return received <= 0;
     request.kind.back() = request.path.back() = '\0';
     WorkerReply failed;
@@ -137,7 +136,7 @@ void Server::add_lane(const WorkerRequest& request, std::vector<Fd>& fds) {
 }
 
 void Server::reply(const WorkerReply& reply, std::span<const int> fds) const {
-  send_message(socket_, std::as_bytes(std::span(&reply, 1)), fds);
+  send_message(socket_, bytes_of(reply), fds);
 }
 
 }  // namespace ringdisk
