@@ -3,7 +3,6 @@
 // operator do to disk B, with and without 32 operations of disk A under way that never end, round
 // by round. On the loopback machine, as root:
 //   npm run build && node bench/hung.mjs [rounds]
-import { truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   missingForHanging,
@@ -11,14 +10,13 @@ import {
   onLoopOverFuse,
   onStoppedFuse,
 } from '../test/support/hanging_media.mjs';
-import { Machine } from './loopback/machine.mjs';
+import { Machine, WENT_ON } from './loopback/machine.mjs';
 import { digits, figure } from './report/figures.mjs';
 
 const ROUNDS = 5;
 const DISK_BYTES = 16 << 20;
 const BLOCK = 32768;
 const HUNG = 32;
-const TAKEN_OVER = 'went on with the disks of the daemon before';
 
 /** What hangs: a medium, and in which operation. */
 const KINDS = [
@@ -63,7 +61,7 @@ async function measure({ make, operation }) {
   const machine = await Machine.start({ reactors: 1 });
   const medium = await make(DISK_BYTES);
   const a = (await machine.plug(medium.params)).frontend;
-  const b = (await machine.plug(image(machine, 'b'))).frontend;
+  const b = (await machine.plug(machine.image('b', DISK_BYTES))).frontend;
   await a.connect({ queues: 4 });
   await b.connect({ queues: 2 });
   await everything(b);
@@ -80,14 +78,6 @@ async function measure({ make, operation }) {
   await machine.close();
   await medium.remove();
   return times;
-}
-
-/** @param {Machine} machine @param {string} name */
-function image(machine, name) {
-  const file = `${machine.folder}/${name}.img`;
-  writeFileSync(file, '');
-  truncateSync(file, DISK_BYTES);
-  return `aio:${file}`;
 }
 
 /**
@@ -126,13 +116,13 @@ async function everything(guest) {
  * @param {import('../dist/platform/loopback_frontend.js').LoopbackFrontend} b
  */
 async function livesOn(machine, b) {
-  const c = await machine.plug(image(machine, 'c'));
+  const c = await machine.plug(machine.image('c', DISK_BYTES));
   const attach = await timed(() => c.frontend.connect());
   const detach = await timed(() => machine.unplug(c));
   const again = async (/** @type {NodeJS.Signals} */ signal) => {
     const began = performance.now();
     await machine.killDaemon(signal);
-    const started = machine.startDaemon(TAKEN_OVER);
+    const started = machine.startDaemon(WENT_ON);
     const { errors } = await b.run(work('read'));
     if (errors > 0) throw new Error('a read failed');
     const served = performance.now() - began;

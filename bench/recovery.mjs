@@ -2,8 +2,7 @@
 // How long guests wait when their daemon is killed and started again: from the SIGKILL to the first
 // answer of each disk, and what that is made of. On the loopback machine:
 //   npm run build && node bench/recovery.mjs [disks ...]
-import { truncateSync, writeFileSync } from 'node:fs';
-import { Machine } from './loopback/machine.mjs';
+import { Machine, WENT_ON } from './loopback/machine.mjs';
 
 const ROUNDS = 7;
 const DISK_BYTES = 16 * 1024 * 1024;
@@ -24,10 +23,7 @@ async function measure(disks) {
   const machine = await Machine.start();
   const guests = [];
   for (let i = 0; i < disks; i++) {
-    const image = `${machine.folder}/disk${i}.img`;
-    writeFileSync(image, '');
-    truncateSync(image, DISK_BYTES);
-    const { frontend } = await machine.plug(`aio:${image}`);
+    const { frontend } = await machine.plug(machine.image(`disk${i}`, DISK_BYTES));
     await frontend.connect({ queues: 2 });
     guests.push(frontend);
   }
@@ -37,7 +33,7 @@ async function measure(disks) {
     await machine.killDaemon();
     const gone = performance.now() - killed;
     const started = Date.now();
-    const takenOver = machine.startDaemon('went on with the disks of the daemon before');
+    const takenOver = machine.startDaemon(WENT_ON);
     const answers = guests.map(async (guest) => {
       const { errors } = await guest.run({ ...ONE_READ, bytes: 4096, seed: 1 });
       if (errors > 0) throw new Error('a read failed');

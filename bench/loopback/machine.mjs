@@ -3,7 +3,14 @@
 // in this process.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +28,9 @@ const MAIN = fileURLToPath(new URL('../../dist/ringdisk.cjs', import.meta.url));
 // As systemd starts it: with privileges it would start itself a second time, without them.
 const CONFINED = ['--no-new-privs', ...(process.getuid?.() === 0 ? ['--bounding-set=-all'] : [])];
 const DEVID = 51712;
+
+/** What a daemon says when it has looked at what the one before left. */
+export const WENT_ON = 'went on with the disks of the daemon before';
 
 export class Machine {
   /** What the running daemon has said, by its message. @type {Map<string, { time: string }>} */
@@ -89,6 +99,17 @@ export class Machine {
   /** @param {number} domid */
   xenstore(domid) {
     return new MemoryXenstore(new MemorySession(this.#store, domid));
+  }
+
+  /**
+   * A new sparse file, as a target.
+   * @param {string} name @param {number} bytes
+   */
+  image(name, bytes) {
+    const file = path.join(this.folder, `${name}.img`);
+    writeFileSync(file, '');
+    truncateSync(file, bytes);
+    return `aio:${file}`;
   }
 
   /** A guest with a disk that nobody has connected yet. @param {string} params */
