@@ -109,6 +109,15 @@ export function stopLoad(vdev) {
   return `touch /tmp/stop-${vdev}`;
 }
 
+/** @param {string} vdev of a disk that was detached @returns {string} waits until it is gone */
+export function waitUntilGone(vdev) {
+  return `tries=0
+while [ -e /dev/${vdev} ]; do
+  tries=$((tries + 1)); [ $tries -lt 100 ] || { echo "/dev/${vdev} stays"; exit 1; }
+  sleep 0.1
+done`;
+}
+
 /** The data that the file system tests write, bytes. */
 export const FILES_BYTES = 40 << 20;
 

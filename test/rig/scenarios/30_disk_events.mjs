@@ -6,7 +6,7 @@ import { ringdisk } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { run } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
-import { load, randomMix, stopLoad } from '../dom0/workloads.mjs';
+import { load, randomMix, stopLoad, waitUntilGone } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
 
@@ -18,11 +18,7 @@ async function prepare() {
 /** @param {Guest} guest @param {string} vdev */
 async function detachAndWait(guest, vdev) {
   await guest.detach(vdev);
-  await guest.run(`tries=0
-while [ -e /dev/${vdev} ]; do
-  tries=$((tries + 1)); [ $tries -lt 100 ] || { echo "/dev/${vdev} stays"; exit 1; }
-  sleep 0.1
-done`);
+  await guest.run(waitUntilGone(vdev));
 }
 
 /** @param {Guest} guest */

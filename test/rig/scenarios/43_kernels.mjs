@@ -8,7 +8,7 @@ import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
 import { run } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget } from '../dom0/targets.mjs';
-import { everyPattern, mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
+import { everyPattern, mixedLoad, randomMix, stopLoad, waitUntilGone } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
 const LOAD_MS = 240_000;
@@ -45,10 +45,7 @@ async function attachAndDetach(guest) {
   await guest.attach('xvdc', await fileTarget('come', 64 * MIB));
   await guest.run(randomMix('xvdc'));
   await guest.detach('xvdc');
-  await guest.run(
-    'tries=0; while [ -e /dev/xvdc ]; do sleep 0.1; tries=$((tries + 1)); \
-[ $tries -lt 100 ]; done',
-  );
+  await guest.run(waitUntilGone('xvdc'));
 }
 
 /** @type {import('../dom0/catalogue.mjs').Scenario[]} */

@@ -7,7 +7,7 @@ import { installAsBlockTap } from '../dom0/daemon.mjs';
 import { Guest, kernelArguments } from '../dom0/guest.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget } from '../dom0/targets.mjs';
-import { load, randomMix, stopLoad } from '../dom0/workloads.mjs';
+import { load, randomMix, stopLoad, waitUntilGone } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
 const START_MS = 180_000;
@@ -87,10 +87,7 @@ async function attachAndDetach(guest) {
     await virsh('attach-device', NAME, '/run/rig/virt-disk.xml', '--live');
     await guest.run(randomMix('xvdb'));
     await virsh('detach-device', NAME, '/run/rig/virt-disk.xml', '--live');
-    await guest.run(
-      'tries=0; while [ -e /dev/xvdb ]; do sleep 0.1; tries=$((tries + 1)); \
-[ $tries -lt 100 ]; done',
-    );
+    await guest.run(waitUntilGone('xvdb'));
   }
   await guest.run(stopLoad('xvda'));
   await busy.ended;

@@ -6,7 +6,7 @@ import { BACKEND, DriverDomain } from '../dom0/driver_domain.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { blockTarget } from '../dom0/targets.mjs';
-import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
+import { mixedLoad, randomMix, stopLoad, waitUntilGone } from '../dom0/workloads.mjs';
 
 const KILLS = 3;
 const SERVED_MS_MAX = 3000;
@@ -64,10 +64,7 @@ async function attachAndDetach({ driver, guest }) {
     await guest.attach('xvdc', served(NOTHING));
     await guest.run('wait_for_disk xvdc; dd if=/dev/xvdc of=/dev/null bs=64k count=16 2>/dev/null');
     await guest.detach('xvdc');
-    await guest.run(
-      'tries=0; while [ -e /dev/xvdc ]; do sleep 0.1; tries=$((tries + 1)); \
-[ $tries -lt 100 ]; done',
-    );
+    await guest.run(waitUntilGone('xvdc'));
   }
   await driver.inside(`! ${driver.command} list | grep -q xvdc`);
 }
