@@ -4,7 +4,7 @@
 # usage: build.sh        (as root; prints the folder that boot.sh takes)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file, so only a change here builds again. The init scripts are not part of it: boot.sh adds them.
+# file and of unpack.sh, so only a change there builds again. The init scripts are not part of it: boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
 
@@ -12,14 +12,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${RINGDISK_RIG_DIR:-$HOME/.cache/ringdisk-rig}
 suite=trixie
 xen=4.20
-stamp=$suite-$(sha256sum "$here/build.sh" | cut -c1-16)
+. "$here/unpack.sh"
+stamp=$suite-$(stamp_of "$here/build.sh" "$here/unpack.sh")
 out=$cache/$stamp
 # In dom0's tree.
 stand_ins=/rig/stand-ins
 
 host_packages() {
   cat <<-PACKAGES
-	mmdebstrap qemu-system-x86 seabios ipxe-qemu e2fsprogs cpio xz-utils lz4 zstd gcc libc6-dev
+	mmdebstrap qemu-system-x86 seabios ipxe-qemu e2fsprogs cpio xz-utils lz4 zstd kmod gcc libc6-dev
 	PACKAGES
 }
 
@@ -114,17 +115,6 @@ copy_guest_tool() {
   done
 }
 
-# usage: unpack_modules ROOT GUEST RELEASE MODULE...: with what they need; prints their files' names
-unpack_modules() {
-  local root=$1 guest=$2 release=$3 module ko
-  for module in "${@:4}"; do
-    chroot "$root" modprobe -S "$release" --show-depends "$module" | awk '{print $2}'
-  done | awk '!seen[$0]++' | while read -r ko; do
-    xz -dc "$root$ko" > "$guest/modules/$(basename "${ko%.xz}")"
-    basename "${ko%.xz}"
-  done
-}
-
 # The guest runs the same Debian kernel as dom0, with the stock blkfront, from an initramfs.
 build_guest_initramfs() {
   local root=$1 guest=$2 release=$3 name
@@ -140,19 +130,8 @@ build_guest_initramfs() {
     rm -f "$guest/bin/$name"
     copy_guest_tool "$root" "$guest" "$name"
   done
-  unpack_modules "$root" "$guest" "$release" xen-blkfront xen-gntalloc xen-evtchn > /dev/null
-  unpack_modules "$root" "$guest" "$release" ext4 xfs > "$guest/modules/file_systems"
-}
-
-# The kernel without its compression, which libxl would undo under emulation for each guest. Where
-# it is in a bzImage: Linux, Documentation/arch/x86/boot.rst, setup_sects and payload_offset.
-unpack_kernel() {
-  local sectors offset length start
-  sectors=$(od -An -tu1 -j $((0x1f1)) -N 1 "$1")
-  read -r offset length < <(od -An -tu4 -j $((0x248)) -N 8 "$1")
-  start=$(((sectors + 1) * 512 + offset))
-  # Behind the compressed data is its size, four bytes.
-  head -c $((start + length - 4)) "$1" | tail -c +$((start + 1)) | zstd -dcq
+  unpack_modules "$root" "$guest/modules" "$release" xen-blkfront xen-gntalloc xen-evtchn > /dev/null
+  unpack_modules "$root" "$guest/modules" "$release" ext4 xfs > "$guest/modules/file_systems"
 }
 
 build() {

@@ -3,12 +3,13 @@
 # Other kernels for the rig's guests: Debian 12's and the newest of Debian 13's backports, each as
 # NAME.vmlinux and NAME.img, the modules that go over those in the guests' initramfs.
 # usage: kernels.sh      (as root; prints the folder)
-# Cached beside the image under a stamp of this file; RIG_MIRROR as for build.sh.
+# Cached beside the image under a stamp of this file and of unpack.sh; RIG_MIRROR as for build.sh.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${RINGDISK_RIG_DIR:-$HOME/.cache/ringdisk-rig}
-out=$cache/kernels-$(sha256sum "$here/kernels.sh" | cut -c1-16)
+. "$here/unpack.sh"
+out=$cache/kernels-$(stamp_of "$here/kernels.sh" "$here/unpack.sh")
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # usage: fetch SUITE FOLDER: the packages of the suite's kernel, unpacked there
@@ -34,37 +35,6 @@ fetch() {
   for package in "$folder"/apt/archives/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
 }
 
-# The kernel without its compression; see unpack_kernel() in build.sh.
-unpack_kernel() {
-  local sectors offset length start program
-  sectors=$(od -An -tu1 -j $((0x1f1)) -N 1 "$1")
-  read -r offset length < <(od -An -tu4 -j $((0x248)) -N 8 "$1")
-  start=$(((sectors + 1) * 512 + offset))
-  case $(od -An -tx1 -j $start -N 4 "$1" | tr -d ' ') in
-    28b52ffd) program='zstd -dcq' ;;
-    fd377a58) program='xz -dc --single-stream' ;;
-    *) program='gzip -dc' ;;
-  esac
-  head -c $((start + length - 4)) "$1" | tail -c +$((start + 1)) | $program
-}
-
-# usage: unpack_modules ROOT INTO RELEASE MODULE...: with what they need; prints their files' names
-unpack_modules() {
-  local root=$1 into=$2 release=$3 module ko name
-  for module in "${@:4}"; do
-    modprobe -d "$root" -S "$release" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
-  done | awk '!seen[$0]++' | while read -r ko; do
-    name=$(basename "$ko")
-    case $ko in
-      *.xz) xz -dc "$ko" > "$into/${name%.xz}" ;;
-      *.zst) zstd -dcq "$ko" > "$into/${name%.zst}" ;;
-      *) cp "$ko" "$into/$name" ;;
-    esac
-    name=${name%.xz}
-    echo "${name%.zst}"
-  done
-}
-
 # usage: make NAME SUITE FOLDER
 make() {
   local name=$1 folder=$3 root=$3/root release
@@ -83,8 +53,6 @@ make() {
 }
 
 if [ ! -d "$out" ]; then
-  command -v depmod > /dev/null ||
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends kmod >&2
   echo "rig: fetching the guests' other kernels, once, into $out" >&2
   rm -rf "${cache:?}"/kernels-*
   mkdir -p "$out.part"
