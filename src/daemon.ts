@@ -21,6 +21,8 @@ import { logLink } from './xenstore/link_log.ts';
 import { SharedWatches } from './xenstore/shared_watches.ts';
 
 const BY_NAME = new Intl.Collator('en', { numeric: true, sensitivity: 'variant' });
+/** So long after a start it is said how many disks were taken over, though some may still be. */
+const REPORT_MS = 30_000;
 const TAKE_OVERS: TakeOverLimits = { atOnce: 16, patienceMs: 1000, probationMs: 5000 };
 
 export interface DaemonOptions {
@@ -176,7 +178,7 @@ export class Daemon {
   async #reportTakeOver(vbds: readonly Vbd[]): Promise<void> {
     if (vbds.length === 0) return;
     // One whose medium hangs may never be.
-    const patience = sleep(TAKE_OVERS.patienceMs, false, { ref: false });
+    const patience = sleep(REPORT_MS, false, { ref: false });
     const settled = vbds.map((vbd) => Promise.race([vbd.takenOver(), patience]));
     const takenOver = (await Promise.all(settled)).filter(Boolean);
     // Of the process, as guests see it.
