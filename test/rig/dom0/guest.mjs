@@ -24,6 +24,7 @@ const LOAD_MS = 120_000;
  * @property {string[]} [more] further lines of its configuration
  * @property {number} [memoryMib]
  * @property {Record<string, number> | 'none'} [blkfront] module parameters; 'none': not loaded
+ * @property {'restart' | 'destroy'} [onReboot] default: restart
  * @property {boolean} [nativeTsc] it reads the time-stamp counter by itself, as on any CPU whose
  *   counter is invariant; this emulation's is not, and Xen would emulate each of a PV guest's reads
  *
@@ -139,7 +140,7 @@ export class Guest {
       // the guest's kernel distrusts the sizes of the other.
       ...(type === 'pv' ? [] : ['cpuid = "host,rdtscp=0,xsave=0"']),
       ...(type !== 'pv' || options.nativeTsc ? ['tsc_mode = "native"'] : []),
-      'on_reboot = "restart"',
+      `on_reboot = "${options.onReboot ?? 'restart'}"`,
       ...more,
       `disk = [${Object.entries(disks).map(([vdev, disk]) => `'${diskLine(vdev, disk)}'`)}]`,
     ];
@@ -185,8 +186,8 @@ export class Guest {
   }
 
   /**
-   * A job's end in the domain that this guest is now: whoever started it before a move waits at a
-   * domain that is gone.
+   * A job's end in the domain that this guest is now: before a move it was another one, and a job
+   * ends with its domain.
    * @param {{ number: number }} job
    * @param {{ timeoutMs?: number }} [options]
    */
@@ -298,7 +299,8 @@ export class Guest {
 
   /** @param {number} number @param {number} timeoutMs */
   async #end(number, timeoutMs) {
-    const status = await waitForNode(this.#node(`status/${number}`), Boolean, timeoutMs);
+    const name = `/local/domain/${this.domid}/name`;
+    const status = await waitForNode(this.#node(`status/${number}`), Boolean, timeoutMs, name);
     const lines = await this.#lines(number);
     if (status === '0') return lines;
     throw new Error(`in the guest, exit ${status}: ${lines.slice(-6).join(' | ')}`);

@@ -8,6 +8,11 @@ export const MARK = 'dmesg | wc -l > /tmp/dmesg.mark';
  * then: it panics. The emulated CPU's fault.
  */
 export const STRAY_BREAKPOINT = /Oops: int3:/;
+/**
+ * What Xen reports of a guest that comes to stand in Xen's own code, by its segment: the emulated
+ * CPU's nested virtualisation let it through. Only a guest with virtualised paging can.
+ */
+export const STRAY_EXIT = /Triple fault[\s\S]*?RIP: +e008:\[<ffff82d0/;
 /** What the emulation and the test's own work make a guest's kernel say. */
 const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
 

@@ -38,16 +38,19 @@ export async function writeNode(path, value) {
  * @param {string} path
  * @param {(value: string | undefined) => boolean} accept
  * @param {number} timeoutMs
+ * @param {string} [anchor] a node without which there is nothing to wait for
  * @returns {Promise<string | undefined>} the accepted value
  */
-export async function waitForNode(path, accept, timeoutMs) {
-  const watch = spawn('xenstore-watch', [path], { stdio: ['ignore', 'pipe', 'ignore'] });
+export async function waitForNode(path, accept, timeoutMs, anchor) {
+  const watched = anchor ? [path, anchor] : [path];
+  const watch = spawn('xenstore-watch', watched, { stdio: ['ignore', 'pipe', 'ignore'] });
   const timer = setTimeout(() => watch.kill(), timeoutMs);
   let value;
   try {
     for await (const _change of watch.stdout) {
       value = await readNode(path);
       if (accept(value)) return value;
+      if (anchor && (await readNode(anchor)) === undefined) throw new Error(`${anchor} is gone`);
     }
   } finally {
     clearTimeout(timer);

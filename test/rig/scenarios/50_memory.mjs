@@ -38,6 +38,7 @@ export const scenarios = [
   {
     name: 'memory',
     prepare: () => Guest.create('come-and-go'),
+    full: true,
     tests: { 'flat while disks come and go': staysFlat },
   },
 ];

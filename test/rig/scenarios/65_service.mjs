@@ -360,7 +360,7 @@ export const scenarios = [
       "serves a guest, by README's steps": serves,
       'has no privilege': isConfined,
       'restarted under verified load': restarted,
-      'killed under verified load': killed,
+      'killed under verified load': { full: true, run: killed },
       'upgraded under verified load': upgraded,
       'restarted, killed, stopped and upgraded while a device hangs': besideAHung(
         suspendedDevice,

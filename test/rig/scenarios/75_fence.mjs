@@ -136,7 +136,7 @@ export const scenarios = [
     daemon: { grants: 'persistent' },
     tests: {
       'a write the dead daemon left behind': writeLeftBehind,
-      'without the fence it lands on a newer one': withoutTheFence,
+      'without the fence it lands on a newer one': { full: true, run: withoutTheFence },
     },
   },
 ];
