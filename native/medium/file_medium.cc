@@ -2,15 +2,10 @@
 #include "medium/file_medium.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -21,27 +16,6 @@
 
 namespace ringdisk {
 namespace {
-
-#ifndef EXT4_IOC_PRECACHE_EXTENTS
-#define EXT4_IOC_PRECACHE_EXTENTS _IO('f', 18)
-#endif
-constexpr uint32_t kXfs = 0x58465342;
-constexpr uint32_t kBtrfs = 0x9123683e;
-
-uint32_t file_system_of(int fd) {
-  struct statfs fs{};
-  return ::fstatfs(fd, &fs) == 0 ? static_cast<uint32_t>(fs.f_type) : 0;
-}
-
-// Older ones wait for a frozen file system even when told not to.
-bool kernel_at_least(unsigned major, unsigned minor) {
-  utsname name{};
-  unsigned has_major = 0;
-  unsigned has_minor = 0;
-  if (::uname(&name) != 0) return false;
-  if (std::sscanf(name.release, "%u.%u", &has_major, &has_minor) != 2) return false;
-  return has_major > major || (has_major == major && has_minor >= minor);
-}
 
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -76,7 +50,6 @@ FileMedium::FileMedium(const MediumSpec& spec) : path_(spec.path) {
     capabilities.discard_alignment = 0;
   }
   set_identity(identity_of_file(fd()));
-  find_out_who_waits();
   open_tail(spec);
 }
 
@@ -103,20 +76,6 @@ void FileMedium::open_tail(const MediumSpec& spec) {
   if (!facts_.capabilities.direct) return;
   const int mode = spec.read_only ? O_RDONLY : O_RDWR;
   tail_ = Fd(::open(("/proc/self/fd/" + std::to_string(fd())).c_str(), mode | O_CLOEXEC));
-}
-
-// RWF_NOWAIT is a promise that not every file system keeps: ext4's writes note the time of change
-// in the journal, which waits for a device that hangs, and a file system that we do not know may do
-// anything. What ext4 has to know for reads is in memory after it was asked for.
-void FileMedium::find_out_who_waits() {
-  const uint32_t type = file_system_of(fd());
-  const bool keeps_promises = type == kXfs || type == kBtrfs;
-  const bool is_ext4 = type == EXT4_SUPER_MAGIC;
-  if (is_ext4) ::ioctl(fd(), EXT4_IOC_PRECACHE_EXTENTS);
-  facts_.reads_without_waiting =
-      (keeps_promises || is_ext4) && ringdisk::reads_without_waiting(fd());
-  facts_.writes_without_waiting = facts_.reads_without_waiting && keeps_promises &&
-                                  facts_.capabilities.direct && kernel_at_least(6, 12);
 }
 
 Medium::Size FileMedium::measure() const {

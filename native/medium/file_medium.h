@@ -9,6 +9,11 @@ namespace ringdisk {
 
 // A regular file. Bypasses the page cache where its file system can, but for its last bytes where
 // their number is no multiple of what that asks for.
+//
+// All of it is the worker's. RWF_NOWAIT asks a file system not to wait, and what it hands to its
+// disk is not told: with as much under way as the disk has requests, or its queue frozen, the
+// caller waits for both. Nor is the note of when a file was read or changed, which waits for the
+// journal.
 class FileMedium final : public Medium {
  public:
   explicit FileMedium(const MediumSpec& spec);
@@ -20,7 +25,6 @@ class FileMedium final : public Medium {
  private:
   void open_direct(const MediumSpec& spec);
   void open_tail(const MediumSpec& spec);
-  void find_out_who_waits();
   int32_t read_tail(const LaneSubmission& call, std::byte* memory, uint64_t bytes) const;
   int32_t write_tail(const LaneSubmission& call, const std::byte* memory, uint64_t bytes) const;
 
