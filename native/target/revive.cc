@@ -19,6 +19,8 @@ constexpr uint64_t kReviveMaxUs = 30'000'000;
 // Whoever lets processes be killed for their memory kills several, and starts none for a moment:
 // for some tries, of a second and a half together, requests wait and are not answered with errors.
 constexpr uint64_t kPatientBelowUs = 1'000'000;
+// One that lived so long did not die of what it found to do.
+constexpr uint64_t kLongLifeUs = 1'000'000;
 
 std::string why_ended(int status) {
   if (WIFSIGNALED(status)) return "by signal " + std::to_string(WTERMSIG(status));
@@ -27,12 +29,25 @@ std::string why_ended(int status) {
 
 }  // namespace
 
+// One that served and answered nothing may have died of what it was asked, as the next one will: it
+// counts as one that could not be had.
+bool Workers::was_of_use(const Record& record) {
+  if (!record.serving || record.unfit) return false;
+  return record.link->page_->answered.load(std::memory_order_relaxed) != record.answered_before ||
+         now_us() - record.serving_since_us >= kLongLifeUs;
+}
+
 // All of its threads are gone, and with them every call they made.
 void Workers::on_ended(Record& record) {
   int status = 0;
   ::waitpid(record.pid, &status, 0);
   record.pid = 0;
-  record.serving = false;
+  if (was_of_use(record)) {
+    record.revived_in_vain = false;
+    record.revive_delay_us = 0;
+  }
+  if (record.unfit) record.revived_in_vain = true;
+  record.serving = record.unfit = false;
   record.link->process_ = 0;
   drain(record);
   record.socket.reset();
@@ -112,8 +127,8 @@ void Workers::revived(Record& record, WorkerReply& reply) {
 // To each worker once: one that already takes calls from a lane must not see it begin anew.
 void Workers::hand_lanes_over(Record& record) {
   if (std::exchange(record.serving, true)) return;
-  record.revived_in_vain = false;
-  record.revive_delay_us = 0;
+  record.serving_since_us = now_us();
+  record.answered_before = record.link->page_->answered.load(std::memory_order_relaxed);
   record.link->up_.store(true, std::memory_order_release);
   for (const LaneRecord& lane : record.lanes) {
     lane.lanes->with_lane(lane.id,

@@ -283,7 +283,7 @@ void Workers::on_readable(Record& record) {
 void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
   // A lane that it cannot serve, such as for want of a thread: the next one may, a moment later.
   if (reply.type == WorkerReply::Type::failed) {
-    record.revived_in_vain = true;
+    record.unfit = true;
     return end_process(record);
   }
   if (reply.type != WorkerReply::Type::fence_lifted) return;

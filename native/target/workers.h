@@ -89,6 +89,9 @@ class Workers {
     Fd ended;                 // a pidfd
     uint32_t generation = 0;  // of its processes
     bool serving = false;     // this one is open and claimed: lanes may be handed to it
+    uint64_t serving_since_us = 0;
+    uint64_t answered_before = 0;  // calls, by those before it
+    bool unfit = false;            // this one has said so
     bool revived_in_vain = false;
     uint64_t revive_at_us = UINT64_MAX;
     uint64_t revive_delay_us = 0;
@@ -119,6 +122,7 @@ class Workers {
   void end_process(Record& record);
   void fail_open(Record& record, int error, const std::string& text);
   void fence_is_lifted(Record& record, const std::string& warning);
+  static bool was_of_use(const Record& record);
   void revive(Record& record);
   void revived(Record& record, WorkerReply& reply);
   void could_not_revive(Record& record);

@@ -258,6 +258,7 @@ void Executor::complete(const Batch& batch) {
     for (uint32_t i = 0; i < batch.count; i++)
       header.completions[index++ % kLaneEntries] = {batch.submissions[i].tag, batch.results[i]};
     header.completed.store(index, std::memory_order_seq_cst);
+    page_.answered.fetch_add(batch.count, std::memory_order_relaxed);
   }
   if (header.armed.exchange(0, std::memory_order_seq_cst) != 0)
     ::eventfd_write(batch.lane->bell.get(), 1);

@@ -66,6 +66,7 @@ struct WorkerPage {
   };
   alignas(64) Doing doing[kWorkerThreadsMax];
   alignas(64) std::atomic<uint64_t> device_flushes;
+  std::atomic<uint64_t> answered;  // calls
 };
 static_assert(sizeof(WorkerPage) <= kPageBytes);
 
