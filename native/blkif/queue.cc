@@ -126,6 +126,7 @@ void Queue::close() {
   RD_KILL_POINT("disconnect:asked");
   for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
     slot->operation.cancelled = slot->valid.kind == ValidRequest::Kind::discard;
+  channel_->cancel_discards();
   // What keeps failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
   while (Slot* slot = hopeless.pop()) give_up(*slot);

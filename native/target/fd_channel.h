@@ -20,6 +20,7 @@ class FdChannel final : public TargetChannel {
 
   bool start(Operation& operation) override;
   bool advance(Operation& operation, int32_t part_result) override;
+  void cancel_discards() override { lane_.cancel_discards(); }
 
  private:
   void submit_part(Operation& operation);

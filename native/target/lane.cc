@@ -190,6 +190,11 @@ void Lane::fail_all() {
   waiting_tail_ = &waiting_;
 }
 
+void Lane::cancel_discards() {
+  header_->no_discards.store(1, std::memory_order_release);
+  if (waiting_) send_waiting();
+}
+
 // First fit, so that what is used lies together and the rest is never touched.
 bool Lane::reserve_window(uint64_t bytes, uint32_t& page, uint32_t& pages) {
   pages = static_cast<uint32_t>((bytes + kPageBytes - 1) / kPageBytes);

@@ -72,6 +72,8 @@ class Lane {
   void start_over();
   // No worker can be had for now.
   void fail_all();
+  // From now on none is begun.
+  void cancel_discards();
 
  private:
   friend class Lanes;

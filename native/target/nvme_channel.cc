@@ -111,7 +111,12 @@ void NvmeChannel::submit_those_that_wait() {
   while (in_flight_ < geometry_.commands_max) {
     Operation* operation = waiting_.pop();
     if (!operation) return;
-    submit_now(*operation);
+    if (!operation->cancelled) {
+      submit_now(*operation);
+      continue;
+    }
+    operation->result = -ECANCELED;
+    operation->sink->finished(*operation);
   }
 }
 

@@ -50,6 +50,8 @@ class TargetChannel {
   // One part came back with `part_result` (bytes or 0, or -errno). Starts the next part and returns
   // false, or sets operation.result and returns true. Short transfers go on where they stopped.
   virtual bool advance(Operation& operation, int32_t part_result) = 0;
+  // The queue closes: discards that have not begun come back with -ECANCELED.
+  virtual void cancel_discards() {}
 };
 
 // What became of something asked of a target: error 0, or an errno and a sentence.

@@ -38,6 +38,11 @@ long futex(std::atomic<uint32_t>& word, int operation, uint32_t value, const tim
 
 bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
 
+bool is_discard(LaneCall call) {
+  return call == LaneCall::punch_hole || call == LaneCall::discard ||
+         call == LaneCall::secure_discard;
+}
+
 // What a lane asks for must lie in its window and be something there is.
 bool is_sound(const LaneSubmission& submission) {
   if (static_cast<uint32_t>(submission.call) >= kLaneCalls) return false;
@@ -209,7 +214,11 @@ void Executor::carry_out(Batch& batch, uint32_t thread) {
   for (uint32_t i = 0; i < batch.count; i++) {
     const LaneSubmission& one = batch.submissions[i];
     if (one.call == LaneCall::flush) return flush({batch.lane, one}, thread);
-    batch.results[i] = is_sound(one) ? run_call(one, window + one.window, thread) : -EINVAL;
+    if (is_discard(one.call) &&
+        batch.lane->header->no_discards.load(std::memory_order_acquire) != 0)
+      batch.results[i] = -ECANCELED;
+    else
+      batch.results[i] = is_sound(one) ? run_call(one, window + one.window, thread) : -EINVAL;
   }
   complete(batch);
 }

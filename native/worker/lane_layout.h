@@ -42,6 +42,8 @@ struct LaneHeader {
   alignas(64) std::atomic<uint32_t> completed;  // the worker's
   // The channel's reactor is about to sleep: whoever completes next takes this and rings.
   alignas(64) std::atomic<uint32_t> armed;
+  // The channel's queue closes: discards that have not begun are not begun.
+  std::atomic<uint32_t> no_discards;
   alignas(64) LaneSubmission submissions[kLaneEntries];
   LaneCompletion completions[kLaneEntries];
 };
