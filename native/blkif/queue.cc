@@ -137,12 +137,14 @@ void Queue::close() {
 // When to look again. Unmapping many pages takes long, and the neighbours wait: some at a time.
 uint64_t Queue::age_memory(uint64_t now_us) {
   bounce_.give_reserve_back();
+  if (!channel_->give_memory_back()) return now_us + kUnmapPauseUs;
   if (persistent_ && !persistent_->age(kUnmapSlice)) return now_us + kUnmapPauseUs;
   return holds_memory() ? now_us + kGrantAgeUs : kNever;
 }
 
 bool Queue::holds_memory() const {
-  return bounce_.holds_reserve() || (persistent_ && persistent_->mapped_pages() > 0);
+  return bounce_.holds_reserve() || channel_->holds_memory() ||
+         (persistent_ && persistent_->mapped_pages() > 0);
 }
 
 // Lets go of everything the guest gave us, once the kernel has.

@@ -21,6 +21,8 @@ class FdChannel final : public TargetChannel {
   bool start(Operation& operation) override;
   bool advance(Operation& operation, int32_t part_result) override;
   void cancel_discards() override { lane_.cancel_discards(); }
+  bool give_memory_back() override { return lane_.give_memory_back(); }
+  bool holds_memory() const override { return lane_.holds_memory(); }
 
  private:
   void submit_part(Operation& operation);

@@ -195,6 +195,24 @@ void Lane::cancel_discards() {
   if (waiting_) send_waiting();
 }
 
+bool Lane::give_memory_back() {
+  constexpr uint32_t kSlicePages = 512;
+  const uint32_t used = used_window_end();
+  if (touched_pages_ <= used) return true;
+  const uint32_t pages = std::min(touched_pages_ - used, kSlicePages);
+  touched_pages_ -= pages;
+  ::madvise(window() + size_t{touched_pages_} * kPageBytes, size_t{pages} * kPageBytes,
+            MADV_REMOVE);
+  return touched_pages_ == used;
+}
+
+uint32_t Lane::used_window_end() const {
+  for (uint32_t word = kLaneWindowPages / 64; word > 0; word--)
+    if (window_used_[word - 1] != 0)
+      return word * 64 - static_cast<uint32_t>(std::countl_zero(window_used_[word - 1]));
+  return 0;
+}
+
 // First fit, so that what is used lies together and the rest is never touched.
 bool Lane::reserve_window(uint64_t bytes, uint32_t& page, uint32_t& pages) {
   pages = static_cast<uint32_t>((bytes + kPageBytes - 1) / kPageBytes);
@@ -209,6 +227,7 @@ bool Lane::reserve_window(uint64_t bytes, uint32_t& page, uint32_t& pages) {
     if (run < pages) continue;
     page = at + 1 - pages;
     for (uint32_t one = page; one <= at; one++) window_used_[one / 64] |= uint64_t{1} << one % 64;
+    touched_pages_ = std::max(touched_pages_, at + 1);
     return true;
   }
   return false;

@@ -74,6 +74,9 @@ class Lane {
   void fail_all();
   // From now on none is begun.
   void cancel_discards();
+  // Pages of the window behind those in use, at most a slice of them. False: there are more.
+  bool give_memory_back();
+  bool holds_memory() const { return touched_pages_ > 0; }
 
  private:
   friend class Lanes;
@@ -93,6 +96,7 @@ class Lane {
   bool has_completions() const;
   bool reserve_window(uint64_t bytes, uint32_t& page, uint32_t& pages);
   void release_window(uint32_t page, uint32_t pages);
+  uint32_t used_window_end() const;
   std::byte* window() const;
 
   Lanes& lanes_;
@@ -104,6 +108,7 @@ class Lane {
   uint32_t free_tags_[kLaneEntries];
   uint32_t free_tag_count_ = kLaneEntries;
   uint64_t window_used_[kLaneWindowPages / 64] = {};  // a bit per page
+  uint32_t touched_pages_ = 0;                        // of the window: none behind was ever used
   Operation* waiting_ = nullptr;                      // no room for them yet; first in, first out
   Operation** waiting_tail_ = &waiting_;
   Operation* back_ = nullptr;  // to be collected

@@ -52,6 +52,10 @@ class TargetChannel {
   virtual bool advance(Operation& operation, int32_t part_result) = 0;
   // The queue closes: discards that have not begun come back with -ECANCELED.
   virtual void cancel_discards() {}
+  // What no operation uses at the moment goes back to the kernel, some of it at a time. False:
+  // there is more.
+  virtual bool give_memory_back() { return true; }
+  virtual bool holds_memory() const { return false; }
 };
 
 // What became of something asked of a target: error 0, or an errno and a sentence.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a queue's lane still does when the guest has stopped asking.
+// What a queue's lane keeps, and what it still does, when the guest has stopped asking.
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/stat.h>
 
+#include <filesystem>
 #include <vector>
 
 #include "open_now.h"
@@ -14,6 +16,19 @@ namespace {
 
 constexpr uint64_t kMebibyte = 1u << 20;
 constexpr uint64_t kSectorsPerMebibyte = kMebibyte / kSectorBytes;
+
+uint64_t lane_bytes() {
+  uint64_t sum = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    const std::string name = std::filesystem::read_symlink(entry.path(), error);
+    if (!name.starts_with("/memfd:ringdisk-lane")) continue;
+    struct stat status{};
+    if (::stat(entry.path().c_str(), &status) == 0)
+      sum += static_cast<uint64_t>(status.st_blocks) * 512;
+  }
+  return sum;
+}
 
 // One guest's queue on a file that is all its worker's.
 struct OnFile {
@@ -36,6 +51,16 @@ struct OnFile {
     for (const auto& [id, status] : frontend.all_answers()) REQUIRE(status == wire::kOkay);
   }
 };
+
+TEST_CASE("lane: what the data of many requests took is given back") {
+  if (!has_uring() || !is_tmpfs("/dev/shm")) return;
+  OnFile on;
+  on.write_all();
+  REQUIRE(lane_bytes() > 2 * kMebibyte);
+  for (uint64_t i = 1; i <= 4; i++) on.queue->pass(i * kGrantAgeUs);
+  CHECK(lane_bytes() < kMebibyte / 4);
+  on.write_all();
+}
 
 TEST_CASE("lane: a discard that its worker has not begun when the queue closes is not begun") {
   if (!has_uring() || !is_tmpfs("/dev/shm")) return;
