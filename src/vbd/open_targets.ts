@@ -12,6 +12,7 @@ import {
   type Extent,
   extentOf,
   mayShare,
+  mustOutlast,
   overlap,
   readVms,
   type TargetUser,
@@ -221,7 +222,10 @@ export class OpenTargets {
       const users = [entry, ...entry.siblings(), ...this.#underOtherNames(entry)].flatMap(
         ({ uses }) => [...uses],
       );
-      const inTheWay = users.filter(({ user }) => !mayShare(newcomer, user));
+      const inTheWay = users.filter(
+        ({ user, isLeaving }) =>
+          (isLeaving && mustOutlast(newcomer, user)) || !mayShare(newcomer, user),
+      );
       const holder = inTheWay.find((use) => !use.isLeaving);
       if (holder) throw busy(holder.user);
       if (inTheWay.length === 0) return use();

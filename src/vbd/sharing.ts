@@ -29,12 +29,25 @@ export async function readVms(xenstore: XenstoreClient, domid: number): Promise<
   return new Set([...domids.map((one) => `domain ${one}`), ...known]);
 }
 
-export function mayShare(
-  newcomer: TargetUser & { readonly vms: Vms },
-  user: TargetUser & { readonly vms: Vms },
-): boolean {
+type KnownUser = TargetUser & { readonly vms: Vms };
+
+export function mayShare(newcomer: KnownUser, user: KnownUser): boolean {
   if (newcomer.share || (newcomer.readOnly && user.readOnly)) return true;
-  return [...newcomer.vms].some((vm) => user.vms.has(vm));
+  return isOneVm(newcomer, user);
+}
+
+/**
+ * Whether what somebody who goes still has under way may land on what the newcomer writes: a VM
+ * that starts again comes back to its own medium, and knows nothing of its former life's requests.
+ * Those that share on purpose see to that themselves.
+ */
+export function mustOutlast(newcomer: KnownUser, leaving: KnownUser): boolean {
+  if (newcomer.name === leaving.name || leaving.readOnly) return false;
+  return isOneVm(newcomer, leaving);
+}
+
+function isOneVm(one: KnownUser, other: KnownUser): boolean {
+  return [...one.vms].some((vm) => other.vms.has(vm));
 }
 
 /** A part of a file, which may have several names: its own, and those of loop devices. */

@@ -93,6 +93,29 @@ describe('one VM', () => {
     expect(openTargets()).toBe(1);
   });
 
+  test('that starts again waits for what its former life has under way', async () => {
+    await domain(7, { vm: '/vm/a' });
+    await domain(8, { vm: '/vm/a' });
+    let letGo = () => {};
+    plane.datapath.mayLetGo = () =>
+      new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    await plane.start({}, { openMs: 60_000 });
+    const before = await offered(7);
+    await before.connect();
+    await before.remove();
+    await before.deleteFrontend();
+    await before.expectState('6');
+    await before.deleteBackend();
+    const after = await plane.attach({ params: PARAMS }, { domid: 8 });
+    await quiet();
+    expect(await after.read('state')).toBe('1');
+    letGo();
+    await after.connect();
+    expect(plane.datapath.connections[0]?.isConnected).toBe(false);
+  });
+
   test("a reader uses the writer's target, a writer does not use a reader's", async () => {
     await plane.start();
     await (await offered(7)).connect();
