@@ -244,9 +244,12 @@ export class OpenTargets {
     );
   }
 
-  #reservations({ target }: Entry): Reservation[] {
+  /** Of the same medium, under any of its names. */
+  #reservations({ extent, target }: Entry): Reservation[] {
     const { identity } = target.capabilities;
-    return [...this.#reserved.values()].filter((reserved) => reserved.identity === identity);
+    return [...this.#reserved.values()].filter(
+      (reserved) => reserved.identity === identity || overlap(extent, extentOf(reserved.identity)),
+    );
   }
 
   async #readVmsOf(reserved: Reservation): Promise<void> {

@@ -284,6 +284,22 @@ describe('a medium whose guest waits for its take-over', () => {
     await disk.expectOurState('Connected');
   });
 
+  test('is for nobody else under another name, such as a loop device of the file', async () => {
+    plane.datapath.media.set('/srv/disk.img', { identity: 'file device 8:1 inode 12 born 1.2' });
+    plane.datapath.media.set('/dev/loop0', { identity: 'loop 8:1 inode 12 from 0 to 0 born 1.2' });
+    await plane.start();
+    const disk = await offered(7);
+    await disk.connect();
+    await plane.kill();
+    plane.datapath.mayOpen = async ({ path }) => {
+      if (path === '/srv/disk.img') throw new DatapathError('ENOENT', 'no such file');
+    };
+    await plane.start();
+    await disk.expectOurState('Left');
+    const other = await plane.attach({ params: 'aio:/dev/loop0' }, { domid: 8 });
+    expect(await refusal(other)).toMatch(/in use by vbd3\/7\/51712 \(domain 7\)/);
+  });
+
   test('is free when the guest has gone', async () => {
     const disk = await waiting();
     const other = await plane.attach({ params: PARAMS }, { domid: 8 });
