@@ -137,6 +137,8 @@ export interface Device {
   link: Link | undefined;
   /** There is a record of it: ours, or a former daemon's. */
   recorded: boolean;
+  /** The record could not be written, and is tried again. */
+  isRecordDue: boolean;
   /** The record is a former daemon's: its I/O may be under way. */
   isInherited: boolean;
   /** What a former daemon served is taken over again and again, or cannot be. */
@@ -210,6 +212,7 @@ export function makeDevice(
     link: undefined,
     recorded: services.records.has(id),
     isInherited: services.records.has(id),
+    isRecordDue: false,
     orphan: 'no',
     fencedSince: undefined,
     failing: undefined,

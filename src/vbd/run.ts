@@ -28,7 +28,7 @@ export async function publishConnected(device: Device, view: View): Promise<void
 
 /**
  * Writes down what a daemon after us needs to go on. Without it the VBD is served all the same, but
- * its guest is lost if we die.
+ * its guest is lost if we die: so it is tried again.
  */
 export function remember(device: Device): void {
   const { medium, link, services, id } = device;
@@ -41,10 +41,20 @@ export function remember(device: Device): void {
   device.isInherited = false;
   try {
     services.records.write(id, { target, onError, agreement, sectors });
+    if (device.isRecordDue) device.log.info({}, 'recorded');
+    device.isRecordDue = false;
   } catch (error) {
     const message = 'cannot be recorded: a restart of the daemon would hang its guest';
-    device.log.error({ error: messageOf(error) }, message);
+    if (!device.isRecordDue) device.log.error({ error: messageOf(error) }, message);
+    device.isRecordDue = true;
+    device.markIn(device.services.timing.again.firstMs);
   }
+}
+
+/** Where there was no room for the record, there may be by now. */
+export function rememberLate(device: Device): void {
+  if (device.isRecordDue && device.link) remember(device);
+  else device.isRecordDue = false;
 }
 
 /** What the data path reports by itself. */

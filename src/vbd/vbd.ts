@@ -31,7 +31,7 @@ import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
 import type { RateLimit } from './rate_limit.ts';
 import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
-import { measure, resize, verify } from './run.ts';
+import { measure, rememberLate, resize, verify } from './run.ts';
 import { type Action, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
 import { Turns } from './turns.ts';
@@ -250,6 +250,7 @@ export class Vbd {
     this.#hasNews = false;
     if (view.frontendProblem) await this.#refuseFrontend(view.frontendProblem);
     await this.#step(view);
+    rememberLate(this.#device);
     await this.#tellUnplugged(view);
   }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ControlPlane, eventually, quiet } from '../../support/control_plane.ts';
 import { someCapabilities } from '../../support/fake_datapath.ts';
@@ -49,4 +51,21 @@ describe('resize', () => {
     await eventually(() => plane.daemon.vbds().length === 1, 'a VBD');
     await expect(disk.vbd.resize()).rejects.toMatchObject({ code: 'VBD_NOT_READY' });
   });
+});
+
+test('a record that cannot be written is written when it can be', async () => {
+  await plane.start();
+  const disk = await plane.attach();
+  await disk.expectState('2');
+  const record = path.join(plane.runtimeDir, 'vbds', 'vbd3-7-51712.json');
+  mkdirSync(`${record}.new`);
+  await disk.connect();
+  await quiet();
+  const said = () => plane.lines.filter(({ msg }) => msg.startsWith('cannot be recorded'));
+  expect([existsSync(record), said().length]).toEqual([false, 1]);
+  rmdirSync(`${record}.new`);
+  await eventually(() => existsSync(record), 'a record');
+  await plane.kill();
+  await plane.start();
+  await disk.expectOurState('Connected');
 });
