@@ -20,8 +20,10 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   const { problem, toolstack } = view.backend;
   if (problem) throw problem;
   if (toolstack.params === undefined) return false;
+  const isOffered = device.state === 'InitWait' && view.backend.state === 'InitWait';
   const result = await openMedium(device, view);
   if (result === 'waiting') return false;
+  if (result === 'unprepared' && device.isUnprepared && isOffered) return true;
   device.isUnprepared = result === 'unprepared';
   device.script.askedAt = undefined;
   device.askedTarget = undefined;

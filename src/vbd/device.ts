@@ -173,6 +173,12 @@ export interface ScriptPatience {
   askedAt: number | undefined;
   /** It has been waited for in vain. */
   isSilent: boolean;
+  /** It has said that it has prepared the device. */
+  hasSpoken: boolean;
+}
+
+export function newScriptPatience(): ScriptPatience {
+  return { askedAt: undefined, isSilent: false, hasSpoken: false };
 }
 
 /** All that a decision is based on, read anew each time. */
@@ -207,7 +213,7 @@ export function makeDevice(
     claiming: undefined,
     backoff,
     isUnprepared: false,
-    script: { askedAt: undefined, isSilent: false },
+    script: newScriptPatience(),
     offer: undefined,
     link: undefined,
     recorded: services.records.has(id),

@@ -48,6 +48,22 @@ export function hasPrepared({ status, devicePath }: ScriptWord): boolean {
   return status === 'connected' || devicePath !== undefined;
 }
 
+/**
+ * Whether what was offered without a medium is worth another open. A script need not say a word to
+ * libxl, and what it has made may appear later than it says.
+ */
+export async function mayBePrepared(device: Device): Promise<boolean> {
+  const { backoff, script } = device;
+  if (!device.isUnprepared) return false;
+  if (!script.hasSpoken && hasPrepared(await readScriptWord(device))) {
+    backoff.reset();
+    return true;
+  }
+  if (backoff.dueMs === 0) return true;
+  device.markIn(backoff.dueMs);
+  return false;
+}
+
 /** Whether the frontend may be connected by now; if not, it is looked at again. */
 export async function scriptIsThrough(device: Device, view: View): Promise<boolean> {
   const { script, services } = device;

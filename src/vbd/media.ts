@@ -61,7 +61,9 @@ export async function openMedium(
   }
   // A target that cannot even be measured any more is opened anew.
   letGoOfMedium(device);
-  const isExpected = wanted.script && !hasPrepared(wanted.script) && isMissing(outcome.error);
+  // A refusal takes its place in xenstore.
+  device.script.hasSpoken ||= wanted.script !== undefined && hasPrepared(wanted.script);
+  const isExpected = wanted.script && !device.script.hasSpoken && isMissing(outcome.error);
   if (isExpected) return 'unprepared';
   throw outcome.error;
 }
@@ -174,4 +176,9 @@ export async function currentMedia(device: Device, view: View, medium: Medium): 
   const cdrom = await readCdrom(device, view);
   const { toolstack } = view.backend;
   return describeMedia(toolstack, cdrom, medium.target.capabilities, shownSizes(medium.params));
+}
+
+/** What was taken over may be what the toolstack has exchanged long ago. */
+export function isOtherTarget({ medium }: Device, view: View): boolean {
+  return medium !== undefined && medium.params !== (view.backend.toolstack.params ?? '');
 }

@@ -159,3 +159,17 @@ const tables: Readonly<Record<Wish, Table>> = { serve, close };
 export function decide(ours: TableState, frontend: XenbusStateName, wish: Wish): Action {
   return tables[wish][ours][frontend];
 }
+
+/** What we are in a directory that we did not write ourselves. */
+export function adoptedState(node: XenbusStateName): Exclude<TableState, 'Orphaned'> {
+  switch (node) {
+    case 'Connected':
+      return 'Left';
+    case 'Closing':
+    case 'Closed':
+      return node;
+    default:
+      // Also InitWait: the target has to be opened before a frontend may answer the offer.
+      return 'Initialising';
+  }
+}

@@ -20,7 +20,8 @@ export async function tryOffer(device: Device, view: View, intent: Intent): Prom
   const { backoff } = device;
   const refusal = intent.refusal(view);
   if (refusal === 'final') return false;
-  if (refusal === undefined && !device.opening) backoff.reset();
+  const isWaitedFor = device.isUnprepared && !intent.isStale(view);
+  if (refusal === undefined && !device.opening && !isWaitedFor) backoff.reset();
   if (!device.opening && backoff.dueMs > 0) {
     device.markIn(backoff.dueMs);
     return false;
@@ -36,7 +37,8 @@ export async function tryOffer(device: Device, view: View, intent: Intent): Prom
     return false;
   }
   intent.offered(view);
-  backoff.reset();
+  if (device.isUnprepared) backoff.failed();
+  else backoff.reset();
   await clearError(device);
   return true;
 }

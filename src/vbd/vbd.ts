@@ -21,18 +21,20 @@ import {
   type Device,
   makeDevice,
   messageOf,
+  newScriptPatience,
   readView,
   type VbdServices,
   type View,
 } from './device.ts';
 import { clearError, publishRefusal, writeError } from './error_nodes.ts';
-import { hasPrepared, isOurs, readScriptWord } from './hotplug.ts';
+import { isOurs, mayBePrepared } from './hotplug.ts';
 import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
 import { Intent } from './intent.ts';
+import { isOtherTarget } from './media.ts';
 import type { RateLimit } from './rate_limit.ts';
 import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
 import { measure, rememberLate, resize, verify } from './run.ts';
-import { type Action, decide, type TableState, type Wish } from './states.ts';
+import { type Action, adoptedState, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
 import { Turns } from './turns.ts';
 
@@ -346,7 +348,7 @@ export class Vbd {
       this.#intent.close('it was closing when it was found', { bounded: false });
     }
     // Where xenstore failed right after a take-over, this is the second time.
-    device.state = device.link ? 'Connected' : adoptedState(view);
+    device.state = device.link ? 'Connected' : adoptedState(state);
     if (state === 'Connected') this.#intent.offered(view);
     if (device.state === 'Closed') letGo(device);
     if (!isInUse(view)) device.services.openTargets.release(this.name);
@@ -399,8 +401,12 @@ export class Vbd {
     const { state } = device;
     if (state === 'Left') return device.orphan === 'retrying' ? 'Orphaned' : 'Left';
     if (wish === 'close' || state !== 'InitWait') return state;
-    const isPrepared = device.isUnprepared && hasPrepared(await readScriptWord(device));
-    if (!isPrepared && !this.#intent.isStale(view) && !isOtherTarget(device, view)) return state;
+    if (
+      !(await mayBePrepared(device)) &&
+      !this.#intent.isStale(view) &&
+      !isOtherTarget(device, view)
+    )
+      return state;
     const isBeforeConnect =
       view.frontend === 'Initialising' ||
       view.frontend === 'InitWait' ||
@@ -448,7 +454,7 @@ export class Vbd {
     device.state = 'Initialising';
     device.error = undefined;
     device.isUnprepared = false;
-    device.script = { askedAt: undefined, isSilent: false };
+    device.script = newScriptPatience();
     device.backoff.reset();
     await this.#followFrontend(undefined);
     letGo(device);
@@ -474,24 +480,5 @@ export class Vbd {
     abandonOpening(this.#device);
     await this.#frontendWatch?.remove();
     this.#frontendWatch = undefined;
-  }
-}
-
-/** What was taken over may be what the toolstack has exchanged long ago. */
-function isOtherTarget({ medium }: Device, view: View): boolean {
-  return medium !== undefined && medium.params !== (view.backend.toolstack.params ?? '');
-}
-
-/** What we are in a directory that we did not write ourselves. */
-function adoptedState(view: View): Exclude<TableState, 'Orphaned'> {
-  switch (view.backend.state) {
-    case 'Connected':
-      return 'Left';
-    case 'Closing':
-    case 'Closed':
-      return view.backend.state;
-    default:
-      // Also InitWait: the target has to be opened before a frontend may answer the offer.
-      return 'Initialising';
   }
 }

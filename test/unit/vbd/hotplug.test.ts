@@ -138,6 +138,29 @@ describe('a script that makes the device', () => {
     await eventually(() => plane.datapath.targets.length > 0, 'another try');
   });
 
+  test.each([
+    ['says so before it is there', { 'hotplug-status': 'connected' }],
+    ['never says anything', {}],
+  ])('that %s has it opened when it is', async (_what, word) => {
+    missing();
+    await plane.start();
+    const disk = await plane.attach({ script: 'block-lvm', params: 'aio:/dev/vg/a' });
+    await disk.expectState('2');
+    let writes = 0;
+    const watch = await plane.xenstore.watch(`${disk.backend}/state`, () => writes++);
+    await disk.writeBackend(word);
+    await disk.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await sleep(300);
+    // Tried again and again, and its guest is not told each time.
+    expect(plane.datapath.opens).toBeGreaterThan(3);
+    expect(plane.datapath.opens).toBeLessThan(20);
+    expect(writes).toBeLessThan(3);
+    plane.datapath.openError = undefined;
+    await disk.expectState('4');
+    expect(disk.vbd.info().error).toBeUndefined();
+    await watch.remove();
+  });
+
   test('is not expected of our own script: what is missing is refused at once', async () => {
     missing();
     await plane.start();
