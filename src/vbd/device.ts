@@ -258,6 +258,14 @@ export function nodeReader(requests: XenstoreRequests, directory: string): ReadN
   return (node) => readIfAllowed(requests, `${directory}/${node}`);
 }
 
+/**
+ * Toolstacks remove a directory and make it again in one transaction: all that is seen of that is
+ * that what we said in it is gone.
+ */
+export function isMadeAnew({ state }: Device, view: View): boolean {
+  return state === 'InitWait' && view.backend.state === 'Initialising';
+}
+
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

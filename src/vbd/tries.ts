@@ -6,7 +6,7 @@ import { RingdiskError } from '../errors.ts';
 import { claim, connect, offer } from './connect.ts';
 import type { Device, View } from './device.ts';
 import { clearError, publishRefusal, writeError } from './error_nodes.ts';
-import { scriptIsThrough } from './hotplug.ts';
+import { readScriptWord, scriptIsThrough } from './hotplug.ts';
 import type { Intent } from './intent.ts';
 import { isPassing, lateOpen } from './reattach.ts';
 
@@ -19,7 +19,7 @@ export function isRefusal(error: unknown): error is Error {
 export async function tryOffer(device: Device, view: View, intent: Intent): Promise<boolean> {
   const { backoff } = device;
   const refusal = intent.refusal(view);
-  if (refusal === 'final') return false;
+  if (refusal === 'final' && (await isTold(device))) return false;
   const isWaitedFor = device.isUnprepared && !intent.isStale(view);
   if (refusal === undefined && !device.opening && !isWaitedFor) backoff.reset();
   if (!device.opening && backoff.dueMs > 0) {
@@ -43,6 +43,11 @@ export async function tryOffer(device: Device, view: View, intent: Intent): Prom
   return true;
 }
 
+/** Not where the toolstack has made the directory anew: it waits for an answer in that one. */
+async function isTold(device: Device): Promise<boolean> {
+  return (await readScriptWord(device)).status !== undefined;
+}
+
 async function refuseOffer(
   device: Device,
   view: View,
@@ -52,7 +57,8 @@ async function refuseOffer(
   const isFinal =
     error instanceof RingdiskError &&
     (error.code === 'TARGET_INVALID' || error.code === 'BACKEND_NODE_INVALID');
-  const isKnown = intent.refusal(view) !== undefined && device.error === error.message;
+  const isSame = intent.refusal(view) !== undefined && device.error === error.message;
+  const isKnown = isSame && (await isTold(device));
   // First, or what cannot be published now would never be.
   if (!isKnown) await publishRefusal(device, view, error.message);
   intent.refused(view, isFinal);
@@ -66,7 +72,7 @@ async function refuseOffer(
 /** The toolstack gives up after 10 s: it is told why. The open goes on. */
 async function tellLateOffer(device: Device, view: View): Promise<void> {
   const { opening, services } = device;
-  if (!opening || opening.isToldLate) return;
+  if (!opening || (opening.isToldLate && (await isTold(device)))) return;
   const { openMs } = services.timing;
   const restMs = openMs - opening.beside.ms;
   if (restMs > 0) {

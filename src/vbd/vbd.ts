@@ -19,6 +19,7 @@ import {
 } from './close.ts';
 import {
   type Device,
+  isMadeAnew,
   makeDevice,
   messageOf,
   newScriptPatience,
@@ -401,17 +402,22 @@ export class Vbd {
     const { state } = device;
     if (state === 'Left') return device.orphan === 'retrying' ? 'Orphaned' : 'Left';
     if (wish === 'close' || state !== 'InitWait') return state;
-    if (
-      !(await mayBePrepared(device)) &&
-      !this.#intent.isStale(view) &&
-      !isOtherTarget(device, view)
-    )
-      return state;
+    if (!(await this.#isOfferOver(view))) return state;
     const isBeforeConnect =
       view.frontend === 'Initialising' ||
       view.frontend === 'InitWait' ||
       view.frontend === 'Initialised';
     return isBeforeConnect ? 'Initialising' : state;
+  }
+
+  async #isOfferOver(view: View): Promise<boolean> {
+    const device = this.#device;
+    if (isMadeAnew(device, view)) {
+      device.script = newScriptPatience();
+      return true;
+    }
+    if (this.#intent.isStale(view) || isOtherTarget(device, view)) return true;
+    return mayBePrepared(device);
   }
 
   async #followFrontend(directory: string | undefined): Promise<void> {

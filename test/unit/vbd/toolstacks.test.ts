@@ -154,6 +154,40 @@ describe('a refusal', () => {
   });
 });
 
+describe('a directory that is removed and made again in one transaction', () => {
+  async function makeAnew(disk: Disk): Promise<void> {
+    const names = ['frontend', 'frontend-id', 'online', 'dev', 'mode', 'params', 'device-type'];
+    const nodes = await Promise.all(names.map(async (name) => [name, await disk.read(name)]));
+    await plane.xenstore.transaction(async (requests) => {
+      await requests.remove(disk.backend);
+      for (const [name, value] of [...nodes, ['state', '1']])
+        if (value !== undefined) await requests.write(`${disk.backend}/${name}`, value);
+      await requests.write(`${disk.frontend}/state`, '1');
+    });
+  }
+
+  test('is offered anew', async () => {
+    await plane.start();
+    const disk = await plane.attach();
+    await disk.expectState('2');
+    await makeAnew(disk);
+    await disk.connect();
+    expect(await disk.read('multi-queue-max-queues')).toBe('8');
+  });
+
+  test.each([
+    ['for good', 'vhd:/a'],
+    ['for now', 'aio:/srv/a'],
+  ])('is told again what was refused %s', async (_what, params) => {
+    plane.datapath.openError = 'no such file';
+    await plane.start();
+    const disk = await plane.attach({ params });
+    await eventually(async () => (await disk.read('hotplug-status')) === 'error', 'a refusal');
+    await makeAnew(disk);
+    await eventually(async () => (await disk.read('hotplug-error')) !== undefined, 'another');
+  });
+});
+
 describe('devices of the kind qdisk', () => {
   test('are ours where they carry our mark, all others never', async () => {
     await plane.start({ backends: ['vbd3', 'qdisk'] });
