@@ -13,7 +13,7 @@ import { METHODS, type Method, type Methods, PROTOCOL, RequestSchema } from './p
 
 export const CONNECTIONS_MAX = 32;
 export const REQUEST_BYTES_MAX = 64 * 1024;
-/** Connections of users who may not speak to us, while they are told so. */
+/** Connections of those who may not speak to us, while they are told so. */
 const STRANGERS_MAX = 8;
 const STRANGER_MS_MAX = 1000;
 /** Requests of one connection that wait for their turn; one runs at a time. */
@@ -50,11 +50,11 @@ export async function serveControl(
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => socket.destroy());
-    const refusal = whyNot(socket);
+    const refusal = whyNot(socket) ?? whyFull(sockets.size);
     if (refusal) strangers.turnAway(socket, refusal);
     else new ControlConnection(socket, handlers, log);
   });
-  server.maxConnections = CONNECTIONS_MAX;
+  server.maxConnections = CONNECTIONS_MAX + STRANGERS_MAX;
   await listen(server, path);
   server.on('error', (error) => log.error({ err: error }, 'control socket failed'));
   return {
@@ -86,8 +86,18 @@ async function listen(server: Server, path: string): Promise<void> {
 }
 
 interface Refusal {
+  code: string;
   message: string;
   peer?: Peer;
+}
+
+/** Connections that are only told so count as well. */
+function whyFull(connections: number): Refusal | undefined {
+  if (connections <= CONNECTIONS_MAX) return undefined;
+  const message =
+    `${CONNECTIONS_MAX} connections are open, and no more are served: end some of the commands ` +
+    'that ask the daemon, such as ringdisk stats --watch';
+  return { code: 'EBUSY', message };
 }
 
 /** Undefined for those who may come in. */
@@ -96,9 +106,9 @@ function whyNot(socket: Socket): Refusal | undefined {
     const peer = peerOf(socket);
     if (isWelcome(peer)) return undefined;
     const message = `user ${peer.uid} may not control the daemon: root may, and its own user`;
-    return { message, peer };
+    return { code: 'EACCES', message, peer };
   } catch (error) {
-    return { message: (error as Error).message };
+    return { code: 'EACCES', message: (error as Error).message };
   }
 }
 
@@ -111,7 +121,7 @@ class Strangers {
     this.#log = new LimitedLog(log);
   }
 
-  turnAway(socket: Socket, { message, peer }: Refusal): void {
+  turnAway(socket: Socket, { code, message, peer }: Refusal): void {
     this.#log.warn({ ...peer, reason: message }, 'control connection refused');
     if (this.#present >= STRANGERS_MAX) {
       socket.destroy();
@@ -119,7 +129,7 @@ class Strangers {
     }
     this.#present++;
     socket.on('close', () => this.#present--);
-    const error = { code: 'EACCES', message };
+    const error = { code, message };
     socket.end(`${JSON.stringify({ protocol: PROTOCOL, id: null, error })}\n`);
     // Closed before it has sent its request, it would learn of that instead of the reason.
     socket.resume();
@@ -163,9 +173,16 @@ class ControlConnection {
     for (let line = this.#queue.shift(); line !== undefined; line = this.#queue.shift()) {
       const answer = await this.#answer(line);
       if (this.#socket.destroyed) return;
-      this.#socket.write(`${JSON.stringify(answer)}\n`);
+      if (!this.#socket.write(`${JSON.stringify(answer)}\n`)) await this.#untilRead();
     }
     this.#busy = false;
+  }
+
+  /** Nothing more is done for a client that does not read its answers. */
+  async #untilRead(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#socket.once('drain', resolve).once('close', resolve);
+    });
   }
 
   async #answer(line: string): Promise<object> {

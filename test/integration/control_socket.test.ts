@@ -4,12 +4,14 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { connect } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ControlClient } from '../../src/control/client.ts';
 import { ControlError, DaemonUnreachableError } from '../../src/control/errors.ts';
 import { lockRuntimeDir } from '../../src/control/lock.ts';
 import { controlSocketPath } from '../../src/control/protocol.ts';
 import {
+  CONNECTIONS_MAX,
   type ControlServer,
   type Handlers,
   REQUEST_BYTES_MAX,
@@ -124,6 +126,48 @@ describe('control socket', () => {
   it('closes on requests that nobody waits the answers of', async () => {
     const line = '{"protocol":1,"id":1,"method":"disconnect","params":{"vbd":"1/xvda"}}\n';
     expect(await raw(line.repeat(100), 1)).toEqual([]);
+  });
+
+  it('does nothing more for a client that does not read its answers', async () => {
+    await server.close();
+    let served = 0;
+    const platform = 'x'.repeat(1 << 20);
+    const version = async () => {
+      served++;
+      return { ...(await handlers.version({})), platform };
+    };
+    server = await serveControl(socketPath, { ...handlers, version }, log);
+    const socket = connect(socketPath).pause();
+    for (let id = 0; id < 20; id++) socket.write(`{"protocol":1,"id":${id},"method":"version"}\n`);
+    await sleep(300);
+    expect(served).toBeLessThan(10);
+    // Whoever reads gets all of them, and others are served meanwhile.
+    const other = await ControlClient.connect(socketPath);
+    expect(await other.call('list', {})).toEqual({ vbds: [] });
+    other.close();
+    socket.resume();
+    await vi.waitUntil(() => served === 20);
+    socket.destroy();
+  });
+
+  it('says so when too many are connected', async () => {
+    const clients = await Promise.all(
+      Array.from({ length: CONNECTIONS_MAX }, () => ControlClient.connect(socketPath)),
+    );
+    await clients.at(-1)?.call('list', {});
+    const late = await ControlClient.connect(socketPath);
+    await expect(late.call('list', {})).rejects.toMatchObject({
+      code: 'EBUSY',
+      message: expect.stringMatching(/32 connections are open/),
+    });
+    clients.pop()?.close();
+    late.close();
+    const next = await vi.waitUntil(async () => {
+      const client = await ControlClient.connect(socketPath);
+      return client.call('list', {}).catch(() => undefined);
+    });
+    expect(next).toEqual({ vbds: [] });
+    for (const client of clients) client.close();
   });
 
   it('fails the calls under way when the daemon goes', async () => {
