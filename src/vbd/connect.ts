@@ -63,7 +63,7 @@ export function tellWarnings(device: Device): void {
 }
 
 /**
- * Makes the medium ours, before the first connect. False: it is under way, and marks the VBD when
+ * Makes the medium ours, before each connect. False: it is under way, and marks the VBD when
  * it is over. Throws DatapathError.
  */
 export async function claim(device: Device): Promise<boolean> {
@@ -73,8 +73,9 @@ export async function claim(device: Device): Promise<boolean> {
   device.claiming ??= new Beside(target.claim({ takeOver: false }), device.mark);
   const outcome = await device.claiming.within(PROMPT_MS);
   if (!outcome) return false;
-  if ('value' in outcome) return true;
+  // The next connect asks again: somebody else may be about to let go of it then.
   device.claiming = undefined;
+  if ('value' in outcome) return true;
   throw outcome.error;
 }
 

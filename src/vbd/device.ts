@@ -126,7 +126,7 @@ export interface Device {
   state: OurState;
   medium: Medium | undefined;
   opening: Opening | undefined;
-  /** Under way before the first connect: the medium becomes ours alone. */
+  /** Under way before a connect: the medium becomes ours alone. */
   claiming: Beside<void> | undefined;
   /** Of what failed for the environment's reasons. */
   readonly backoff: Backoff;

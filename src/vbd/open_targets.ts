@@ -41,7 +41,10 @@ interface Reservation {
 
 /** One VBD's use of an open target. */
 export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence'> {
-  /** See OpenTarget; whoever shares the target has made the claim for all. */
+  /**
+   * See OpenTarget; whoever shares the target has made the claim for all. Also waits for what those
+   * who go have under way.
+   */
   claim(options: { takeOver: boolean }): Promise<void>;
   refresh(): Promise<TargetCapabilities>;
   waits(): TargetWait[];
@@ -84,7 +87,8 @@ export class OpenTargets {
     const entry = await this.#expect(spec, options.signal);
     try {
       const newcomer = { ...user, vms };
-      const use = () => entry.use(newcomer, () => this.#released());
+      const users = () => this.#usersOf(entry);
+      const use = () => entry.use(newcomer, users, () => this.#released());
       // Without an identity there is no medium behind it (null): nothing that two could destroy.
       if (options.takeOver || entry.target.capabilities.identity === '') return use();
       return await this.#whenFree(entry, newcomer, use, options.signal);
@@ -219,10 +223,7 @@ export class OpenTargets {
         continue;
       }
       this.#refuseReserved(entry, newcomer);
-      const users = [entry, ...entry.siblings(), ...this.#underOtherNames(entry)].flatMap(
-        ({ uses }) => [...uses],
-      );
-      const inTheWay = users.filter(
+      const inTheWay = this.#usersOf(entry).filter(
         ({ user, isLeaving }) =>
           (isLeaving && mustOutlast(newcomer, user)) || !mayShare(newcomer, user),
       );
@@ -232,6 +233,11 @@ export class OpenTargets {
       if (signal.aborted) throw new Error('the open was given up');
       await Promise.all(inTheWay.map((use) => use.closed));
     }
+  }
+
+  #usersOf(entry: Entry): Use[] {
+    const entries = [entry, ...entry.siblings(), ...this.#underOtherNames(entry)];
+    return entries.flatMap(({ uses }) => [...uses]);
   }
 
   /** A file is also what lies behind its loop devices. */
@@ -302,8 +308,8 @@ class Entry {
     return this.#claim !== undefined;
   }
 
-  use(user: CountedUser, onClosed: () => void): TargetUse {
-    const use = new Use(this, user);
+  use(user: CountedUser, users: () => Use[], onClosed: () => void): TargetUse {
+    const use = new Use(this, user, users);
     this.uses.add(use);
     void use.closed.then(onClosed);
     return use;
@@ -339,10 +345,13 @@ class Use implements TargetUse {
   readonly closed: Promise<void>;
   #tellClosed: () => void = () => {};
   readonly #entry: Entry;
+  readonly #users: () => Use[];
 
-  constructor(entry: Entry, user: CountedUser) {
+  /** `users`: of the same medium. */
+  constructor(entry: Entry, user: CountedUser, users: () => Use[]) {
     this.#entry = entry;
     this.user = user;
+    this.#users = users;
     this.closed = new Promise((resolve) => {
       this.#tellClosed = resolve;
     });
@@ -360,8 +369,14 @@ class Use implements TargetUse {
     return this.#entry.target.fence;
   }
 
-  claim({ takeOver }: { takeOver: boolean }): Promise<void> {
-    return this.#entry.claim(takeOver);
+  async claim({ takeOver }: { takeOver: boolean }): Promise<void> {
+    await this.#entry.claim(takeOver);
+    if (takeOver) return;
+    // Both may have been there when this one was offered, as the ends of a migration are.
+    const past = this.#users().filter(
+      ({ user, isLeaving }) => isLeaving && mustOutlast(this.user, user),
+    );
+    await Promise.all(past.map(({ closed }) => closed));
   }
 
   refresh(): Promise<TargetCapabilities> {

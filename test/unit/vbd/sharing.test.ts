@@ -83,6 +83,37 @@ describe('one VM', () => {
     expect(second?.isConnected).toBe(true);
   });
 
+  test('that was offered before the other end went waits for its I/O at the connect', async () => {
+    await domain(7, { vm: '/vm/a' });
+    await domain(8, { vm: '/vm/a' });
+    await plane.start();
+    const [source, destination] = [await offered(7), await offered(8)];
+    for (let turn = 0; turn < 2; turn++) {
+      await source.connect();
+      let letGo = () => {};
+      plane.datapath.mayLetGo = () =>
+        new Promise<void>((resolve) => {
+          letGo = resolve;
+        });
+      await source.remove();
+      await source.writeFrontend({ state: '6' });
+      await source.expectState('6');
+      await destination.writeFrontend({ ...blkfrontNodes, state: '3' });
+      await quiet();
+      expect(await destination.read('state')).toBe('2');
+      plane.datapath.mayLetGo = () => Promise.resolve();
+      letGo();
+      await destination.expectState('4');
+      // The other end comes back, and this one starts over.
+      for (const state of ['4', '5', '6', '1']) {
+        await destination.writeFrontend({ state });
+        await destination.expectState(state === '1' ? '2' : state);
+      }
+      await source.writeBackend({ online: '1' });
+      await source.writeFrontend({ state: '1' });
+    }
+  });
+
   test('a stubdomain, which has a VM of its own, stands for its guest', async () => {
     await domain(7, { vm: '/vm/guest' });
     await domain(8, { vm: '/vm/stubdomain', target: '7' });
