@@ -10,6 +10,7 @@ import type {
   VbdCounters,
 } from '../datapath/binding.ts';
 import type { BackendId } from '../xenstore/paths.ts';
+import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';
 import { isReadOnlyMode } from './negotiate.ts';
 
@@ -118,18 +119,25 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
 /** A second is nothing yet. */
 const WAIT_MS = 1000;
 
-function describeWaits({ medium, opening, leaving }: Device): NonNullable<VbdInfo['waits']> {
+type Waits = NonNullable<VbdInfo['waits']>;
+
+function describeWaits({ medium, opening, claiming, leaving }: Device): Waits {
   const since = (ms: number) => new Date(Date.now() - ms).toISOString();
-  // Of a disk that is closed for its guest, too: what is under way still lands.
-  const ofTarget = (medium?.target ?? leaving)?.waits() ?? [];
-  const waits = ofTarget.map(({ call, sinceMs, count }) => ({
-    call,
-    since: since(sinceMs),
-    count,
-  }));
-  if (!opening || opening.beside.outcome || opening.beside.ms < WAIT_MS) return waits;
-  const call = opening.isNew ? 'open' : 'measure';
-  return [{ call, since: since(opening.beside.ms), count: 1 }, ...waits];
+  const beside = (call: string, step: Beside<unknown> | undefined): Waits => {
+    const isLate = step !== undefined && !step.outcome && step.ms >= WAIT_MS;
+    return isLate ? [{ call, since: since(step.ms), count: 1 }] : [];
+  };
+  // Of a disk that is closed for its guest, too: what is under way still lands, and what has taken
+  // its place is not connected before. They may be two uses of one target.
+  const targets = new Map(
+    [leaving, medium?.target].flatMap((use) => (use ? [[use.handle, use] as const] : [])),
+  );
+  const ofTargets = [...targets.values()].flatMap((target) => target.waits());
+  return [
+    ...beside(opening?.isNew === false ? 'measure' : 'open', opening?.beside),
+    ...beside('claim', claiming),
+    ...ofTargets.map(({ call, sinceMs, count }) => ({ call, since: since(sinceMs), count })),
+  ];
 }
 
 function describeTarget({ params, spec, target }: Medium): NonNullable<VbdInfo['target']> {

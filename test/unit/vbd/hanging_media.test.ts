@@ -15,9 +15,10 @@ import {
 let plane: ControlPlane;
 /** Paths below /dead hang until then. */
 let thaw: () => void;
+let frozen: Promise<void>;
 beforeEach(() => {
   plane = new ControlPlane();
-  const frozen = new Promise<void>((resolve) => {
+  frozen = new Promise<void>((resolve) => {
     thaw = resolve;
   });
   const hang = async ({ path }: NativeTargetSpec) => {
@@ -60,6 +61,32 @@ describe('an offer whose medium hangs', () => {
     expect(disk.vbd.info().waits).toEqual([
       { call: 'open', since: expect.stringMatching(/^2.*Z$/), count: 1 },
     ]);
+  });
+
+  test('or whose claim does, and what goes beside what comes, are shown as well', async () => {
+    plane.datapath.mayOpen = () => Promise.resolve();
+    plane.datapath.mayLetGo = () => frozen;
+    await plane.start();
+    const before = await plane.attach({ params: 'aio:/srv/b' });
+    await before.connect();
+    const [target] = plane.datapath.targets;
+    if (target) target.hangs = [{ call: 'write', sinceMs: 2000, count: 3 }];
+    await before.remove();
+    await before.deleteFrontend();
+    await before.expectState('6');
+    await before.deleteBackend();
+    const disk = await plane.attach({ params: 'aio:/dead/a' });
+    await disk.expectState('2');
+    expect(disk.vbd.info().waits).toMatchObject([{ call: 'write', count: 3 }]);
+    const other = await plane.attach({ params: 'aio:/dead/b' }, { domid: 8 });
+    await other.expectState('2');
+    await other.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await sleep(1050);
+    expect(other.vbd.info().waits).toEqual([
+      { call: 'claim', since: expect.stringMatching(/^2.*Z$/), count: 1 },
+    ]);
+    thaw();
+    await other.expectState('4');
   });
 
   test("answers the toolstack's wish to close, before and after the refusal", async () => {
