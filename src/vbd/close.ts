@@ -69,6 +69,7 @@ export function letGo(device: Device): void {
     device.failing = undefined;
     device.counters = withoutGauges(link.connection.counters());
     letGoBeside(device, 'disconnect', () => link.connection.disconnect());
+    if (device.lettingGo) device.medium?.target.drain(device.lettingGo);
   }
   if (!device.recorded) return;
   device.recorded = false;

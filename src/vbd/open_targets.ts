@@ -50,6 +50,8 @@ export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 
   waits(): TargetWait[];
   /** It will be closed soon: others may wait for that. */
   leave(): void;
+  /** What its VBD had under way is over then, though it keeps the target. */
+  drain(over: Promise<void>): void;
   /** The last one closes the target. */
   close(): Promise<void>;
 }
@@ -342,6 +344,7 @@ class Entry {
 class Use implements TargetUse {
   readonly user: CountedUser;
   isLeaving = false;
+  drained: Promise<void> | undefined;
   readonly closed: Promise<void>;
   #tellClosed: () => void = () => {};
   readonly #entry: Entry;
@@ -373,10 +376,8 @@ class Use implements TargetUse {
     await this.#entry.claim(takeOver);
     if (takeOver) return;
     // Both may have been there when this one was offered, as the ends of a migration are.
-    const past = this.#users().filter(
-      ({ user, isLeaving }) => isLeaving && mustOutlast(this.user, user),
-    );
-    await Promise.all(past.map(({ closed }) => closed));
+    const others = this.#users().filter(({ user }) => mustOutlast(this.user, user));
+    await Promise.all(others.map((use) => (use.isLeaving ? use.closed : use.drained)));
   }
 
   refresh(): Promise<TargetCapabilities> {
@@ -389,6 +390,10 @@ class Use implements TargetUse {
 
   leave(): void {
     this.isLeaving = true;
+  }
+
+  drain(over: Promise<void>): void {
+    this.drained = over;
   }
 
   async close(): Promise<void> {

@@ -114,6 +114,26 @@ describe('one VM', () => {
     }
   });
 
+  test('waits for the I/O of its other domain that starts over and keeps the medium', async () => {
+    await domain(7, { vm: '/vm/a' });
+    await domain(8, { vm: '/vm/a' });
+    await plane.start();
+    const [one, other] = [await offered(7), await offered(8)];
+    await one.connect();
+    let letGo = () => {};
+    plane.datapath.mayLetGo = () =>
+      new Promise<void>((resolve) => {
+        letGo = resolve;
+      });
+    await one.writeFrontend({ state: '1' });
+    await one.expectState('2');
+    await other.writeFrontend({ ...blkfrontNodes, state: '3' });
+    await quiet();
+    expect(await other.read('state')).toBe('2');
+    letGo();
+    await other.expectState('4');
+  });
+
   test('a stubdomain, which has a VM of its own, stands for its guest', async () => {
     await domain(7, { vm: '/vm/guest' });
     await domain(8, { vm: '/vm/stubdomain', target: '7' });
