@@ -166,6 +166,8 @@ export interface Device {
   readonly hurry: () => void;
   /** Asks for one later. */
   readonly markIn: (milliseconds: number) => void;
+  /** What was read of its guest's nodes, beyond what every look does. */
+  readonly charge: (requests: number) => void;
 }
 
 export interface ScriptPatience {
@@ -194,7 +196,7 @@ export function makeDevice(
   id: VbdId,
   services: VbdServices,
   log: Logger,
-  marks: Pick<Device, 'mark' | 'markIn'>,
+  marks: Pick<Device, 'mark' | 'markIn' | 'charge'>,
 ): Device {
   const backoff = new Backoff(services.timing.again);
   const hurry = () => {

@@ -28,6 +28,12 @@ export class RateLimit {
     return true;
   }
 
+  /** Takes so many, also more than there are: who comes next waits for that. */
+  charge(tokens: number): void {
+    this.#fill();
+    this.#tokens -= tokens;
+  }
+
   /** Milliseconds until take() can succeed; 0: now. */
   delayMs(): number {
     this.#fill();

@@ -13,9 +13,19 @@ export async function readTransport(
   view: View,
   limits: FrontendLimits,
 ): Promise<FrontendNodes> {
-  return device.services.xenstore.transaction((requests) =>
-    readFrontendNodes(nodeReader(requests, view.frontendDir ?? ''), limits),
-  );
+  let count = 0;
+  try {
+    return await device.services.xenstore.transaction((requests) => {
+      const read = nodeReader(requests, view.frontendDir ?? '');
+      const counting = (node: string) => {
+        count++;
+        return read(node);
+      };
+      return readFrontendNodes(counting, limits);
+    });
+  } finally {
+    device.charge(count);
+  }
 }
 
 /** Equal for equal rings. */

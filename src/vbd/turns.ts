@@ -7,9 +7,15 @@ import { RateLimit } from './rate_limit.ts';
 // pace is one for all disks of a guest.
 const LOOKS_PER_SECOND = 50;
 const LOOKS_AT_ONCE = 100;
+const REQUESTS_PER_LOOK = 12;
 
 export function guestPace(): RateLimit {
   return new RateLimit(LOOKS_PER_SECOND, LOOKS_AT_ONCE);
+}
+
+/** A look that takes more than usual counts as several: a ring may have 16 nodes, a disk 8 rings. */
+export function chargeRequests(pace: RateLimit, requests: number): void {
+  pace.charge(requests / REQUESTS_PER_LOOK);
 }
 
 export class Turns {

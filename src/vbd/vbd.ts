@@ -37,7 +37,7 @@ import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from '
 import { measure, rememberLate, resize, verify } from './run.ts';
 import { type Action, adoptedState, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
-import { Turns } from './turns.ts';
+import { chargeRequests, Turns } from './turns.ts';
 
 export class Vbd {
   readonly id: VbdId;
@@ -71,6 +71,7 @@ export class Vbd {
     this.#device = makeDevice(id, services, log, {
       mark: () => this.mark(),
       markIn: (milliseconds) => this.#turns.markIn(milliseconds),
+      charge: (requests) => chargeRequests(pace, requests),
     });
     reserveRecorded(this.#device);
     this.mark();
