@@ -65,6 +65,17 @@ export async function runBeside(command, args) {
   return run('nsenter', inside, { timeoutMs: COMMAND_MS });
 }
 
+/**
+ * Starts a program where systemd mounts; it can be signalled as any other.
+ * @param {string} command
+ * @param {string[]} args
+ */
+export async function spawnBeside(command, args) {
+  systemdPid ||= await outerPid('1');
+  const inside = ['-t', String(systemdPid), '--mount', '--', command, ...args];
+  return spawn('nsenter', inside, { stdio: 'ignore' });
+}
+
 /** @param {...string} args @returns {Promise<string>} what it prints */
 export function systemctl(...args) {
   return runBeside('systemctl', args);

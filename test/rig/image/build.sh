@@ -4,7 +4,8 @@
 # usage: build.sh        (as root; prints the folder that boot.sh takes)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file and of unpack.sh, so only a change there builds again. The init scripts are not part of it: boot.sh adds them.
+# file and of unpack.sh, so only a change there builds again. The init scripts are not part of it:
+# boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
 
@@ -29,7 +30,7 @@ dom0_packages() {
     "xen-hypervisor-$xen-amd64" "xen-utils-$xen" xenstore-utils linux-image-amd64 initramfs-tools
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
     strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
-    grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools
+    grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools bindfs
   )
   (IFS=,; echo "${packages[*]}")
 }
@@ -130,7 +131,8 @@ build_guest_initramfs() {
     rm -f "$guest/bin/$name"
     copy_guest_tool "$root" "$guest" "$name"
   done
-  unpack_modules "$root" "$guest/modules" "$release" xen-blkfront xen-gntalloc xen-evtchn > /dev/null
+  unpack_modules "$root" "$guest/modules" "$release" xen-blkfront xen-gntalloc xen-evtchn \
+    > /dev/null
   unpack_modules "$root" "$guest/modules" "$release" ext4 xfs > "$guest/modules/file_systems"
 }
 

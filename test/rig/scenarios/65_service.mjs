@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // ringdisk as README tells a new user to set it up: installed, as a systemd service, under a guest
 // that xl creates. The commands are README's own, read from there and run as they stand.
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
+import { frozenFileSystem, fuseServer, suspendedDevice } from '../dom0/hanging_media.mjs';
 import { note } from '../dom0/report.mjs';
 import { journal, property, runBeside, Service, systemctl } from '../dom0/service.mjs';
 import { run, waitFor } from '../dom0/shell.mjs';
-import { blockTarget, fileTarget, MappedDevice, nvmeTarget } from '../dom0/targets.mjs';
+import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
 const MIB = 1 << 20;
@@ -245,17 +246,6 @@ async function seesLaterMounts({ guest }) {
   await shell(`umount ${folder}; rmdir ${folder}`);
 }
 
-/** @returns {Promise<boolean>} whether a worker waits where not even SIGKILL ends it */
-async function aWorkerIsStuck() {
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    for (const task of await readdir(`/proc/${pid}/task`).catch(() => [])) {
-      const text = await readFile(`/proc/${pid}/task/${task}/stat`, 'utf8').catch(() => '');
-      if (/\(rd-[^)]*\) D/.test(text) && !/rd-reactor/.test(text)) return true;
-    }
-  }
-  return false;
-}
-
 /** @param {() => Promise<unknown>} body @returns {Promise<number>} seconds */
 async function timed(body) {
   const started = Date.now();
@@ -264,43 +254,9 @@ async function timed(body) {
 }
 
 /**
- * @typedef {object} HangingMedium
- * @property {string} path
- * @property {() => Promise<unknown>} hang
- * @property {() => Promise<unknown>} goOn
- * @property {() => Promise<unknown>} remove
- */
-
-/** @returns {Promise<HangingMedium>} */
-async function suspendedDevice() {
-  const mapped = await MappedDevice.create('service-hung');
-  return {
-    path: mapped.path,
-    hang: () => run('dmsetup', ['suspend', '--noflush', '--nolockfs', mapped.name]),
-    goOn: () => run('dmsetup', ['resume', mapped.name]),
-    remove: () => mapped.remove(),
-  };
-}
-
-/** Mounted where the service sees it. @returns {Promise<HangingMedium>} */
-async function frozenFileSystem() {
-  const { measured } = await fileTarget('frozen', 96 * MIB);
-  const folder = '/srv/frozen';
-  await shell(`mke2fs -q -t ext4 -F ${measured}
-mkdir -p ${folder}; mount -o loop ${measured} ${folder}
-dd if=/dev/zero of=${folder}/disk.img bs=1M count=32 conv=fsync 2>/dev/null`);
-  return {
-    path: `${folder}/disk.img`,
-    hang: () => shell(`fsfreeze --freeze ${folder}`),
-    goOn: () => shell(`fsfreeze --unfreeze ${folder}`),
-    remove: () => shell(`umount ${folder}; rmdir ${folder}`),
-  };
-}
-
-/**
  * Each way of ending the service while a medium hangs: what is measured is until another disk has
  * served a verified load again, beside the same without a hung medium.
- * @param {() => Promise<HangingMedium>} make
+ * @param {() => Promise<import('../dom0/hanging_media.mjs').HangingMedium>} make
  * @param {string} work shell text that uses xvdd meanwhile
  */
 function besideAHung(make, work) {
@@ -320,7 +276,8 @@ function besideAHung(make, work) {
     const stuck = await guest.start(work, { timeoutMs: LOAD_MS });
     try {
       for (const [name, end] of Object.entries(WAYS)) {
-        await waitFor('a worker that is stuck', aWorkerIsStuck, { timeoutMs: 60_000 });
+        await waitFor('it to hang', medium.hangs, { timeoutMs: 60_000 });
+        note(waitsOf(await shell('ringdisk list')));
         const seconds = await timed(() => next(end));
         note(`${name}: ${seconds.toFixed(1)} s beside a hung medium, usually ${usual.toFixed(1)}`);
         if (seconds > 2 * usual + 5) throw new Error(`${name} took ${seconds} s`);
@@ -335,6 +292,14 @@ function besideAHung(make, work) {
   };
 }
 
+/** @param {string} list what `ringdisk list` printed @returns {string} its lines on what hangs */
+function waitsOf(list) {
+  return list
+    .split('\n')
+    .filter((line) => /hangs/.test(line))
+    .join(' | ');
+}
+
 const WAYS = {
   restart: () => systemctl('restart', 'ringdisk'),
   kill: () => systemctl('kill', '-s', 'KILL', 'ringdisk'),
@@ -345,7 +310,8 @@ const WAYS = {
   upgrade: () => shell('ringdisk upgrade'),
 };
 
-const DISCARD = 'blkdiscard -o 16777216 -l 8388608 /dev/xvdd & discarding=$!';
+const READ = 'dd if=/dev/xvdd bs=64k skip=64 count=16 iflag=direct of=/dev/null 2>/dev/null &';
+const DISCARD = 'blkdiscard -o 16777216 -l 8388608 /dev/xvdd &';
 const WRITE_AND_COMPARE = `dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
 dd if=/tmp/new of=/dev/xvdd bs=64k oflag=direct conv=fsync 2>/dev/null
 dd if=/dev/xvdd bs=64k count=16 iflag=direct 2>/dev/null | cmp - /tmp/new`;
@@ -364,11 +330,15 @@ export const scenarios = [
       'upgraded under verified load': upgraded,
       'restarted, killed, stopped and upgraded while a device hangs': besideAHung(
         suspendedDevice,
-        WRITE_AND_COMPARE,
+        `${READ}\n${WRITE_AND_COMPARE}\nwait`,
       ),
       'restarted, killed, stopped and upgraded while a file system is frozen': {
         full: true,
-        run: besideAHung(frozenFileSystem, `${DISCARD}\n${WRITE_AND_COMPARE}\nwait $discarding`),
+        run: besideAHung(frozenFileSystem, `${DISCARD}\n${WRITE_AND_COMPARE}\nwait`),
+      },
+      'restarted, killed, stopped and upgraded while a FUSE server stands still': {
+        full: true,
+        run: besideAHung(fuseServer, `${READ}\n${DISCARD}\n${WRITE_AND_COMPARE}\nwait`),
       },
       'xl block-attach and block-detach': attachesAndDetaches,
       'says which files the unit keeps it from': tellsWhatIsClosed,
