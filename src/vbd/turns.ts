@@ -13,7 +13,7 @@ export function guestPace(): RateLimit {
   return new RateLimit(LOOKS_PER_SECOND, LOOKS_AT_ONCE);
 }
 
-/** A look that takes more than usual counts as several: a ring may have 16 nodes, a disk 8 rings. */
+/** A long look counts as several: a ring may have 16 nodes, a disk 8 rings. */
 export function chargeRequests(pace: RateLimit, requests: number): void {
   pace.charge(requests / REQUESTS_PER_LOOK);
 }
