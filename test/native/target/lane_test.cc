@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
 #include <vector>
 
 #include "open_now.h"
@@ -28,6 +29,18 @@ uint64_t lane_bytes() {
       sum += static_cast<uint64_t>(status.st_blocks) * 512;
   }
   return sum;
+}
+
+// A signal to stop reaches its threads one after the other.
+bool has_stopped(pid_t pid) {
+  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
+  for (const auto& entry : std::filesystem::directory_iterator(tasks)) {
+    std::ifstream file(entry.path() / "stat");
+    std::string line;
+    std::getline(file, line);
+    if (!line.substr(line.rfind(')') + 1).starts_with(" T")) return false;
+  }
+  return true;
 }
 
 // One guest's queue on a file that is all its worker's.
@@ -67,6 +80,7 @@ TEST_CASE("lane: a discard that its worker has not begun when the queue closes i
   OnFile on;
   on.write_all();
   REQUIRE(::kill(on.target->worker(), SIGSTOP) == 0);
+  REQUIRE(eventually([&] { return has_stopped(on.target->worker()); }));
   for (uint64_t i = 0; i < OnFile::kBytes / kMebibyte; i++)
     on.frontend.put(raw_discard(i * kSectorsPerMebibyte, kSectorsPerMebibyte));
   on.frontend.publish();
