@@ -10,7 +10,7 @@ import { vbdLogger } from './log.ts';
 import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
-import { type VbdId, vbdName } from './vbd/info.ts';
+import { type VbdId, vbdName } from './vbd/id.ts';
 import { OpenTargets } from './vbd/open_targets.ts';
 import type { RateLimit } from './vbd/rate_limit.ts';
 import { Records } from './vbd/record.ts';

@@ -8,7 +8,7 @@ import type { VbdCounters } from '../datapath/binding.ts';
 import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
 import { clearError } from './error_nodes.ts';
-import { vbdName } from './info.ts';
+import { vbdName } from './id.ts';
 import type { TargetUse } from './open_targets.ts';
 import { outlast } from './recorded_medium.ts';
 import type { Wish } from './states.ts';

@@ -16,11 +16,12 @@ import { readIfAllowed } from '../xenstore/read_if_allowed.ts';
 import type { SharedWatches } from '../xenstore/shared_watches.ts';
 import { Backoff, type BackoffLimits } from './backoff.ts';
 import type { Beside } from './beside.ts';
-import type { Agreement, OurState, VbdId } from './info.ts';
-import type { Offer } from './negotiate.ts';
+import type { VbdId } from './id.ts';
+import type { Agreement, Offer } from './negotiate.ts';
 import type { OpenTargets, TargetUse } from './open_targets.ts';
 import { LimitedLog } from './rate_limit.ts';
 import type { Records } from './record.ts';
+import type { OurState } from './states.ts';
 import type { TakeOvers } from './take_overs.ts';
 
 /** How long a VBD is patient, milliseconds. */

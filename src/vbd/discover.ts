@@ -9,7 +9,7 @@ import {
   parseDevid,
   parseDomid,
 } from '../xenstore/paths.ts';
-import type { VbdId } from './info.ts';
+import type { VbdId } from './id.ts';
 
 export interface DiscoveryEvents {
   /** This device may have appeared, changed or gone. */

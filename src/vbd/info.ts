@@ -1,48 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a VBD is called and what it tells about itself: the record behind `list`, `show` and
-// `stats`.
-import type {
-  Abi,
-  GrantStrategy,
-  OnError,
-  TargetCapabilities,
-  TargetKind,
-  VbdCounters,
-} from '../datapath/binding.ts';
-import type { BackendId } from '../xenstore/paths.ts';
+// What a VBD tells about itself: the record behind `list`, `show` and `stats`.
+import type { OnError, TargetCapabilities, TargetKind, VbdCounters } from '../datapath/binding.ts';
 import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';
-import { isReadOnlyMode } from './negotiate.ts';
-
-/** Names one backend directory: /local/domain/<backend>/backend/<kind>/<domid>/<devid>. */
-export type VbdId = Readonly<BackendId>;
-
-/** "vbd3/5/51712": unique on this daemon. */
-export function vbdName(id: VbdId): string {
-  return `${id.kind}/${id.domid}/${id.devid}`;
-}
-
-/** What both ends settled on when they connected. */
-export interface Agreement {
-  readonly abi: Abi;
-  readonly queues: readonly {
-    readonly ringRefs: readonly number[];
-    readonly eventChannel: number;
-  }[];
-  readonly ringPageOrder: number;
-  readonly grants: Exclude<GrantStrategy, 'auto'>;
-  readonly indirectSegmentsMax: number;
-  readonly readOnly: boolean;
-  readonly discard: boolean;
-  readonly secureDiscard: boolean;
-}
-
-/**
- * Our side's state. All but one are spelled as in xenbus.h; `Left` is a VBD that a dead daemon left
- * Connected and that cannot be taken over: nobody can know its requests, and its nodes stay
- * untouched until its frontend moves.
- */
-export type OurState = 'Initialising' | 'InitWait' | 'Connected' | 'Closing' | 'Closed' | 'Left';
+import { vbdName } from './id.ts';
+import { type Agreement, isReadOnlyMode } from './negotiate.ts';
+import type { OurState } from './states.ts';
 
 /** JSON-able. Sizes in bytes. */
 export interface VbdInfo {

@@ -3,8 +3,7 @@
 // is; and which of the toolstack's nodes were offered or refused.
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { View } from './device.ts';
-import type { OurState } from './info.ts';
-import type { Wish } from './states.ts';
+import type { OurState, Wish } from './states.ts';
 
 export class Intent {
   readonly #closeMs: number;

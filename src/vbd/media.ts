@@ -15,7 +15,7 @@ import { Beside } from './beside.ts';
 import { abandonOpening, letGoOfMedium } from './close.ts';
 import { type Device, type Medium, nodeReader, type View } from './device.ts';
 import { hasForeignScript, hasPrepared, readScriptWord, type ScriptWord } from './hotplug.ts';
-import { vbdName } from './info.ts';
+import { vbdName } from './id.ts';
 import { describeMedia, isCdrom, isReadOnlyMode, type Media } from './negotiate.ts';
 
 /** What is over so soon needs no second look at the nodes. */

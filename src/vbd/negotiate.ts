@@ -3,9 +3,8 @@
 import type { BackendValues, ToolstackNodes } from '../blkif/backend_nodes.ts';
 import type { FrontendNodes } from '../blkif/frontend_nodes.ts';
 import type { Config } from '../config.ts';
-import type { TargetCapabilities } from '../datapath/binding.ts';
+import type { Abi, GrantStrategy, TargetCapabilities } from '../datapath/binding.ts';
 import type { TargetOptions } from '../target/target_spec.ts';
-import type { Agreement } from './info.ts';
 
 const SECTOR_BYTES = 512;
 // Guests know 512 and 4096; volumes of ZFS name their block size here, up to 16 MiB.
@@ -13,6 +12,21 @@ const PHYSICAL_SECTOR_BYTES_MAX = 4096;
 const CDROM_BIT = 1;
 const REMOVABLE_BIT = 2;
 const READONLY_BIT = 4;
+
+/** What both ends settled on when they connected. */
+export interface Agreement {
+  readonly abi: Abi;
+  readonly queues: readonly {
+    readonly ringRefs: readonly number[];
+    readonly eventChannel: number;
+  }[];
+  readonly ringPageOrder: number;
+  readonly grants: Exclude<GrantStrategy, 'auto'>;
+  readonly indirectSegmentsMax: number;
+  readonly readOnly: boolean;
+  readonly discard: boolean;
+  readonly secureDiscard: boolean;
+}
 
 /** What the toolstack and the target allow. */
 export interface Media {

@@ -14,7 +14,7 @@ import { letGoOfMedium } from './close.ts';
 import { link, summary, tellWarnings } from './connect.ts';
 import { type Device, type Link, type Medium, messageOf, type View } from './device.ts';
 import { watchFence } from './fence.ts';
-import { vbdName } from './info.ts';
+import { vbdName } from './id.ts';
 import { openBeside, PROMPT_MS } from './media.ts';
 import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';

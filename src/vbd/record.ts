@@ -16,7 +16,8 @@ import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
 import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
-import type { Agreement, VbdId } from './info.ts';
+import type { VbdId } from './id.ts';
+import type { Agreement } from './negotiate.ts';
 
 /** What this daemon writes. The version before is read, too, so that hosts can move on. */
 export const RECORD_VERSION = 2;

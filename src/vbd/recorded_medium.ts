@@ -5,7 +5,7 @@ import { RingdiskError, showValue } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
 import { parseTarget } from '../target/target_spec.ts';
 import type { Device, Medium } from './device.ts';
-import { vbdName } from './info.ts';
+import { vbdName } from './id.ts';
 import type { VbdRecord } from './record.ts';
 
 /** Opened, compared and claimed. `fence` of its target: the I/O of the process before is over. */

@@ -2,7 +2,13 @@
 // The life of a VBD as a table: our state x the frontend's state x what is wished for = what to do.
 // Pure; vbd.ts looks here after every change and does what it is told.
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
-import type { OurState } from './info.ts';
+
+/**
+ * Our side's state. All but one are spelled as in xenbus.h; `Left` is a VBD that a dead daemon left
+ * Connected and that cannot be taken over: nobody can know its requests, and its nodes stay
+ * untouched until its frontend moves.
+ */
+export type OurState = 'Initialising' | 'InitWait' | 'Connected' | 'Closing' | 'Closed' | 'Left';
 
 /** serve: the frontend decides. close: toolstack, operator, daemon or a failure ends the device. */
 export type Wish = 'serve' | 'close';

@@ -7,7 +7,7 @@
 // then on only the culprit's count grows; and one whose count is too high is left alone.
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { Gate } from './gate.ts';
-import { type VbdId, vbdName } from './info.ts';
+import { type VbdId, vbdName } from './id.ts';
 import type { Records } from './record.ts';
 
 /** So many daemons in a row may crash while they take a VBD over. */

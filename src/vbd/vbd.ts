@@ -29,7 +29,8 @@ import {
 } from './device.ts';
 import { clearError, publishRefusal, writeError } from './error_nodes.ts';
 import { isOurs, mayBePrepared } from './hotplug.ts';
-import { describeVbd, type VbdId, type VbdInfo, vbdName } from './info.ts';
+import { type VbdId, vbdName } from './id.ts';
+import { describeVbd, type VbdInfo } from './info.ts';
 import { Intent } from './intent.ts';
 import { isOtherTarget } from './media.ts';
 import type { RateLimit } from './rate_limit.ts';

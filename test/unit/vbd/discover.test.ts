@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Discovery } from '../../../src/vbd/discover.ts';
-import { vbdName } from '../../../src/vbd/info.ts';
+import { vbdName } from '../../../src/vbd/id.ts';
 import { MemoryStore } from '../../../src/xenstore/memory_store.ts';
 import { eventually, quiet } from '../../support/control_plane.ts';
 

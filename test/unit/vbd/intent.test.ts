@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import type { ToolstackNodes } from '../../../src/blkif/backend_nodes.ts';
 import type { XenbusStateName } from '../../../src/blkif/xenbus_state.ts';
 import type { View } from '../../../src/vbd/device.ts';
-import type { OurState } from '../../../src/vbd/info.ts';
 import { Intent } from '../../../src/vbd/intent.ts';
+import type { OurState } from '../../../src/vbd/states.ts';
 
 function aView(state: XenbusStateName, nodes: Partial<ToolstackNodes> = {}): View {
   const toolstack = { online: true, params: 'null:1G', ...nodes } as ToolstackNodes;

@@ -2,7 +2,8 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import type { Agreement, VbdId } from '../../../src/vbd/info.ts';
+import type { VbdId } from '../../../src/vbd/id.ts';
+import type { Agreement } from '../../../src/vbd/negotiate.ts';
 import { Records } from '../../../src/vbd/record.ts';
 import { temporaryFolder } from '../../support/temporary_folder.ts';
 
