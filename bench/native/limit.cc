@@ -5,10 +5,10 @@
 #include <stdexcept>
 #include <thread>
 
-#include "blkif/ring.h"
 #include "measurements.h"
 #include "platform/loopback/guest.h"
 #include "platform/loopback/loopback_platform.h"
+#include "ring/ring.h"
 
 namespace ringdisk::bench {
 namespace {

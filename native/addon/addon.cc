@@ -11,7 +11,7 @@
 #include "addon/sd_notify.h"
 #include "addon/unprivileged.h"
 #include "base/beside_us.h"
-#include "blkif/journal.h"
+#include "ring/journal.h"
 
 namespace ringdisk {
 namespace {

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <string>
 
-#include "blkif/abi.h"
 #include "platform/loopback/workload.h"
+#include "protocol/abi.h"
 
 namespace ringdisk {
 

@@ -11,7 +11,7 @@
 #include "base/assert.h"
 #include "base/kill_point.h"
 #include "metrics/stats_page.h"
-#include "target/null_target.h"
+#include "targets/null_target.h"
 
 namespace ringdisk {
 namespace {

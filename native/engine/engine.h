@@ -10,13 +10,13 @@
 #include <unordered_map>
 #include <vector>
 
-#include "blkif/queue.h"
 #include "engine/event_bus.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/reactor.h"
-#include "target/target.h"
-#include "target/workers.h"
+#include "ring/queue.h"
+#include "targets/target.h"
+#include "targets/workers.h"
 
 namespace ringdisk {
 

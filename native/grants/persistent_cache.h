@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "blkif/request.h"
 #include "platform/platform.h"
+#include "protocol/request.h"
 
 namespace ringdisk {
 

@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <span>
 
-#include "blkif/limits.h"
-#include "blkif/request.h"
 #include "platform/platform.h"
+#include "protocol/limits.h"
+#include "protocol/request.h"
 
 namespace ringdisk {
 

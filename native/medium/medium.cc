@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "base/units.h"
 #include "medium/block_medium.h"
 #include "medium/file_medium.h"
 #include "medium/nvme_medium.h"

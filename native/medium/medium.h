@@ -13,7 +13,7 @@
 #include "base/fd.h"
 #include "medium/claim.h"
 #include "medium/facts.h"
-#include "worker/lane_layout.h"
+#include "medium/lane_call.h"
 
 namespace ringdisk {
 

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <span>
 
-#include "blkif/limits.h"
 #include "io/uring.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
+#include "protocol/limits.h"
 
 namespace ringdisk {
 

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "blkif/limits.h"
+#include "protocol/limits.h"
 
 namespace ringdisk {
 

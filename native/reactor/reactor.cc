@@ -11,9 +11,9 @@
 
 #include "base/assert.h"
 #include "base/kill_point.h"
-#include "blkif/limits.h"
 #include "grants/counted_grants.h"
-#include "target/target.h"
+#include "protocol/limits.h"
+#include "targets/target.h"
 
 namespace ringdisk {
 

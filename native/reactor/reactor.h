@@ -12,9 +12,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "grants/bounce_pool.h"
 #include "grants/persistent_cache.h"
 #include "grants/transfer.h"
+#include "io/bounce_pool.h"
 #include "io/uring.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
@@ -22,7 +22,7 @@
 #include "reactor/mailbox.h"
 #include "reactor/poll_budget.h"
 #include "reactor/poller.h"
-#include "target/lanes.h"
+#include "targets/lanes.h"
 
 namespace ringdisk {
 

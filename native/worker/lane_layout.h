@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/units.h"
+#include "medium/lane_call.h"
 
 namespace ringdisk {
 
@@ -18,18 +19,6 @@ inline constexpr uint32_t kLaneWindowBytes = 8u << 20;
 inline constexpr uint32_t kLaneWindowPages = kLaneWindowBytes / kPageBytes;
 // One call carries no more; what is longer takes several, one after the other.
 inline constexpr uint32_t kLaneCallBytesMax = 2u << 20;
-
-enum class LaneCall : uint32_t { read, write, flush, punch_hole, discard, secure_discard };
-inline constexpr uint32_t kLaneCalls = 6;
-
-struct LaneSubmission {
-  LaneCall call;
-  uint32_t tag;     // comes back with the completion
-  uint64_t offset;  // bytes on the medium
-  uint64_t length;  // bytes; 0 for flush
-  uint32_t window;  // read, write: where the data is, bytes from the window's start
-  uint32_t reserved;
-};
 
 struct LaneCompletion {
   uint32_t tag;

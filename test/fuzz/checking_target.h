@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "blkif/validate.h"
-#include "target/target.h"
+#include "protocol/validate.h"
+#include "targets/target.h"
 
 namespace ringdisk::fuzz {
 

@@ -2,9 +2,9 @@
 // decode() and validate() against the rules written down a second time.
 #include <vector>
 
-#include "blkif/decode.h"
-#include "blkif/validate.h"
 #include "input.h"
+#include "protocol/decode.h"
+#include "protocol/validate.h"
 #include "rules.h"
 
 namespace ringdisk::fuzz {

@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "blkif/queue.h"
 #include "checking_target.h"
 #include "input.h"
 #include "platform/loopback/domain.h"
+#include "ring/queue.h"
 #include "rules.h"
 #include "temp_machine.h"
 

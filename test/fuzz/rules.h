@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "blkif/validate.h"
 #include "blkif_structs.h"
+#include "protocol/validate.h"
 
 namespace ringdisk::fuzz {
 

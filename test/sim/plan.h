@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "blkif/abi.h"
+#include "protocol/abi.h"
 
 namespace ringdisk::sim {
 

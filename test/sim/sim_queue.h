@@ -9,12 +9,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "blkif/abi.h"
 #include "disk_model.h"
 #include "plan.h"
 #include "platform/loopback/domain.h"
 #include "platform/loopback/frontend_buffers.h"
 #include "platform/loopback/frontend_ring.h"
+#include "protocol/abi.h"
 
 namespace ringdisk::sim {
 

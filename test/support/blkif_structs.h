@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a frontend puts into a ring entry, as C structs: written down from the field lists of Xen's
-// public io/blkif.h, independently of native/blkif/abi.h, so that each can convict the other.
+// public io/blkif.h, independently of native/protocol/abi.h, so that each can convict the other.
 #pragma once
 
 #include <cstddef>

@@ -8,8 +8,8 @@
 #include <system_error>
 #include <utility>
 
-#include "target/null_target.h"
-#include "target/workers.h"
+#include "targets/null_target.h"
+#include "targets/workers.h"
 
 namespace ringdisk {
 

@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "blkif/queue.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/loopback_platform.h"
 #include "raw_frontend.h"
+#include "ring/queue.h"
 #include "scripted_target.h"
 #include "temp_machine.h"
 

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "blkif/abi.h"
 #include "blkif_structs.h"
 #include "platform/loopback/domain.h"
+#include "protocol/abi.h"
 
 namespace ringdisk {
 

@@ -12,7 +12,7 @@
 
 #include "base/assert.h"
 #include "reactor/reactor.h"
-#include "target/target.h"
+#include "targets/target.h"
 
 namespace ringdisk {
 

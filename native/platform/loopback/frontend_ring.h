@@ -6,7 +6,7 @@
 #include <span>
 
 #include "base/units.h"
-#include "blkif/abi.h"
+#include "protocol/abi.h"
 
 namespace ringdisk {
 

@@ -4,9 +4,9 @@
 #include <array>
 
 #include "base/fd.h"
-#include "blkif/limits.h"
 #include "platform/platform.h"
 #include "platform/xen/uapi.h"
+#include "protocol/limits.h"
 
 namespace ringdisk {
 

@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "../target/test_media.h"
+#include "../targets/test_media.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/loopback_platform.h"

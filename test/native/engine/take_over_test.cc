@@ -7,12 +7,12 @@
 #include <iterator>
 #include <optional>
 
-#include "blkif/journal.h"
 #include "engine/engine.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/loopback_platform.h"
 #include "raw_frontend.h"
+#include "ring/journal.h"
 #include "temp_machine.h"
 
 namespace ringdisk {

@@ -16,9 +16,9 @@
 #include <thread>
 #include <vector>
 
-#include "blkif/abi.h"
 #include "platform/loopback/guest.h"
 #include "platform/platform.h"
+#include "protocol/abi.h"
 
 namespace ringdisk {
 

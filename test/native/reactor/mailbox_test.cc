@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "blkif/limits.h"
+#include "protocol/limits.h"
 
 namespace ringdisk {
 namespace {

@@ -8,11 +8,11 @@
 #include <span>
 #include <vector>
 
-#include "blkif/limits.h"
 #include "io/uring.h"
 #include "metrics/counters.h"
 #include "needs_uring.h"
 #include "peer.h"
+#include "protocol/limits.h"
 #include "reactor/event_watch.h"
 
 namespace ringdisk {

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// One call to a medium, as it lies in the memory that a worker shares with the data path.
+#pragma once
+
+#include <cstdint>
+
+namespace ringdisk {
+
+enum class LaneCall : uint32_t { read, write, flush, punch_hole, discard, secure_discard };
+inline constexpr uint32_t kLaneCalls = 6;
+
+struct LaneSubmission {
+  LaneCall call;
+  uint32_t tag;     // comes back with the completion
+  uint64_t offset;  // bytes on the medium
+  uint64_t length;  // bytes; 0 for flush
+  uint32_t window;  // read, write: where the data is, bytes from the window's start
+  uint32_t reserved;
+};
+
+}  // namespace ringdisk

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/nvme_channel.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "base/assert.h"
+#include "io/uring.h"
+#include "targets/part.h"
+
+namespace ringdisk {
+
+static_assert(sizeof(NvmeDatasetRange) <= sizeof(Operation::scratch));
+
+NvmeChannel::NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilities& capabilities,
+                         Uring& uring)
+    : fd_(fd),
+      geometry_(geometry),
+      read_only_(capabilities.read_only),
+      discard_(capabilities.discard),
+      uring_(uring) {
+  RD_ASSERT(uring.features().big_entries && uring.features().uring_cmd);
+}
+
+void NvmeChannel::List::push(Operation& operation) {
+  operation.next = nullptr;
+  *tail = &operation;
+  tail = &operation.next;
+}
+
+Operation* NvmeChannel::List::pop() {
+  Operation* first = head;
+  if (!first) return nullptr;
+  head = first->next;
+  if (!head) tail = &head;
+  return first;
+}
+
+bool NvmeChannel::start(Operation& operation) {
+  begin_parts(operation);
+  switch (operation.kind) {
+    case Operation::Kind::read:
+      break;
+    case Operation::Kind::write:
+      // A descriptor opened for reading does not stop root's passthrough commands.
+      if (read_only_) return finish(operation, -EROFS);
+      break;
+    case Operation::Kind::flush:
+      return start_flush(operation);
+    case Operation::Kind::discard:
+      if (!discard_ || operation.secure) return finish(operation, -EOPNOTSUPP);
+      break;
+  }
+  submit_part(operation);
+  return false;
+}
+
+bool NvmeChannel::start_flush(Operation& operation) {
+  if (!geometry_.volatile_write_cache) return finish(operation, 0);
+  if (flush_) {
+    later_.push(operation);
+    return false;
+  }
+  flush_ = &operation;
+  submit_part(operation);
+  return false;
+}
+
+bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
+  in_flight_--;
+  const bool finished = came_back(operation, nvme_result_to_errno(part_result));
+  submit_those_that_wait();
+  return finished;
+}
+
+bool NvmeChannel::came_back(Operation& operation, int32_t result) {
+  if (may_retry(operation, result)) {
+    submit_part(operation);
+    return false;
+  }
+  if (operation.kind == Operation::Kind::flush) flush_done(result);
+  if (result < 0) return finish(operation, result);
+  // A command succeeds as a whole or not at all.
+  operation.done += operation.part;
+  if (operation.done == operation.length) return finish(operation, 0);
+  if (operation.cancelled) return finish(operation, -ECANCELED);
+  submit_part(operation);
+  return false;
+}
+
+void NvmeChannel::flush_done(int32_t result) {
+  while (Operation* one = together_.pop()) {
+    one->result = result;
+    one->sink->finished(*one);
+  }
+  flush_ = later_.pop();
+  if (!flush_) return;
+  while (Operation* one = later_.pop()) together_.push(*one);
+  submit_part(*flush_);
+}
+
+// More would have to wait for the controller in the kernel.
+void NvmeChannel::submit_part(Operation& operation) {
+  if (in_flight_ >= geometry_.commands_max) return waiting_.push(operation);
+  submit_now(operation);
+}
+
+void NvmeChannel::submit_those_that_wait() {
+  while (in_flight_ < geometry_.commands_max) {
+    Operation* operation = waiting_.pop();
+    if (!operation) return;
+    if (!operation->cancelled) {
+      submit_now(*operation);
+      continue;
+    }
+    operation->result = -ECANCELED;
+    operation->sink->finished(*operation);
+  }
+}
+
+void NvmeChannel::submit_now(Operation& operation) {
+  in_flight_++;
+  switch (operation.kind) {
+    case Operation::Kind::read:
+    case Operation::Kind::write:
+      return submit_transfer(operation);
+    case Operation::Kind::flush:
+      submit_command(operation, encode_nvme_flush(geometry_));
+      return;
+    case Operation::Kind::discard:
+      return submit_discard(operation);
+  }
+}
+
+void NvmeChannel::submit_transfer(Operation& operation) {
+  operation.part = std::min(operation.length - operation.done, geometry_.transfer_bytes_max);
+  const bool write = operation.kind == Operation::Kind::write;
+  io_uring_sqe* sqe = submit_command(
+      operation, encode_nvme_transfer(geometry_, write, operation.offset + operation.done,
+                                      {operation.memory + operation.done, operation.part}));
+  if (operation.registered) sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;  // of buffer 0
+}
+
+void NvmeChannel::submit_discard(Operation& operation) {
+  operation.part = discard_part_bytes(operation);
+  const auto* range = new (operation.scratch) NvmeDatasetRange(
+      encode_nvme_range(geometry_, operation.offset + operation.done, operation.part));
+  submit_command(operation, encode_nvme_deallocate(geometry_, *range));
+}
+
+io_uring_sqe* NvmeChannel::submit_command(Operation& operation, const nvme_uring_cmd& command) {
+  io_uring_sqe* sqe = uring_.reserve_for(operation);
+  sqe->opcode = IORING_OP_URING_CMD;
+  sqe->fd = fd_;
+  sqe->cmd_op = NVME_URING_CMD_IO;
+  // The command fills all but the last bytes of a big entry's second half and the end of its first.
+  auto* entry = reinterpret_cast<std::byte*>(sqe);
+  constexpr size_t kBegin = offsetof(io_uring_sqe, cmd);
+  constexpr size_t kEnd = kBegin + sizeof(command);
+  std::memcpy(entry + kBegin, &command, sizeof(command));
+  std::memset(entry + kEnd, 0, 2 * sizeof(*sqe) - kEnd);
+  return sqe;
+}
+
+}  // namespace ringdisk
