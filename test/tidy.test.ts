@@ -35,6 +35,7 @@ const ROOMS = [
   'worker',
   'targets',
   'reactor',
+  'request',
   'ring',
   'engine',
   'addon',

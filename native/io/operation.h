@@ -27,7 +27,7 @@ struct Operation {
 
   TargetChannel* channel = nullptr;  // who carries it out
   OperationSink* sink = nullptr;     // who is told when it is finished
-  uint32_t slot_index = 0;           // the sink's
+  void* owner = nullptr;             // the sink's: what it is part of
 
   // The target's scratch space while the operation is with it.
   uint64_t done = 0;  // bytes finished so far

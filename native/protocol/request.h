@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a request is at each stage: `Request` is decoded and says whatever the guest said;
-// `ValidRequest` has passed validate() and is all that later code ever sees.
+// A request as it was decoded: it says whatever the guest said. What has passed validate() is a
+// ValidRequest.
 #pragma once
 
 #include <array>
@@ -40,15 +40,6 @@ struct Request {
   uint8_t answered_operation() const {
     return operation == wire::kIndirect ? indirect_operation : operation;
   }
-};
-
-struct ValidRequest {
-  enum class Kind : uint8_t { read, write, barrier, flush, discard };
-  Kind kind;
-  bool secure;             // discard
-  uint16_t segment_count;  // read, write, barrier; at most kIndirectSegmentsMax
-  uint64_t sector;
-  uint64_t sector_count;  // all segments together, or the discarded range; 0 for flush
 };
 
 }  // namespace ringdisk

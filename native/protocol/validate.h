@@ -7,6 +7,7 @@
 #include <span>
 
 #include "protocol/request.h"
+#include "protocol/valid_request.h"
 
 namespace ringdisk {
 

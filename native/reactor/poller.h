@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-namespace ringdisk {
+#include "base/clock.h"
 
-inline constexpr uint64_t kNever = UINT64_MAX;
+namespace ringdisk {
 
 // What a reactor runs. All calls come from the reactor's thread.
 class Poller {

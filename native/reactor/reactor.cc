@@ -2,7 +2,6 @@
 #include "reactor/reactor.h"
 
 #include <sched.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -372,12 +371,6 @@ void Reactor::update_counters() {
   counters_.uring_enters.set(uring_->counters().enter_calls);
   counters_.submissions.set(uring_->counters().submissions);
   counters_.bounce_bytes.set(bounce_->used_bytes());
-}
-
-uint64_t Reactor::now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 void Reactor::assert_on_thread() const { RD_ASSERT(::pthread_equal(::pthread_self(), thread_)); }

@@ -54,7 +54,7 @@ class Reactor {
   EventChannels& events() { return *events_; }
   BouncePool& bounce() { return *bounce_; }
   Transfer& transfer() { return *transfer_; }
-  static uint64_t now_ns();
+  static uint64_t now_ns() { return clock_ns(); }
   static uint64_t now_us() { return now_ns() / 1000; }
   // The clock as last read by read_clock(): about a round ago, or when it woke. In a PV dom0 each
   // reading is a system call, so who can do without an own one does.

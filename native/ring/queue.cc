@@ -15,22 +15,34 @@ namespace {
   throw std::system_error(-error, std::generic_category(), what);
 }
 
+uint32_t entries_of(const VbdShared& shared, const QueueOptions& options) {
+  return wire::ring_entries(shared.abi, static_cast<uint32_t>(options.ring_refs.size()));
+}
+
+uint64_t name_of(const VbdShared& shared) { return uint64_t{shared.domid} << 32 | shared.devid; }
+
+RequestEngine::Setup engine_setup(const VbdShared& shared, const QueueOptions& options) {
+  return {.target = shared.target,
+          .on_error = shared.on_error,
+          .depth = entries_of(shared, options),
+          .vbd_name = name_of(shared),
+          .queue = options.index};
+}
+
 }  // namespace
 
 // A request's life, first half: taken from the ring, checked, given memory, handed to the target.
 bool Queue::poll() {
   counters_->polls.add();
   const uint32_t taken = take();
-  const bool started = start_waiting();
+  const bool started = requests_.start();
   if (recovering_) tell_when_recovered();
   return taken > 0 || started;
 }
 
 // A request's life, second half: the target is done with some of them.
 void Queue::finish() {
-  SlotList done = completed_.take();
-  while (Slot* slot = done.pop()) advance(*slot);
-  land();
+  requests_.finish();
   publish();
   let_go_if_done();
   // A frontend that was answered mostly asks again: look for it before it has to notify us.
@@ -43,14 +55,13 @@ Queue::Queue(Reactor& reactor, std::shared_ptr<VbdShared> shared, const QueueOpt
              std::shared_ptr<QueueCounters> counters)
     : reactor_(reactor),
       shared_(std::move(shared)),
-      vbd_name_(uint64_t{shared_->domid} << 32 | shared_->devid),
+      vbd_name_(name_of(*shared_)),
       index_(options.index),
       take_over_(options.take_over),
       counters_(std::move(counters)),
-      io_alignment_(shared_->target->capabilities().io_alignment),
-      bounce_(reactor.bounce()),
-      fenced_(shared_->target->fenced()) {
-  channel_ = shared_->target->open_channel({reactor_.uring(), reactor_.lanes()});
+      slots_(entries_of(*shared_, options)),
+      arena_(entries_of(*shared_, options)),
+      requests_(reactor, *this, engine_setup(*shared_, options), *counters_) {
   if (shared_->grants == GrantStrategy::persistent)
     persistent_ = std::make_unique<PersistentCache>(reactor_.grants(), *shared_->budget,
                                                     shared_->domid, shared_->persistent_pages_max);
@@ -110,78 +121,62 @@ void Queue::open_journal(const QueueOptions& options) {
   const auto mode = options.take_over ? Journal::Mode::take_over : Journal::Mode::create;
   journal_ = std::make_unique<Journal>(options.journal, mode, ring_->entries(), identity,
                                        ring_->rsp_prod());
-  slots_ = std::make_unique<SlotPool>(*journal_);
   seen_ns_.resize(ring_->entries());
 }
 
 Queue::~Queue() { RD_ASSERT(gone_ || !ring_); }
 
-bool Queue::idle() const {
-  return in_flight_count_ == 0 && waiting_.empty() && held_.empty() && completed_.empty() &&
-         landing_.empty();
-}
-
 void Queue::close() {
   closing_ = true;
   RD_KILL_POINT("disconnect:asked");
-  for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
-    slot->operation.cancelled = slot->valid.kind == ValidRequest::Kind::discard;
-  channel_->cancel_discards();
-  // What keeps failing would keep the guest's memory for ever.
-  SlotList hopeless = retrying_.take();
-  while (Slot* slot = hopeless.pop()) give_up(*slot);
+  requests_.close();
   reactor_.mark_dirty(*this);
   reactor_.activate(*this);  // what was taken and still waits is carried out
 }
 
 // When to look again. Unmapping many pages takes long, and the neighbours wait: some at a time.
 uint64_t Queue::age_memory(uint64_t now_us) {
-  bounce_.give_reserve_back();
-  if (!channel_->give_memory_back()) return now_us + kUnmapPauseUs;
+  if (!requests_.give_memory_back()) return now_us + kUnmapPauseUs;
   if (persistent_ && !persistent_->age(kUnmapSlice)) return now_us + kUnmapPauseUs;
   return holds_memory() ? now_us + kGrantAgeUs : kNever;
 }
 
 bool Queue::holds_memory() const {
-  return bounce_.holds_reserve() || channel_->holds_memory() ||
-         (persistent_ && persistent_->mapped_pages() > 0);
+  return requests_.holds_memory() || (persistent_ && persistent_->mapped_pages() > 0);
 }
 
 // Lets go of everything the guest gave us, once the kernel has.
 void Queue::let_go_if_done() {
-  if (!closing_ || gone_ || !idle()) return;
+  if (!closing_ || gone_ || !requests_.idle()) return;
   // The rest in the next round.
   if (persistent_ && !persistent_->unmap_some(kUnmapSlice)) return reactor_.mark_dirty(*this);
   gone_ = true;
-  reactor_.later([this] {
-    reactor_.remove(*this, port_);
-    channel_.reset();  // its lane is this thread's, and whoever deletes us is another
-    persistent_.reset();
-    RD_KILL_POINT("disconnect:drained");
-    reactor_.grants().unmap(ring_mapping_);
-    RD_KILL_POINT("disconnect:unmapped");
-    reactor_.unbind(port_);
-    RD_KILL_POINT("disconnect:unbound");
-    counters_->mapped_pages.set(0);
-    counters_->in_flight.set(0);
-    if (may_discard_journal()) journal_->discard();
-    RD_KILL_POINT("disconnect:discarded");
-    shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_->all_free());
-  });
+  reactor_.later([this] { requests_.end([this] { let_go(); }); });
+}
+
+// No poller is running.
+void Queue::let_go() {
+  reactor_.remove(*this, port_);
+  persistent_.reset();
+  RD_KILL_POINT("disconnect:drained");
+  reactor_.grants().unmap(ring_mapping_);
+  RD_KILL_POINT("disconnect:unmapped");
+  reactor_.unbind(port_);
+  RD_KILL_POINT("disconnect:unbound");
+  counters_->mapped_pages.set(0);
+  counters_->in_flight.set(0);
+  if (may_discard_journal()) journal_->discard();
+  RD_KILL_POINT("disconnect:discarded");
+  shared_->events->queue_closed(shared_->vbd, index_, !broken_ && slots_.all_free());
 }
 
 // What could not be answered is left to whoever comes next, and so is all of a dead process's where
 // serving never began.
-bool Queue::may_discard_journal() const { return serving_ ? slots_->all_free() : !take_over_; }
+bool Queue::may_discard_journal() const { return serving_ ? slots_.all_free() : !take_over_; }
 
 bool Queue::try_sleep() {
-  if (fenced_) {
-    if (!shared_->target->fenced()) return false;
-    // Lifting the fence wakes those that are blocked; a completion may have undone that meanwhile.
-    reactor_.mark_blocked(*this);
-  }
-  if (!waiting_.empty()) return blocked_;  // a completion brings us back
-  if (closing_ || broken_ || barrier_) return true;
+  if (!requests_.may_sleep()) return false;
+  if (closing_ || broken_ || !requests_.takes_more()) return true;
   if (resume_at_us_ != 0) {
     schedule(resume_at_us_);
     return true;
@@ -221,13 +216,7 @@ uint32_t Queue::mapped_pages() const {
 void Queue::schedule(uint64_t at_us) { reactor_.wake_by(*this, at_us); }
 
 void Queue::on_deadline(uint64_t now_us) {
-  if (retry_at_us_ <= now_us) {
-    retry_at_us_ = kNever;
-    SlotList retrying = retrying_.take();
-    while (Slot* slot = retrying.pop()) submit(*slot);
-  } else if (retry_at_us_ != kNever) {
-    schedule(retry_at_us_);
-  }
+  requests_.run_alarms(now_us);
   if (age_at_us_ <= now_us) {
     age_at_us_ = age_memory(now_us);
     counters_->mapped_pages.set(mapped_pages());
@@ -236,5 +225,9 @@ void Queue::on_deadline(uint64_t now_us) {
   // Penalty and delayed unmask are looked at by poll() and try_sleep().
   reactor_.activate(*this);
 }
+
+void Queue::io_failing(int error) { shared_->events->io_failing(shared_->vbd, index_, error); }
+
+void Queue::io_recovered() { shared_->events->io_recovered(shared_->vbd, index_); }
 
 }  // namespace ringdisk

@@ -45,10 +45,10 @@ void Queue::recover() {
     Journal::set_state(*record, JournalState::free);
     RD_KILL_POINT("recover:one-freed");
   }
-  for (Slot* slot : remains.undelivered) {
-    const JournalSlot& record = slots_->journal(*slot);
+  for (RingSlot* slot : remains.undelivered) {
+    const JournalSlot& record = (*journal_)[slot->index];
     slot->request = decode(shared_->abi, record.bytes);
-    answer(*slot, record.status);
+    respond(*slot, record.status);
     RD_KILL_POINT("recover:one-redelivered");
   }
   RD_KILL_POINT("recover:redelivered");
@@ -57,7 +57,7 @@ void Queue::recover() {
   RD_PROBE(ring_recovered, vbd_name_, index_, remains.unfinished.size(),
            remains.undelivered.size());
   // In batches as when they were taken.
-  for (std::span<Slot* const> rest = remains.unfinished; !rest.empty();) {
+  for (std::span<RingSlot* const> rest = remains.unfinished; !rest.empty();) {
     const size_t count = std::min<size_t>(rest.size(), kTakeBatch);
     accept(rest.first(count));
     rest = rest.subspan(count);
@@ -91,7 +91,7 @@ const char* Queue::sort_records(Remains& remains) {
       case JournalState::free:
         break;
       case JournalState::in_flight:
-        remains.unfinished.push_back(&slots_->adopt(i));
+        remains.unfinished.push_back(&slots_.adopt(i));
         break;
       case JournalState::done:
         if (record.response_index - published < ahead) shown++;
@@ -99,7 +99,7 @@ const char* Queue::sort_records(Remains& remains) {
         if (static_cast<int32_t>(record.response_index - ring_->rsp_prod()) < 0)
           remains.delivered.push_back(&record);
         else
-          remains.undelivered.push_back(&slots_->adopt(i));
+          remains.undelivered.push_back(&slots_.adopt(i));
         break;
       default:
         return "a journal record is in no known state";
@@ -107,8 +107,8 @@ const char* Queue::sort_records(Remains& remains) {
   }
   if (shown != ahead) return "rsp_prod is ahead of every answer the journal knows";
   const auto by = [this](auto field) {
-    return [this, field](const Slot* a, const Slot* b) {
-      return static_cast<int32_t>(slots_->journal(*a).*field - slots_->journal(*b).*field) < 0;
+    return [this, field](const RingSlot* a, const RingSlot* b) {
+      return static_cast<int32_t>((*journal_)[a->index].*field - (*journal_)[b->index].*field) < 0;
     };
   };
   std::ranges::sort(remains.unfinished, by(&JournalSlot::request_index));
@@ -121,9 +121,10 @@ const char* Queue::check_order(const Remains& remains) const {
   if (ring_->waiting() == Ring::kImpossible) return "impossible producer index after a restart";
   std::vector<uint32_t> taken;
   taken.reserve(remains.unfinished.size());
-  for (const Slot* slot : remains.unfinished) taken.push_back(slots_->journal(*slot).request_index);
+  for (const RingSlot* slot : remains.unfinished)
+    taken.push_back((*journal_)[slot->index].request_index);
   for (uint32_t i = 0; i < remains.undelivered.size(); i++) {
-    const JournalSlot& record = slots_->journal(*remains.undelivered[i]);
+    const JournalSlot& record = (*journal_)[remains.undelivered[i]->index];
     if (record.response_index != ring_->rsp_prod() + i) return "the journal's answers leave a gap";
     taken.push_back(record.request_index);
   }

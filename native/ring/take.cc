@@ -10,8 +10,6 @@
 
 namespace ringdisk {
 
-bool Queue::may_take() const { return !barrier_ && waiting_.empty() && resume_at_us_ == 0; }
-
 // Returns ring_->waiting(); those that are new get the time of this look, all of them the same. The
 // clock is not read for it: what it told about a round ago makes latencies longer by as much.
 uint32_t Queue::look() {
@@ -34,17 +32,17 @@ uint32_t Queue::take() {
   if (resume_at_us_ != 0 && Reactor::now_us() >= resume_at_us_) resume_at_us_ = 0;
   if (broken_ || closing_) return 0;
   const uint32_t waiting = look();
-  if (waiting == 0 || !may_take()) return 0;
+  if (waiting == 0 || resume_at_us_ != 0 || !requests_.takes_more()) return 0;
   if (waiting == Ring::kImpossible) {
     break_ring("impossible producer index");
     return 0;
   }
-  std::array<Slot*, kTakeBatch> batch;
+  std::array<RingSlot*, kTakeBatch> batch;
   uint32_t count = 0;
   while (count < std::min(waiting, kTakeBatch)) {
-    Slot* slot = slots_->allocate();
+    RingSlot* slot = slots_.allocate();
     if (!slot) break;  // answers that are not published yet
-    JournalSlot& record = slots_->journal(*slot);
+    JournalSlot& record = (*journal_)[slot->index];
     record.request_index = ring_->take(record.bytes);
     slot->seen_ns = seen_ns_[record.request_index & (ring_->entries() - 1)];
     RD_KILL_POINT("take:one-copied");
@@ -62,9 +60,9 @@ uint32_t Queue::take() {
 }
 
 // Requests whose bytes are in the journal, new ones or a dead process's, are decoded and checked.
-void Queue::accept(std::span<Slot* const> batch) {
-  for (Slot* slot : batch) {
-    slot->request = decode(shared_->abi, slots_->journal(*slot).bytes);
+void Queue::accept(std::span<RingSlot* const> batch) {
+  for (RingSlot* slot : batch) {
+    slot->request = decode(shared_->abi, (*journal_)[slot->index].bytes);
     slot->fault = false;
   }
   fetch_indirect(batch);
@@ -72,9 +70,9 @@ void Queue::accept(std::span<Slot* const> batch) {
 }
 
 // One grant copy call for the segments of all indirect requests of this batch.
-void Queue::fetch_indirect(std::span<Slot* const> batch) {
+void Queue::fetch_indirect(std::span<RingSlot* const> batch) {
   bool any = false;
-  for (Slot* slot : batch) {
+  for (RingSlot* slot : batch) {
     if (slot->request.operation != wire::kIndirect) continue;
     if (check_segment_count(slot->request, shared_->geometry) != Rejection::none) continue;
     counters_->indirect.add();
@@ -84,8 +82,8 @@ void Queue::fetch_indirect(std::span<Slot* const> batch) {
   if (any) reactor_.transfer().flush();
 }
 
-void Queue::fetch_indirect_page(Slot& slot) {
-  const std::span<Segment> segments = slots_->segments(slot, slot.request.segment_count);
+void Queue::fetch_indirect_page(RingSlot& slot) {
+  const std::span<Segment> segments = arena_.segments(slot, slot.request.segment_count);
   const GrantRef gref = slot.request.indirect_gref;
   if (persistent_) {
     // The frontend grants these pages persistently too.
@@ -99,15 +97,15 @@ void Queue::fetch_indirect_page(Slot& slot) {
                                 reinterpret_cast<std::byte*>(segments.data()), false, slot.fault);
 }
 
-void Queue::check(std::span<Slot* const> batch) {
+void Queue::check(std::span<RingSlot* const> batch) {
   Geometry geometry = shared_->geometry;
   geometry.capacity_sectors = shared_->capacity_sectors.load(std::memory_order_relaxed);
-  for (Slot* slot : batch) {
+  for (RingSlot* slot : batch) {
     RD_POISON(slot->request.sector);
     Rejection rejection = check_segment_count(slot->request, geometry);
     if (rejection == Rejection::none && slot->fault) rejection = Rejection::indirect_page;
     if (rejection == Rejection::none) {
-      slot->segments = slots_->segments(*slot, slot->request.segment_count);
+      slot->segments = arena_.segments(*slot, slot->request.segment_count);
       rejection = validate(slot->request, slot->segments, geometry, slot->valid);
     }
     if (rejection != Rejection::none) {
@@ -117,16 +115,16 @@ void Queue::check(std::span<Slot* const> batch) {
     const ValidRequest& valid = slot->valid;
     RD_PROBE(request_taken, vbd_name_, index_, slot->index, static_cast<int>(valid.kind),
              valid.sector, valid.sector_count);
-    waiting_.push(*slot);
+    requests_.accept(*slot);
   }
 }
 
-void Queue::reject(Slot& slot, Rejection rejection) {
+void Queue::reject(RingSlot& slot, Rejection rejection) {
   const bool unsupported = is_unsupported(rejection);
   (unsupported ? counters_->unsupported : counters_->rejected).add();
   resume_at_us_ = Reactor::now_us() + kRejectPenaltyUs;
   slot.seen_ns = 0;
-  answer(slot, unsupported ? wire::kNotSupported : wire::kError);
+  respond(slot, unsupported ? wire::kNotSupported : wire::kError);
   reactor_.mark_dirty(*this);
 }
 

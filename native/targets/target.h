@@ -19,8 +19,11 @@
 
 namespace ringdisk {
 
-class Uring;
+class Alarms;
+class BounceShare;
 class Lanes;
+class Uring;
+struct QueueCounters;
 
 struct TargetSpec {
   std::string kind;  // "file", "block", "nvme", "null", or "auto": whichever the path is
@@ -34,10 +37,14 @@ struct TargetClaim {
   bool take_over = false;  // a process that served it may have died a moment ago
 };
 
-// What a channel gets of its reactor. Both outlive it.
+// What a channel gets of its reactor and its queue. All of it outlives the channel.
 struct ChannelContext {
   Uring& uring;
   Lanes& lanes;
+  uint32_t depth;       // operations that are with it at a time, at most
+  BounceShare& memory;  // the queue's, for what a channel needs besides
+  Alarms& alarms;
+  QueueCounters& counters;
 };
 
 class TargetChannel {
@@ -56,6 +63,10 @@ class TargetChannel {
   // there is more.
   virtual bool give_memory_back() { return true; }
   virtual bool holds_memory() const { return false; }
+  // Its end, once nothing is with it any more. `done` is called on its reactor's thread, at once or
+  // later, when nothing of its own is under way either; only then may it be deleted. One that has
+  // never started anything may be deleted without.
+  virtual void close(std::function<void()> done) { done(); }
 };
 
 // What became of something asked of a target: error 0, or an errno and a sentence.

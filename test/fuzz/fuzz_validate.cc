@@ -36,7 +36,7 @@ void check_accepted(const Asked& asked, std::span<const Segment> segments, const
   FUZZ_CHECK(!(disk.read_only && writes && valid.sector_count > 0));
   FUZZ_CHECK(is_inside(valid.sector, valid.sector_count, disk.capacity_sectors) ||
              valid.sector_count == 0);
-  FUZZ_CHECK(valid.segment_count == segments.size());
+  FUZZ_CHECK(valid.pages == segments.size());
   FUZZ_CHECK(valid.kind != Kind::flush || valid.sector_count == 0);
   FUZZ_CHECK(valid.sector_count == 0 || valid.sector == asked.sector);
   FUZZ_CHECK(!valid.secure || valid.kind == Kind::discard);

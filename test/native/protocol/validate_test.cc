@@ -137,7 +137,7 @@ TEST_CASE("validate: counts_sectors_of_all_segments") {
   const ValidRequest valid =
       accepted(request(wire::kWrite, 7, 3), {segment(0, 7), segment(2, 2), segment(7, 7)});
   CHECK(valid.kind == ValidRequest::Kind::write);
-  CHECK(valid.segment_count == 3);
+  CHECK(valid.pages == 3);
   CHECK(valid.sector == 7);
   CHECK(valid.sector_count == 10);
 }

@@ -13,7 +13,10 @@
 
 #include "base/assert.h"
 #include "base/units.h"
+#include "io/alarms.h"
+#include "io/bounce_share.h"
 #include "io/uring.h"
+#include "metrics/counters.h"
 #include "open_now.h"
 #include "targets/lanes.h"
 #include "targets/target.h"
@@ -38,6 +41,7 @@ class TestMemory {
 
 class TargetDriver {
  public:
+  static constexpr uint32_t kDepth = 128;
   explicit TargetDriver(Target& target);
 
   // The result of the finished operation: 0 or -errno.
@@ -72,6 +76,10 @@ class TargetDriver {
   uint64_t bell_ = 0;
   Uring uring_;
   Lanes lanes_;
+  BouncePool pool_{uring_, 4u << 20};
+  BounceShare memory_{pool_};
+  Alarms alarms_{[](uint64_t) {}};
+  QueueCounters counters_;
   std::unique_ptr<TargetChannel> channel_;
 };
 
@@ -115,7 +123,7 @@ inline TargetDriver::TargetDriver(Target& target)
         const std::lock_guard lock(mutex_);
         posted_.push_back(std::move(work));
       }) {
-  channel_ = target.open_channel({uring_, lanes_});
+  channel_ = target.open_channel({uring_, lanes_, kDepth, memory_, alarms_, counters_});
   listen();
 }
 

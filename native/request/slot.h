@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Our record of one in-flight request. The journal's record beside it holds the guest's bytes and
-// the states that count for recovery; this one holds what only this process needs. All of a queue's
-// slots are made at connect, and nothing is allocated afterwards.
+// The engine's record of one request that it has in hand. A transport's own slots are derived from
+// it. All of a queue's are made at connect, and nothing is allocated afterwards.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "base/units.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
-#include "protocol/request.h"
-#include "ring/journal.h"
+#include "protocol/valid_request.h"
 
 namespace ringdisk {
 
@@ -29,12 +27,10 @@ struct Slot {
 
   uint16_t index = 0;
   Stage stage = Stage::read;
-  bool fault = false;    // one of its grants could not be reached
+  bool fault = false;    // its data could not be had, or not be given
   bool failing = false;  // its I/O failed, and it has not been answered since
-  uint64_t seen_ns = 0;  // when it was first seen in the ring; 0: its latency is not counted
-  Request request;
+  int32_t result = 0;    // when it is over: 0 or -errno
   ValidRequest valid{};
-  std::span<Segment> segments;
   BounceShare::Block bounce;
   // What is read or written on the medium, in bytes: the request's range widened to the medium's
   // alignment.
@@ -44,6 +40,9 @@ struct Slot {
   Slot* next = nullptr;  // in whichever SlotList it is
   Slot* in_flight_next = nullptr;
   Slot* in_flight_previous = nullptr;
+
+  // Where in its memory the request's own data lies.
+  std::byte* data() const { return bounce.memory.data() + (valid.sector * kSectorBytes - offset); }
 };
 
 // First in, first out; intrusive, so that moving a slot costs two pointers.
@@ -73,34 +72,40 @@ class SlotList {
   Slot* tail_ = nullptr;
 };
 
-// A queue's slots, with room for indirect requests that costs nothing until it is used.
+// A transport's slots.
+template <typename S>
 class SlotPool {
  public:
-  explicit SlotPool(Journal& journal);  // throws std::system_error
-  ~SlotPool();
+  explicit SlotPool(uint32_t count) : slots_(count) {
+    free_.reserve(count);
+    for (uint32_t i = count; i-- > 0;) {
+      slots_[i].index = static_cast<uint16_t>(i);
+      free_.push_back(&slots_[i]);
+    }
+  }
   SlotPool(const SlotPool&) = delete;
   SlotPool& operator=(const SlotPool&) = delete;
 
-  Slot* allocate();  // nullptr: all in flight
-  // Recovery: this one, whose record is not FREE. Only before the first allocate().
-  Slot& adopt(uint32_t index);
-  void release(Slot& slot) { free_.push_back(&slot); }
+  S* allocate() {  // nullptr: all in flight
+    if (free_.empty()) return nullptr;
+    S* slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+  // Recovery: this one, which a dead process had in hand. Only before the first allocate().
+  S& adopt(uint32_t index) {
+    S& slot = slots_[index];
+    std::erase(free_, &slot);
+    return slot;
+  }
+  void release(S& slot) { free_.push_back(&slot); }
   bool all_free() const { return free_.size() == slots_.size(); }
   uint32_t free_count() const { return static_cast<uint32_t>(free_.size()); }
-
-  Slot& operator[](uint32_t index) { return slots_[index]; }
-  JournalSlot& journal(const Slot& slot) { return journal_[slot.index]; }
-
-  // Memory for `count` segments of `slot`: its own for direct requests, else from the arena.
-  std::span<Segment> segments(Slot& slot, uint32_t count);
+  S& operator[](uint32_t index) { return slots_[index]; }
 
  private:
-  using IndirectSegments = std::array<Segment, kIndirectSegmentsMax>;
-
-  std::vector<Slot> slots_;
-  std::vector<Slot*> free_;  // last released first: its memory is still in the cache
-  Journal& journal_;
-  IndirectSegments* arena_ = nullptr;  // one per slot; pages appear when first written
+  std::vector<S> slots_;
+  std::vector<S*> free_;  // last released first: its memory is still in the cache
 };
 
 }  // namespace ringdisk
