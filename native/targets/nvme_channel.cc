@@ -5,23 +5,45 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "base/assert.h"
 #include "io/uring.h"
+#include "metrics/counters.h"
+#include "protocol/limits.h"
 #include "targets/part.h"
+#include "targets/split_channel.h"
 
 namespace ringdisk {
 
 static_assert(sizeof(NvmeDatasetRange) <= sizeof(Operation::scratch));
 
+namespace {
+// Before a command is given again, doubling with each of its tries.
+constexpr uint64_t kAgainUs = 1000;
+}  // namespace
+
+std::unique_ptr<TargetChannel> open_nvme_channel(int fd, const NvmeGeometry& geometry,
+                                                 const Capabilities& capabilities,
+                                                 const ChannelContext& context) {
+  auto channel = std::make_unique<NvmeChannel>(fd, geometry, capabilities, context);
+  const uint64_t bytes_max = geometry.transfer_bytes_max;
+  if (bytes_max >= kRequestBytesMax) return channel;
+  const uint64_t wanted = (kRequestBytesMax + bytes_max - 1) / bytes_max * context.depth;
+  const uint64_t parts = std::min<uint64_t>(wanted, geometry.commands_max);
+  return std::make_unique<SplitChannel>(std::move(channel), bytes_max, parts);
+}
+
 NvmeChannel::NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilities& capabilities,
-                         Uring& uring)
+                         const ChannelContext& context)
     : fd_(fd),
       geometry_(geometry),
       read_only_(capabilities.read_only),
       discard_(capabilities.discard),
-      uring_(uring) {
-  RD_ASSERT(uring.features().big_entries && uring.features().uring_cmd);
+      uring_(context.uring),
+      alarms_(context.alarms),
+      counters_(context.counters) {
+  RD_ASSERT(uring_.features().big_entries && uring_.features().uring_cmd);
 }
 
 void NvmeChannel::List::push(Operation& operation) {
@@ -36,6 +58,12 @@ Operation* NvmeChannel::List::pop() {
   head = first->next;
   if (!head) tail = &head;
   return first;
+}
+
+Operation* NvmeChannel::List::take() {
+  Operation* all = std::exchange(head, nullptr);
+  tail = &head;
+  return all;
 }
 
 bool NvmeChannel::start(Operation& operation) {
@@ -77,7 +105,7 @@ bool NvmeChannel::advance(Operation& operation, int32_t part_result) {
 
 bool NvmeChannel::came_back(Operation& operation, int32_t result) {
   if (may_retry(operation, result)) {
-    submit_part(operation);
+    try_again(operation);
     return false;
   }
   if (operation.kind == Operation::Kind::flush) flush_done(result);
@@ -88,6 +116,18 @@ bool NvmeChannel::came_back(Operation& operation, int32_t result) {
   if (operation.cancelled) return finish(operation, -ECANCELED);
   submit_part(operation);
   return false;
+}
+
+// Later: the controller is busy, and asking at once keeps it so.
+void NvmeChannel::try_again(Operation& operation) {
+  counters_.retries.add();
+  again_.push(operation);
+  if (!is_set()) alarms_.set(*this, clock_us() + (kAgainUs << (operation.retries - 1)));
+}
+
+void NvmeChannel::on_alarm(uint64_t) {
+  Operation* due = again_.take();
+  while (due) submit_part(*std::exchange(due, due->next));
 }
 
 void NvmeChannel::flush_done(int32_t result) {

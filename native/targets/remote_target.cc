@@ -41,8 +41,7 @@ std::unique_ptr<TargetChannel> RemoteTarget::open_channel(const ChannelContext& 
                             "cannot serve " + path_ +
                                 " by NVMe passthrough: this kernel's io_uring has no commands with "
                                 "big entries (Linux 5.19 has); use its block device");
-  return std::make_unique<NvmeChannel>(link_->io(), facts_.nvme, facts_.capabilities,
-                                       context.uring);
+  return open_nvme_channel(link_->io(), facts_.nvme, facts_.capabilities, context);
 }
 
 std::vector<TargetWait> RemoteTarget::waits(uint64_t before_us) const {

@@ -58,11 +58,16 @@ class TargetDriver {
 
   // For operations that were started together; how many came to their end, all with 0.
   size_t finish_all();
+  // As a reactor does it, for channels that start operations of their own: until nothing is in
+  // flight. Each has its channel and its sink.
+  void run_all();
 
   static Operation transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory);
 
   Uring& uring() { return uring_; }
   Lanes& lanes() { return lanes_; }
+  Alarms& alarms() { return alarms_; }
+  const QueueCounters& counters() const { return counters_; }
   TargetChannel& channel() { return *channel_; }
 
  private:
@@ -208,6 +213,16 @@ inline size_t TargetDriver::finish_all() {
     }
   }
   return finished;
+}
+
+inline void TargetDriver::run_all() {
+  while (lanes_.in_flight() + uring_.operations_in_flight() > 0) {
+    for (Operation* one = next_part(); one != nullptr;) {
+      Operation& part = *one;
+      one = part.next;
+      if (part.channel->advance(part, part.part_result)) part.sink->finished(part);
+    }
+  }
 }
 
 inline Operation* TargetDriver::parts(std::chrono::milliseconds most) {
