@@ -17,7 +17,7 @@ void RequestEngine::advance(Slot& slot) {
       return flush_done(slot);
     case Stage::old_data:
       if (slot.operation.result < 0) return complete(slot, slot.operation.result);
-      return merging_.push_back(&slot);
+      return merging_.push(slot);
     case Stage::read:
     case Stage::write:
     case Stage::barrier_write:
@@ -29,7 +29,7 @@ void RequestEngine::data_done(Slot& slot) {
   const int32_t result = slot.operation.result;
   if (result == 0 && slot.stage == Stage::barrier_write)
     return start_io(slot, Stage::barrier_after, Operation::Kind::flush);
-  if (result == 0 && slot.stage == Stage::read) return going_.push_back(&slot);
+  if (result == 0 && slot.stage == Stage::read) return going_.push(slot);
   complete(slot, result);
 }
 
@@ -41,9 +41,9 @@ void RequestEngine::flush_done(Slot& slot) {
 
 // The blocks around small writes are here: put the guest's parts over them, then write all of it.
 void RequestEngine::merge() {
-  if (merging_.empty()) return;
-  transport_.fetch(merging_);
-  for (Slot* slot : merging_) {
+  const std::span<Slot* const> merging = merging_.take();
+  transport_.fetch(merging);
+  for (Slot* slot : merging) {
     if (slot->fault) {
       complete(*slot, -EFAULT);
       continue;
@@ -51,22 +51,20 @@ void RequestEngine::merge() {
     const bool barrier = slot->valid.kind == Kind::barrier;
     start_io(*slot, barrier ? Stage::barrier_write : Stage::write, Operation::Kind::write);
   }
-  merging_.clear();
 }
 
 // Data of all reads of this round goes out in one call.
 void RequestEngine::deliver() {
-  if (going_.empty()) return;
-  transport_.deliver(going_);
-  for (Slot* slot : going_) complete(*slot, slot->fault ? -EFAULT : 0);
-  going_.clear();
+  const std::span<Slot* const> going = going_.take();
+  transport_.deliver(going);
+  for (Slot* slot : going) complete(*slot, slot->fault ? -EFAULT : 0);
 }
 
 void RequestEngine::complete(Slot& slot, int32_t result) {
   leave_in_flight(slot);
   slot.result = result;
   count(slot);
-  over_.push_back(&slot);
+  over_.push(slot);
 }
 
 void RequestEngine::count(const Slot& slot) {

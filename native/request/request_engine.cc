@@ -19,8 +19,11 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       counters_(counters),
       bounce_(reactor.bounce()),
       alarms_([this](uint64_t at_us) { reactor_.wake_by(transport_, at_us); }),
+      coming_(setup.depth),
+      merging_(setup.depth),
+      going_(setup.depth),
+      over_(setup.depth),
       fenced_(target_->fenced()) {
-  for (auto* list : {&coming_, &merging_, &going_, &over_}) list->reserve(setup.depth);
   channel_ = target_->open_channel({.uring = reactor.uring(),
                                     .lanes = reactor.lanes(),
                                     .depth = setup.depth,
@@ -49,13 +52,12 @@ bool RequestEngine::start() {
     waiting_.pop();
     join_in_flight(*slot);
     if (slot->valid.kind == Kind::barrier) barrier_ = slot;
-    if (brings_data(*slot)) coming_.push_back(slot);
+    if (brings_data(*slot)) coming_.push(*slot);
     ready.push(*slot);
   }
   if (ready.empty()) return false;
   RD_KILL_POINT("dispatch:attached");
-  if (!coming_.empty()) transport_.fetch(coming_);  // one call for the data of all of them
-  coming_.clear();
+  if (!coming_.empty()) transport_.fetch(coming_.take());  // one call for the data of all of them
   while (Slot* slot = ready.pop()) start(*slot);
   RD_KILL_POINT("dispatch:prepared");
   return true;
@@ -65,10 +67,9 @@ bool RequestEngine::start() {
 void RequestEngine::finish() {
   SlotList done = completed_.take();
   while (Slot* slot = done.pop()) advance(*slot);
-  merge();
-  deliver();
-  if (!over_.empty()) transport_.answer(over_);
-  over_.clear();
+  if (!merging_.empty()) merge();
+  if (!going_.empty()) deliver();
+  if (!over_.empty()) transport_.answer(over_.take());
   counters_.in_flight.set(in_flight_count_);
   counters_.bounce_bytes.set(bounce_.used_bytes());
 }

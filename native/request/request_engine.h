@@ -11,7 +11,6 @@
 
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "io/alarms.h"
 #include "io/bounce_share.h"
@@ -139,11 +138,11 @@ class RequestEngine final : public OperationSink, private Alarm {
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
   uint32_t failing_count_ = 0;    // of those: failed, and not answered since
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
-  // What the transport is called for, gathered in a round; they keep their memory.
-  std::vector<Slot*> coming_;   // writes whose data is to come in
-  std::vector<Slot*> merging_;  // read-modify-writes whose old data is here
-  std::vector<Slot*> going_;    // reads whose data is to go out
-  std::vector<Slot*> over_;     // to be answered
+  // What the transport is called for, gathered in a round.
+  SlotBatch coming_;   // writes whose data is to come in
+  SlotBatch merging_;  // read-modify-writes whose old data is here
+  SlotBatch going_;    // reads whose data is to go out
+  SlotBatch over_;     // to be answered
 
   bool fenced_;           // as far as we know: a dead process may still be writing
   bool blocked_ = false;  // what waits can't start before something completes

@@ -5,6 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/units.h"
@@ -70,6 +73,19 @@ class SlotList {
  private:
   Slot* head_ = nullptr;
   Slot* tail_ = nullptr;
+};
+
+// Slots that somebody is called for together. Holds as many as there are.
+class SlotBatch {
+ public:
+  explicit SlotBatch(uint32_t most) : slots_(std::make_unique<Slot*[]>(most)) {}
+  bool empty() const { return count_ == 0; }
+  void push(Slot& slot) { slots_[count_++] = &slot; }
+  std::span<Slot* const> take() { return {slots_.get(), std::exchange(count_, 0)}; }
+
+ private:
+  std::unique_ptr<Slot*[]> slots_;
+  uint32_t count_ = 0;
 };
 
 // A transport's slots.

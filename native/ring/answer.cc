@@ -18,16 +18,8 @@ int16_t status_of(const Slot& slot) {
 
 }  // namespace
 
-void Queue::answer(std::span<Slot* const> over) {
-  for (Slot* slot : over) {
-    if (slot->fault)
-      reject(ours(*slot), Rejection::bad_grant);
-    else
-      respond(ours(*slot), status_of(*slot));
-  }
-}
-
-void Queue::respond(RingSlot& slot, int16_t status) {
+// Within the loop that answers a round, and in respond() for the others.
+[[gnu::always_inline]] inline void Queue::write_answer(RingSlot& slot, int16_t status) {
   JournalSlot& record = (*journal_)[slot.index];
   record.response_index = ring_->rsp_prod();
   record.status = status;
@@ -38,6 +30,17 @@ void Queue::respond(RingSlot& slot, int16_t status) {
   RD_KILL_POINT("answer:written");
   answered_.push(slot);
 }
+
+void Queue::answer(std::span<Slot* const> over) {
+  for (Slot* slot : over) {
+    if (slot->fault)
+      reject(ours(*slot), Rejection::bad_grant);
+    else
+      write_answer(ours(*slot), status_of(*slot));
+  }
+}
+
+void Queue::respond(RingSlot& slot, int16_t status) { write_answer(slot, status); }
 
 // All answers of this round become visible at once, with at most one notification.
 void Queue::publish() {

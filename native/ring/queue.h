@@ -113,6 +113,7 @@ class Queue final : public Transport {
   bool move_mapped(RingSlot& slot, bool to_guest);
 
   // answer.cc
+  void write_answer(RingSlot& slot, int16_t status);
   void respond(RingSlot& slot, int16_t status);
   void publish();
   void release_answered();

@@ -34,6 +34,20 @@ TEST_CASE("slots: one that is adopted is not handed out") {
   CHECK(pool.allocate() == &adopted);
 }
 
+TEST_CASE("slot batch: all of them, in order, and then none") {
+  SlotPool<Slot> pool(3);
+  SlotBatch batch(3);
+  for (int round = 0; round < 2; round++) {
+    CHECK(batch.empty());
+    for (uint32_t i = 0; i < 3; i++) batch.push(pool[i]);
+    CHECK_FALSE(batch.empty());
+    const std::span<Slot* const> taken = batch.take();
+    CHECK(batch.empty());
+    REQUIRE(taken.size() == 3);
+    for (uint32_t i = 0; i < 3; i++) CHECK(taken[i] == &pool[i]);
+  }
+}
+
 TEST_CASE("slot list: first in, first out; take() leaves it empty and usable") {
   SlotPool<Slot> pool(32);
   SlotList list;
