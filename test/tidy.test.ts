@@ -34,6 +34,7 @@ const ROOMS = [
   'medium',
   'worker',
   'targets',
+  'channels',
   'reactor',
   'request',
   'ring',

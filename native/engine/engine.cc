@@ -232,8 +232,41 @@ void Engine::disconnect(uint32_t command, uint32_t handle) {
   const auto found = vbds_.find(handle);
   if (found == vbds_.end() || found->second->phase != Vbd::Phase::connected)
     return refuse(command, EBADF, "no such connected VBD");
-  found->second->command = command;
-  take_down(*found->second);
+  Vbd& vbd = *found->second;
+  vbd.command = command;
+  if (!vbd.exchange) return take_down(vbd);
+  vbd.phase = Vbd::Phase::closing;
+  vbd.exchange->give_up();
+}
+
+void Engine::exchange(uint32_t command, uint32_t handle, StackChange change) {
+  const auto found = vbds_.find(handle);
+  if (found == vbds_.end() || found->second->phase != Vbd::Phase::connected)
+    return refuse(command, EBADF, "no such connected VBD");
+  Vbd& vbd = *found->second;
+  if (vbd.exchange) return refuse(command, EBUSY, exchange_failure(EBUSY));
+  std::vector<Exchange::Member> members;
+  for (size_t i = 0; i < vbd.queues.size(); i++)
+    members.push_back({vbd.reactors[i], vbd.queues[i].get()});
+  const auto over = [bus = bus_, command, handle](int error) {
+    bus->send({.type = BusMessage::Type::exchanged,
+               .command = command,
+               .handle = handle,
+               .error = error});
+  };
+  vbd.exchange = std::make_shared<Exchange>(std::move(members), std::move(change), over);
+  vbd.exchange->begin();
+}
+
+void Engine::exchanged(const BusMessage& message) {
+  Vbd& vbd = *vbds_.at(message.handle);
+  vbd.exchange.reset();
+  if (message.error != 0)
+    fail(message.command, message.error, exchange_failure(message.error));
+  else
+    events_.push_back(
+        {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});
+  if (vbd.phase == Vbd::Phase::closing) take_down(vbd);
 }
 
 void Engine::take_down(Vbd& vbd) {
@@ -287,6 +320,8 @@ void Engine::handle(BusMessage& message) {
     case BusMessage::Type::queue_failed:
     case BusMessage::Type::queue_down:
       return on_queue(message);
+    case BusMessage::Type::exchanged:
+      return exchanged(message);
     case BusMessage::Type::queue_recovered:
       vbds_.at(message.handle)->recovering--;
       return tell_if_recovered(*vbds_.at(message.handle));

@@ -10,7 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "channels/filter.h"
 #include "engine/event_bus.h"
+#include "engine/exchange.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/reactor.h"
@@ -86,6 +88,8 @@ class Engine final : private QueueEvents {
   // after `done`, when all that the dead process left is answered.
   // Throws std::invalid_argument when the request is out of bounds (a mistake of the caller's).
   void connect(uint32_t command, const ConnectRequest& request);
+  // While the guest runs; all queues, or none. One at a time.
+  void exchange(uint32_t command, uint32_t vbd, StackChange change);
   void disconnect(uint32_t command, uint32_t vbd);
   std::vector<EngineEvent> collect();
 
@@ -114,7 +118,8 @@ class Engine final : private QueueEvents {
     uint32_t connect_command = 0;
     uint32_t command = 0;  // the connect or disconnect under way
     bool drained = true;
-    int error = 0;  // first failure while connecting
+    std::shared_ptr<Exchange> exchange;  // under way; a disconnect then waits for its end
+    int error = 0;                       // first failure while connecting
     std::string text;
   };
 
@@ -135,6 +140,7 @@ class Engine final : private QueueEvents {
   void tell_of_target(const BusMessage& message);
   void on_fence_lifted(const BusMessage& message);
   void on_queue(BusMessage& message);
+  void exchanged(const BusMessage& message);
   void tell_if_recovered(const Vbd& vbd);
   void settle(uint32_t handle, Vbd& vbd);
   void end(uint32_t handle, Vbd& vbd);

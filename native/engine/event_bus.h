@@ -27,12 +27,13 @@ struct BusMessage {
     queue_recovered,
     queue_failed,
     queue_down,
+    exchanged,
     ring_broken,
     io_failing,
     io_recovered,
   };
   Type type;
-  uint32_t command = 0;  // target_*, command_failed
+  uint32_t command = 0;  // target_*, command_failed, exchanged
   uint32_t handle = 0;   // target_*, fence_lifted: the target; others: the VBD
   uint32_t queue = 0;
   int error = 0;          // errno

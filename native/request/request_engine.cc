@@ -19,23 +19,24 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       counters_(counters),
       bounce_(reactor.bounce()),
       alarms_([this](uint64_t at_us) { reactor_.wake_by(transport_, at_us); }),
+      context_{.uring = reactor.uring(),
+               .lanes = reactor.lanes(),
+               .depth = setup.depth,
+               .memory = bounce_,
+               .alarms = alarms_,
+               .counters = counters},
+      stack_(target_->open_channel(context_)),
       coming_(setup.depth),
       merging_(setup.depth),
       going_(setup.depth),
       over_(setup.depth),
-      fenced_(target_->fenced()) {
-  channel_ = target_->open_channel({.uring = reactor.uring(),
-                                    .lanes = reactor.lanes(),
-                                    .depth = setup.depth,
-                                    .memory = bounce_,
-                                    .alarms = alarms_,
-                                    .counters = counters});
-}
+      fenced_(target_->fenced()) {}
 
 // First half: requests get memory and data, and are handed to the target.
 bool RequestEngine::start() {
   if (fenced_ && !target_->fenced()) release_held();
-  blocked_ = false;
+  blocked_ = change_ != nullptr;
+  if (blocked_) return false;  // commit() or abandon() brings us back
   SlotList ready;
   uint64_t bytes = 0;
   uint32_t pages = 0;
@@ -70,6 +71,7 @@ void RequestEngine::finish() {
   if (!merging_.empty()) merge();
   if (!going_.empty()) deliver();
   if (!over_.empty()) transport_.answer(over_.take());
+  if (change_) tell_if_quiet();
   counters_.in_flight.set(in_flight_count_);
   counters_.bounce_bytes.set(bounce_.used_bytes());
 }
@@ -95,15 +97,17 @@ void RequestEngine::close() {
   channel_->cancel_discards();
   // What keeps failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
+  retrying_count_ = 0;
   while (Slot* slot = hopeless.pop()) give_up(*slot);
+  abandon();
 }
 
 void RequestEngine::end(std::function<void()> done) {
   alarms_.cancel(*this);
-  channel_->close([this, done = std::move(done)] {
+  stack_.close([this, done = std::move(done)] {
     // Not here: a channel may be at work when it finds that it has ended.
     reactor_.later([this, done] {
-      channel_.reset();  // on this thread, whose lane it is
+      stack_ = Stack(nullptr);  // on this thread, whose lanes they have
       done();
     });
   });

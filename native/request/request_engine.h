@@ -7,17 +7,20 @@
 //   start.cc    the operation that each becomes
 //   advance.cc  what comes back
 //   retry.cc    what fails and is tried again
+// and exchange.cc changes the stack of channels under way.
 #pragma once
 
 #include <functional>
 #include <memory>
 
+#include "channels/filter.h"
 #include "io/alarms.h"
 #include "io/bounce_share.h"
 #include "metrics/counters.h"
 #include "protocol/limits.h"
 #include "reactor/reactor.h"
 #include "request/slot.h"
+#include "request/stack.h"
 #include "request/transport.h"
 #include "targets/target.h"
 
@@ -54,6 +57,15 @@ class RequestEngine final : public OperationSink, private Alarm {
   // Whether nothing can be done before something completes or is brought.
   bool may_sleep();
   void run_alarms(uint64_t now_us) { alarms_.run(now_us); }
+
+  // Another stack of channels, in two phases; see exchange.cc. `ready` is called once on this
+  // thread, at once or later: with 0, and then nothing is started until commit() or abandon(); or
+  // with an errno, when all is as it was.
+  void prepare(const StackChange& change, std::function<void(int error)> ready);
+  void commit();
+  void abandon();
+  // No longer waits for quiet, where it does: `ready` is called with ECANCELED.
+  void cancel_prepare();
 
   // Nothing more is brought. What was is carried out, but what fails is answered.
   void close();
@@ -117,6 +129,17 @@ class RequestEngine final : public OperationSink, private Alarm {
   void recovered(Slot& slot);
   void on_alarm(uint64_t now_us) override;
 
+  // exchange.cc
+  struct Change final : Alarm {
+    RequestEngine* engine = nullptr;
+    std::unique_ptr<Filter> comes;  // null: one goes
+    uint32_t goes = 0;
+    std::function<void(int)> ready;  // empty: it has been called with 0
+    void on_alarm(uint64_t now_us) override;
+  };
+  void tell_if_quiet();
+  void give_up_change(int error);
+
   Reactor& reactor_;
   Transport& transport_;
   const std::shared_ptr<Target> target_;
@@ -127,7 +150,9 @@ class RequestEngine final : public OperationSink, private Alarm {
   QueueCounters& counters_;
   BounceShare bounce_;
   Alarms alarms_;
-  std::unique_ptr<TargetChannel> channel_;
+  const ChannelContext context_;
+  Stack stack_;
+  std::unique_ptr<Change> change_;  // under way
 
   SlotList waiting_;           // in order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted
@@ -136,6 +161,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   Slot* in_flight_ = nullptr;  // started, doubly linked
   uint32_t in_flight_count_ = 0;
   uint32_t exclusive_count_ = 0;  // of those: discards and read-modify-writes
+  uint32_t retrying_count_ = 0;   // of those: in retrying_
   uint32_t failing_count_ = 0;    // of those: failed, and not answered since
   Slot* barrier_ = nullptr;       // in progress: nothing else starts
   // What the transport is called for, gathered in a round.

@@ -26,13 +26,16 @@ void RequestEngine::retry(Slot& slot) {
     if (failing_count_++ == 0) transport_.io_failing(-slot.operation.result);
   }
   retrying_.push(slot);
+  retrying_count_++;
   RD_KILL_POINT("retry:waiting");
   if (is_set()) return;
   alarms_.set(*this, clock_us() + retry_delay_us_);
   retry_delay_us_ = std::min(retry_delay_us_ * 2, kRetryMaxUs);
 }
 
-void RequestEngine::on_alarm(uint64_t) {
+void RequestEngine::on_alarm(uint64_t now_us) {
+  if (change_) return alarms_.set(*this, now_us + kRetryMinUs);
+  retrying_count_ = 0;
   SlotList retrying = retrying_.take();
   while (Slot* slot = retrying.pop()) submit(*slot);
 }

@@ -72,12 +72,12 @@ void RequestEngine::start_discard(Slot& slot) {
 
 void RequestEngine::submit(Slot& slot) {
   Operation& operation = slot.operation;
-  operation.channel = channel_.get();
+  operation.channel = stack_.top();
   operation.sink = this;
   operation.owner = &slot;
   RD_PROBE(request_submitted, vbd_name_, queue_, slot.index, static_cast<int>(operation.kind),
            operation.offset, operation.length);
-  if (channel_->start(operation)) finished(operation);
+  if (operation.channel->start(operation)) finished(operation);
 }
 
 // Called by the reactor for each operation the target is done with; finish() looks at them

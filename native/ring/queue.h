@@ -72,6 +72,8 @@ class Queue final : public Transport {
   // served leaves a journal it was to take over as it found it.
   void close();
 
+  RequestEngine& requests() { return requests_; }
+
   bool poll() override;
   void finish() override;
   bool try_sleep() override;

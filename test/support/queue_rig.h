@@ -79,6 +79,7 @@ class ConnectedQueue final : private QueueEvents {
 
   const QueueCounters& counters() const { return *counters_; }
   VbdShared& shared() { return *shared_; }
+  RequestEngine& requests() { return queue_->requests(); }  // its reactor's
   // As if so much time had passed.
   void pass(uint64_t us) {
     run_on(reactor_, [this, us] { queue_->on_deadline(Reactor::now_us() + us); });

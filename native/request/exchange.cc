@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another stack of channels while the guest runs, in two phases over all queues of a VBD: each
+// queue makes what is to come and starts nothing more until nothing is with its channels; when all
+// of them are so far, each changes its stack and goes on. So no operation goes by the new stack
+// while another one goes by the old. If one queue can't, none does.
+#include <cerrno>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "request/request_engine.h"
+
+namespace ringdisk {
+
+void RequestEngine::prepare(const StackChange& change, std::function<void(int error)> ready) {
+  if (closing_) return ready(ECANCELED);
+  if (change_) return ready(EBUSY);
+  if (!change.make && !stack_.has(change.goes)) return ready(ENOENT);
+  auto prepared = std::make_unique<Change>();
+  prepared->goes = change.goes;
+  try {
+    if (change.make) prepared->comes = change.make(context_);
+  } catch (const std::system_error& error) {
+    return ready(error.code().value());
+  } catch (const std::bad_alloc&) {
+    return ready(ENOMEM);
+  }
+  prepared->ready = std::move(ready);
+  prepared->engine = this;
+  change_ = std::move(prepared);
+  alarms_.set(*change_, clock_us() + change.patience_us);
+  tell_if_quiet();
+}
+
+// What waits to be tried again is with no channel.
+void RequestEngine::tell_if_quiet() {
+  if (!change_->ready || in_flight_count_ != retrying_count_) return;
+  alarms_.cancel(*change_);
+  std::exchange(change_->ready, nullptr)(0);
+}
+
+void RequestEngine::commit() {
+  if (!change_) return;  // it was closed
+  const std::unique_ptr<Change> change = std::move(change_);
+  if (change->comes)
+    stack_.put(std::move(change->comes));
+  else
+    stack_.remove(change->goes);
+  reactor_.activate(transport_);
+}
+
+void RequestEngine::abandon() {
+  if (change_) give_up_change(ECANCELED);
+}
+
+void RequestEngine::cancel_prepare() {
+  if (change_ && change_->ready) give_up_change(ECANCELED);
+}
+
+void RequestEngine::Change::on_alarm(uint64_t) { engine->give_up_change(ETIMEDOUT); }
+
+void RequestEngine::give_up_change(int error) {
+  const std::unique_ptr<Change> change = std::move(change_);
+  alarms_.cancel(*change);
+  if (change->ready) change->ready(error);
+  reactor_.activate(transport_);
+}
+
+}  // namespace ringdisk
