@@ -185,6 +185,14 @@ TargetClaim to_target_claim(const Napi::Object& object) {
   return {boolean(object, "share"), boolean(object, "takeOver")};
 }
 
+ExportRequest to_export_request(const Napi::Object& object) {
+  return {.target = number(object, "target"),
+          .path = string(object, "path"),
+          .name = string(object, "name"),
+          .description = string(object, "description"),
+          .read_only = boolean(object, "readOnly")};
+}
+
 ConnectRequest to_connect_request(const Napi::Object& object) {
   ConnectRequest request;
   request.target = number(object, "target");

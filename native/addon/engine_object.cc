@@ -24,6 +24,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::close_target>("closeTarget"),
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
+                           InstanceMethod<&EngineObject::add_export>("addExport"),
+                           InstanceMethod<&EngineObject::remove_export>("removeExport"),
+                           InstanceMethod<&EngineObject::export_clients>("exportClients"),
                            InstanceMethod<&EngineObject::vbd_counters>("vbdCounters"),
                            InstanceMethod<&EngineObject::vbd_latency>("vbdLatency"),
                            InstanceMethod<&EngineObject::vbd_reactors>("vbdReactors"),
@@ -101,6 +104,21 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     guarded(info.Env(), [&] { engine().connect(id(info, 0), request); });
   }
   void disconnect(const Napi::CallbackInfo& info) { engine().disconnect(id(info, 0), id(info, 1)); }
+  void add_export(const Napi::CallbackInfo& info) {
+    engine().add_export(id(info, 0), to_export_request(info[1].As<Napi::Object>()));
+  }
+  void remove_export(const Napi::CallbackInfo& info) {
+    engine().remove_export(id(info, 0), id(info, 1));
+  }
+  Napi::Value export_clients(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto clients = engine().export_counters(id(info, 0));
+      Napi::Array array = Napi::Array::New(info.Env(), clients.size());
+      for (uint32_t i = 0; i < clients.size(); i++)
+        array[i] = from_vbd_counters(info.Env(), {clients[i]});
+      return array;
+    });
+  }
   Napi::Value vbd_counters(const Napi::CallbackInfo& info) {
     return guarded(info.Env(),
                    [&] { return from_vbd_counters(info.Env(), engine().counters(id(info, 0))); });

@@ -49,10 +49,13 @@ Engine::Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
     reactors_.push_back(std::make_unique<Reactor>(*platform_, features, reactor));
   }
   workers_ = std::make_unique<Workers>(options.worker_program);
+  std::vector<Reactor*> reactors;
+  for (const auto& reactor : reactors_) reactors.push_back(reactor.get());
+  exports_ = std::make_unique<ExportTable>(std::move(reactors));
 }
 
 Engine::~Engine() {
-  RD_ASSERT(vbds_.empty());
+  RD_ASSERT(idle());
   bus_->close();
   bus_->take();  // a target among them is closed while there are workers
 }
@@ -117,6 +120,8 @@ void Engine::close_target(uint32_t command, uint32_t handle) {
   for (const auto& [id, vbd] : vbds_)
     if (vbd->shared->target == found->second)
       return refuse(command, EBUSY, "a VBD is still connected to this target");
+  if (exports_->uses(*found->second))
+    return refuse(command, EBUSY, "this target is still exported");
   found->second->close([bus = bus_, command, handle](const TargetAnswer&) {
     bus->send({.type = BusMessage::Type::target_closed, .command = command, .handle = handle});
   });
@@ -258,6 +263,28 @@ void Engine::exchange(uint32_t command, uint32_t handle, StackChange change) {
   vbd.exchange->begin();
 }
 
+void Engine::add_export(uint32_t command, const ExportRequest& request) {
+  const auto found = targets_.find(request.target);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  const uint32_t handle = next_handle_++;
+  try {
+    exports_->add(handle, request, found->second);
+    bus_->send(
+        {.type = BusMessage::Type::export_added, .command = command, .handle = handle});
+  } catch (const std::system_error& error) {
+    refuse(command, error.code().value(), error.what());
+  } catch (const std::invalid_argument& error) {
+    refuse(command, EINVAL, error.what());
+  }
+}
+
+void Engine::remove_export(uint32_t command, uint32_t handle) {
+  const bool is_there = exports_->remove(handle, [bus = bus_, command, handle] {
+    bus->send({.type = BusMessage::Type::export_removed, .command = command, .handle = handle});
+  });
+  if (!is_there) refuse(command, EBADF, "no such export");
+}
+
 void Engine::exchanged(const BusMessage& message) {
   Vbd& vbd = *vbds_.at(message.handle);
   vbd.exchange.reset();
@@ -322,6 +349,13 @@ void Engine::handle(BusMessage& message) {
       return on_queue(message);
     case BusMessage::Type::exchanged:
       return exchanged(message);
+    case BusMessage::Type::export_removed:
+      exports_->removed();
+      [[fallthrough]];
+    case BusMessage::Type::export_added:
+      events_.push_back(
+          {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});
+      return;
     case BusMessage::Type::queue_recovered:
       vbds_.at(message.handle)->recovering--;
       return tell_if_recovered(*vbds_.at(message.handle));

@@ -13,6 +13,7 @@
 #include "channels/filter.h"
 #include "engine/event_bus.h"
 #include "engine/exchange.h"
+#include "engine/exports.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/reactor.h"
@@ -57,7 +58,8 @@ struct EngineEvent {
   };
   Type type;
   uint32_t command = 0;  // recovered: that of the connect
-  uint32_t value = 0;  // done: the target's or VBD's handle; for a disconnect 1 if drained, else 0
+  // done: the target's, VBD's or export's handle; for a disconnect 1 if drained, else 0
+  uint32_t value = 0;
   std::optional<MediumFacts> facts{};  // a target was opened or refreshed
   bool fenced = false;  // a target was claimed: writes wait until fence_lifted (value: the target)
   int error = 0;        // errno
@@ -91,10 +93,18 @@ class Engine final : private QueueEvents {
   // While the guest runs; all queues, or none. One at a time.
   void exchange(uint32_t command, uint32_t vbd, StackChange change);
   void disconnect(uint32_t command, uint32_t vbd);
+  // By NBD, on a UNIX socket. A target that clients may write to must have been claimed.
+  void add_export(uint32_t command, const ExportRequest& request);
+  // Done when its clients are gone.
+  void remove_export(uint32_t command, uint32_t handle);
   std::vector<EngineEvent> collect();
 
-  bool idle() const { return vbds_.empty(); }
+  bool idle() const { return vbds_.empty() && exports_->empty(); }
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t vbd) const;
+  // Of the connections that there are now; throws std::invalid_argument.
+  std::vector<std::shared_ptr<QueueCounters>> export_counters(uint32_t handle) const {
+    return exports_->counters(handle);
+  }
   // Indices of the reactors that serve its queues, by queue.
   std::vector<uint32_t> reactors_of(uint32_t vbd) const;
   const std::vector<std::unique_ptr<Reactor>>& reactors() const { return reactors_; }
@@ -152,6 +162,7 @@ class Engine final : private QueueEvents {
   GrantBudget budget_;
   std::shared_ptr<EventBus> bus_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
+  std::unique_ptr<ExportTable> exports_;
   // Lanes are the reactors', targets ask it: between the two.
   std::unique_ptr<Workers> workers_;
   std::unordered_map<uint32_t, uint64_t> opening_;  // by command: the ticket

@@ -28,13 +28,15 @@ struct BusMessage {
     queue_failed,
     queue_down,
     exchanged,
+    export_added,
+    export_removed,
     ring_broken,
     io_failing,
     io_recovered,
   };
   Type type;
-  uint32_t command = 0;  // target_*, command_failed, exchanged
-  uint32_t handle = 0;   // target_*, fence_lifted: the target; others: the VBD
+  uint32_t command = 0;  // target_*, command_failed, exchanged, export_*
+  uint32_t handle = 0;   // target_*, fence_lifted: the target; export_*: that; others: the VBD
   uint32_t queue = 0;
   int error = 0;          // errno
   bool drained = true;    // queue_down

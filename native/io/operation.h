@@ -23,6 +23,8 @@ struct Operation {
   // Read, write: `length` bytes on a page boundary, never a guest's own.
   std::byte* memory = nullptr;
   bool registered = false;  // the memory lies in the reactor's registered bounce pool
+  // Ends when somebody who talks to us does something, not when a medium has.
+  bool waits_for_client = false;
   int32_t result = 0;       // once finished: 0 or -errno
 
   TargetChannel* channel = nullptr;  // who carries it out

@@ -142,7 +142,7 @@ void Uring::take(const io_uring_cqe& completion) {
     auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(&completion));
     operation->part_result = completion.res;
     operation->next = nullptr;
-    operations_in_flight_--;
+    if (!operation->waits_for_client) operations_in_flight_--;
     *reaped_tail_ = operation;
     reaped_tail_ = &operation->next;
     return;

@@ -47,7 +47,7 @@ class Uring {
   io_uring_sqe* reserve_for(Operation& operation) {
     io_uring_sqe* sqe = reserve();
     io_uring_sqe_set_data(sqe, &operation);
-    operations_in_flight_++;
+    if (!operation.waits_for_client) operations_in_flight_++;
     return sqe;
   }
   // Keeps reporting `wakeup` while `fd` is readable: it is looked at anew with the first submission
@@ -90,7 +90,7 @@ class Uring {
     uint64_t sleeps = 0;
   };
   const Counters& counters() const { return counters_; }
-  // Reserved for and not collected yet.
+  // Reserved for and not collected yet, without those that wait for a client.
   uint32_t operations_in_flight() const { return operations_in_flight_; }
 
  private:

@@ -389,17 +389,25 @@ void Reactor::unbind(Port local_port) {
 }
 
 void Reactor::add(Poller& poller, Port local_port) {
+  by_port_.emplace(local_port, &poller);
+  add(poller);
+}
+
+void Reactor::remove(Poller& poller, Port local_port) {
+  by_port_.erase(local_port);
+  remove(poller);
+}
+
+void Reactor::add(Poller& poller) {
   assert_on_thread();
   all_.push_back(&poller);
-  by_port_.emplace(local_port, &poller);
   activate(poller);
   update_counters();
 }
 
-void Reactor::remove(Poller& poller, Port local_port) {
+void Reactor::remove(Poller& poller) {
   assert_on_thread();
   for (auto* list : {&all_, &active_, &dirty_, &blocked_}) std::erase(*list, &poller);
-  by_port_.erase(local_port);
   update_counters();
 }
 

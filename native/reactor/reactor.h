@@ -70,6 +70,9 @@ class Reactor {
   void unmask(Port local_port);
   void add(Poller& poller, Port local_port);
   void remove(Poller& poller, Port local_port);
+  // One without an event channel.
+  void add(Poller& poller);
+  void remove(Poller& poller);
   // Runs `command` when this round is over and no poller is running: the place to delete one.
   void later(Mailbox::Command command) { later_.push_back(std::move(command)); }
   // Calls on_deadline() at this time at the latest, once; microseconds of the reactor's clock.

@@ -13,6 +13,7 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       transport_(transport),
       target_(setup.target),
       on_error_(setup.on_error),
+      flush_errors_told_(setup.flush_errors_told),
       vbd_name_(setup.vbd_name),
       queue_(setup.queue),
       io_alignment_(target_->capabilities().io_alignment),

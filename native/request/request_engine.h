@@ -35,6 +35,9 @@ class RequestEngine final : public OperationSink, private Alarm {
   struct Setup {
     std::shared_ptr<Target> target;
     OnError on_error = OnError::report;
+    // Whether a failed flush is answered, where others would be. A frontend of Linux takes that for
+    // "no flush needed" for the rest of its connection, so that for it they are tried again.
+    bool flush_errors_told = false;
     uint32_t depth = 0;     // requests that the transport has at a time, at most
     uint64_t vbd_name = 0;  // in probes: domid << 32 | devid
     uint32_t queue = 0;     // in probes
@@ -144,6 +147,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   Transport& transport_;
   const std::shared_ptr<Target> target_;
   const OnError on_error_;
+  const bool flush_errors_told_;
   const uint64_t vbd_name_;
   const uint32_t queue_;
   const uint32_t io_alignment_;

@@ -8,12 +8,11 @@
 
 namespace ringdisk {
 
-// Flushes always, since Linux takes an empty one's error as "no flush needed" for the rest of the
-// connection. The others where the guest shall wait for its device; but a discard is a hint, and
+// Flushes as Setup::flush_errors_told says. The others where the guest shall wait for its device; but a discard is a hint, and
 // some ranges no device ever takes.
 bool RequestEngine::is_tried_again(const Slot& slot) const {
   const Operation& operation = slot.operation;
-  if (operation.kind == Operation::Kind::flush) return true;
+  if (operation.kind == Operation::Kind::flush && !flush_errors_told_) return true;
   if (on_error_ == OnError::report) return false;
   return operation.kind != Operation::Kind::discard;
 }

@@ -114,6 +114,17 @@ export interface ConnectRequest {
   persistentPagesMax: number;
 }
 
+export interface ExportRequest {
+  target: number;
+  /** Of the UNIX socket; several exports may share one. */
+  path: string;
+  /** By which clients ask for it; at most 4096 bytes. */
+  name: string;
+  /** What a list of the socket's exports says of it. */
+  description: string;
+  readOnly: boolean;
+}
+
 /** Counters since connect, summed over the VBD's queues; gauges are marked. */
 export interface VbdCounters {
   reads: number;
@@ -244,6 +255,12 @@ export interface NativeEngine {
    * done.value: 1 if every request that was taken has been answered, else 0.
    */
   disconnect(command: number, vbd: number): void;
+  /** done.value: the export's handle. A target that clients may write to has been claimed. */
+  addExport(command: number, request: ExportRequest): void;
+  /** Done when its clients are gone: their connections are ended. */
+  removeExport(command: number, handle: number): void;
+  /** Of each client that is there now. */
+  exportClients(handle: number): VbdCounters[];
   vbdCounters(vbd: number): VbdCounters;
   vbdLatency(vbd: number): VbdLatency;
   /** The number of the reactor that serves each of its queues. */

@@ -6,6 +6,7 @@ import type {
   ConnectRequest,
   EngineCounters,
   EngineOptions,
+  ExportRequest,
   NativeBinding,
   NativeEngine,
   NativeEvent,
@@ -85,6 +86,16 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
 
 export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 
+/** A target that NBD clients can reach. */
+export interface NbdExport {
+  /** Of each client that is there now, since it came. */
+  clients(): VbdCounters[];
+  /** Ends its clients' connections. Resolves when they are gone; safe to call twice. */
+  remove(): Promise<void>;
+}
+
+export type ExportOptions = Omit<ExportRequest, 'target'>;
+
 /** What the control plane needs of the data path; implemented below and by nothing else. */
 export interface Datapath {
   /**
@@ -94,6 +105,8 @@ export interface Datapath {
   openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
   /** The target has been claimed. */
   connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
+  /** The target has been claimed, but for one that is read only. Rejects where nobody can listen. */
+  addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
   counters(): EngineCounters;
   close(): void;
 }
@@ -188,6 +201,22 @@ class NativeDatapath implements Datapath {
     const connection = new NativeConnection(this, done.value, recovery);
     this.#connections.set(done.value, connection);
     return connection;
+  }
+
+  async addExport(
+    target: Pick<OpenTarget, 'handle'>,
+    options: ExportOptions,
+  ): Promise<NbdExport> {
+    const request: ExportRequest = { ...options, target: target.handle };
+    const { value } = await this.#command((id) => this.#engine.addExport(id, request));
+    let removing: Promise<void> | undefined;
+    return {
+      clients: () => (removing || this.#closed ? [] : this.#engine.exportClients(value)),
+      remove: () => {
+        removing ??= this.#command((id) => this.#engine.removeExport(id, value)).then(() => {});
+        return removing;
+      },
+    };
   }
 
   async disconnect(vbd: number): Promise<void> {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/exports.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+#include "nbd/wire.h"
+
+namespace ringdisk {
+namespace {
+
+nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
+  const Capabilities& can = target.capabilities();
+  uint16_t flags = nbd::kHasFlags | nbd::kSendFlush | nbd::kSendDf | nbd::kSendCache;
+  // A flush reaches what any connection has been answered for.
+  flags |= nbd::kCanMultiConn;
+  if (request.read_only || can.read_only)
+    flags |= nbd::kReadOnly;
+  else
+    flags |= nbd::kSendFua | nbd::kSendWriteZeroes | nbd::kSendFastZero |
+             (can.discard ? nbd::kSendTrim : 0);
+  return {.name = request.name,
+          .description = request.description,
+          .size = can.capacity / can.io_alignment * can.io_alignment,
+          .flags = flags,
+          .block_min = can.io_alignment,
+          .block_preferred = std::max(4096u, can.physical_block),
+          .block_max = static_cast<uint32_t>(nbd::kPayloadBytesMax)};
+}
+
+}  // namespace
+
+void ExportTable::add(uint32_t handle, const ExportRequest& request,
+                      std::shared_ptr<Target> target) {
+  if (request.name.size() > nbd::kNameBytesMax)
+    throw std::invalid_argument("an export's name has 4096 bytes at most");
+  auto& server = servers_[request.path];
+  if (server && server->has(request.name))
+    throw std::system_error(EEXIST, std::generic_category(),
+                            "there is an export of this name on this socket");
+  const bool is_new = !server;
+  try {
+    if (is_new) server = std::make_shared<nbd::Server>(reactors_, request.path);
+  } catch (...) {
+    servers_.erase(request.path);
+    throw;
+  }
+  server->add({.facts = facts_of(request, *target), .target = target, .id = handle});
+  if (is_new) server->begin();
+  exports_[handle] = {server, std::move(target)};
+}
+
+bool ExportTable::remove(uint32_t handle, std::function<void()> told) {
+  const auto found = exports_.find(handle);
+  if (found == exports_.end()) return false;
+  const std::shared_ptr<nbd::Server> server = found->second.server;
+  exports_.erase(found);
+  ending_++;
+  const bool is_last = std::ranges::none_of(
+      exports_, [&](const auto& entry) { return entry.second.server == server; });
+  if (!is_last) {
+    server->remove(handle, std::move(told));
+    return true;
+  }
+  servers_.erase(server->path());
+  server->stop(std::move(told));
+  return true;
+}
+
+bool ExportTable::uses(const Target& target) const {
+  return std::ranges::any_of(
+      exports_, [&](const auto& entry) { return entry.second.target.get() == &target; });
+}
+
+std::vector<std::shared_ptr<QueueCounters>> ExportTable::counters(uint32_t handle) const {
+  const auto found = exports_.find(handle);
+  if (found == exports_.end()) throw std::invalid_argument("no such export");
+  return found->second.server->counters(handle);
+}
+
+}  // namespace ringdisk

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "metrics/counters.h"
+#include "nbd/negotiation.h"
+#include "targets/target.h"
+
+namespace ringdisk::nbd {
+
+// What clients of one name get. Read by all reactors.
+struct Export {
+  ExportFacts facts;
+  std::shared_ptr<Target> target;
+  // Each connection counts on its own reactor, into counters of its own, and adds them here when
+  // it ends.
+  uint32_t id = 0;
+};
+
+// All of one socket. Never changed: a new one takes its place.
+struct Exports {
+  std::vector<Export> all;
+  std::vector<ExportFacts> facts;  // of each, in the same order
+};
+
+}  // namespace ringdisk::nbd

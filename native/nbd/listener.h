@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Accepts on a UNIX socket, by a reactor's io_uring.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/fd.h"
+#include "io/operation.h"
+#include "io/uring.h"
+#include "targets/target.h"
+
+namespace ringdisk::nbd {
+
+// Binds it with mode 0600, in the place of one that nobody listens to any more. Throws
+// std::system_error with a sentence.
+Fd listen_on(const std::string& path);
+
+// Used on its reactor's thread.
+class Listener final : private TargetChannel, private OperationSink {
+ public:
+  // `over` is called once, when it accepts no more: after the socket was shut down, or when
+  // accepting fails for good.
+  Listener(Uring& uring, int socket, std::function<void(Fd)> accepted, std::function<void()> over);
+
+ private:
+  bool start(Operation&) override { return true; }
+  bool advance(Operation& operation, int32_t result) override;
+  void finished(Operation& operation) override;
+  void accept();
+
+  Uring& uring_;
+  const int socket_;
+  const std::function<void(Fd)> accepted_;
+  const std::function<void()> over_;
+  Operation operation_{};
+};
+
+}  // namespace ringdisk::nbd

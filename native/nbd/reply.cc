@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbd/reply.h"
+
+namespace ringdisk::nbd {
+namespace {
+
+size_t put_simple(std::byte* to, uint64_t cookie, Error error) {
+  std::byte* at = put(to, kSimpleReplyMagic);
+  at = put(at, static_cast<uint32_t>(error));
+  put(at, cookie);
+  return kSimpleReplyBytes;
+}
+
+// `offset` and `length` of the request are what extended headers repeat; `payload` bytes follow.
+size_t put_chunk(std::byte* to, ReplyStyle style, Chunk type, bool last, uint64_t cookie,
+                 uint64_t offset, uint32_t payload) {
+  std::byte* at = put(to, style.extended ? kExtendedReplyMagic : kStructuredReplyMagic);
+  at = put(at, last ? kChunkDone : uint16_t{0});
+  at = put(at, static_cast<uint16_t>(type));
+  at = put(at, cookie);
+  if (style.extended) {
+    at = put(at, offset);
+    at = put(at, uint64_t{payload});
+  } else {
+    at = put(at, payload);
+  }
+  return static_cast<size_t>(at - to);
+}
+
+}  // namespace
+
+size_t put_result(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset, Error error) {
+  if (!style.structured) return put_simple(to, cookie, error);
+  if (error == Error::none) return put_chunk(to, style, Chunk::none, true, cookie, offset, 0);
+  // Its number, and no words.
+  constexpr uint32_t kPayload = sizeof(uint32_t) + sizeof(uint16_t);
+  const size_t header = put_chunk(to, style, Chunk::error, true, cookie, offset, kPayload);
+  put(put(to + header, static_cast<uint32_t>(error)), uint16_t{0});
+  return header + kPayload;
+}
+
+size_t put_data_header(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset,
+                       uint32_t length, bool last) {
+  if (!style.structured) return put_simple(to, cookie, Error::none);
+  const uint32_t payload = static_cast<uint32_t>(sizeof offset) + length;
+  const size_t header =
+      put_chunk(to, style, Chunk::offset_data, last, cookie, offset, payload);
+  put(to + header, offset);
+  return header + sizeof offset;
+}
+
+}  // namespace ringdisk::nbd

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbd/server.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "metrics/stats_page.h"
+
+namespace ringdisk::nbd {
+namespace {
+
+// The socket's mode says so already, but its folder may be somebody else's.
+bool is_ours(const Fd& socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return peer.uid == 0 || peer.uid == ::geteuid();
+}
+
+// In one wake-up for many small ones, and long data in few.
+void widen(const Fd& socket) {
+  constexpr int kBytes = 2 << 20;
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kBytes, sizeof kBytes);
+}
+
+std::shared_ptr<const Exports> exports_of(std::vector<Export> all) {
+  auto made = std::make_shared<Exports>();
+  made->all = std::move(all);
+  for (const Export& one : made->all) made->facts.push_back(one.facts);
+  return made;
+}
+
+}  // namespace
+
+Server::Server(std::vector<Reactor*> reactors, std::string path)
+    : reactors_(std::move(reactors)), path_(std::move(path)), socket_(listen_on(path_)) {}
+
+void Server::begin() {
+  reactors_.front()->post_always([self = shared_from_this()] {
+    self->listener_ = std::make_unique<Listener>(
+        self->reactors_.front()->uring(), self->socket_.get(),
+        [server = self.get()](Fd socket) { server->let_in(std::move(socket)); },
+        [self] { self->reactors_.front()->later([self] { self->stopped_listening(); }); });
+  });
+}
+
+void Server::stopped_listening() {
+  listener_.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    listening_ = false;
+  }
+  tell_who_waits();
+}
+
+void Server::add(Export added) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Export> all = exports_->all;
+  all.push_back(std::move(added));
+  exports_ = exports_of(std::move(all));
+}
+
+void Server::remove(uint32_t id, std::function<void()> over) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::vector<Export> all = exports_->all;
+    std::erase_if(all, [id](const Export& one) { return one.id == id; });
+    exports_ = exports_of(std::move(all));
+    leaving_[id] = std::move(over);
+    for (const auto& [number, live] : live_)
+      if (live.id == id)
+        live.reactor->post_always(
+            [self = shared_from_this(), number = number] { self->drop(number); });
+  }
+  tell_who_waits();
+}
+
+bool Server::has(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::any_of(exports_->all,
+                             [&](const Export& one) { return one.facts.name == name; });
+}
+
+void Server::stop(std::function<void()> over) {
+  ::unlink(path_.c_str());
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    stopped_ = std::move(over);
+    for (const auto& [number, live] : live_)
+      live.reactor->post_always(
+          [self = shared_from_this(), number = number] { self->drop(number); });
+  }
+  ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
+std::vector<std::shared_ptr<QueueCounters>> Server::counters(uint32_t id) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<QueueCounters>> found;
+  for (const auto& [number, live] : live_)
+    if (live.id == id) found.push_back(live.counters);
+  return found;
+}
+
+// Who is not let in finds the connection closed.
+void Server::let_in(Fd socket) {
+  if (!is_ours(socket)) return;
+  widen(socket);
+  const std::lock_guard lock(mutex_);
+  if (stopping_ || live_.size() >= kConnectionsMax) return;
+  const uint64_t number = next_++;
+  Reactor* reactor = reactors_[number % reactors_.size()];
+  const auto shared = std::make_shared<Fd>(std::move(socket));
+  const bool posted = reactor->post([self = shared_from_this(), number, shared] {
+    self->make(number, std::move(*shared));
+  });
+  if (posted) live_[number] = {reactor, nullptr, 0, make_counters("")};
+}
+
+void Server::make(uint64_t number, Fd socket) {
+  Connection* connection = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    Live& live = live_.at(number);
+    const auto self = shared_from_this();
+    Reactor* reactor = live.reactor;
+    const auto delete_later = [self, reactor, number] {
+      reactor->later([self, number] { self->gone(number); });
+    };
+    if (!stopping_) try {
+        connection = new Connection(
+            *reactor, std::move(socket),
+            {.exports = exports_,
+             .counters = live.counters,
+             .agreed = [self, number](uint32_t id) { return self->agreed(number, id); },
+             .gone = delete_later});
+      } catch (const std::bad_alloc&) {
+      }
+    live.connection = connection;
+  }
+  if (!connection) gone(number);
+}
+
+bool Server::agreed(uint64_t number, uint32_t id) {
+  const std::lock_guard lock(mutex_);
+  live_.at(number).id = id;
+  return std::ranges::any_of(exports_->all, [id](const Export& one) { return one.id == id; });
+}
+
+// On its reactor, as the next.
+void Server::drop(uint64_t number) {
+  Connection* connection = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = live_.find(number); found != live_.end())
+      connection = found->second.connection;
+  }
+  if (connection) connection->drop();
+}
+
+void Server::gone(uint64_t number) {
+  std::unique_ptr<Connection> connection;
+  {
+    const std::lock_guard lock(mutex_);
+    connection.reset(live_.at(number).connection);
+    live_.at(number).connection = nullptr;
+  }
+  // Its channel refers to the target, so it goes before anybody is told.
+  connection.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    live_.erase(number);
+  }
+  tell_who_waits();
+}
+
+// What is called may delete this server's last owner but one.
+void Server::tell_who_waits() {
+  std::vector<std::function<void()>> told;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto at = leaving_.begin(); at != leaving_.end();) {
+      const bool has = std::ranges::any_of(
+          live_, [&](const auto& entry) { return entry.second.id == at->first; });
+      if (has) {
+        ++at;
+        continue;
+      }
+      told.push_back(std::move(at->second));
+      at = leaving_.erase(at);
+    }
+    if (stopping_ && !listening_ && live_.empty() && stopped_)
+      told.push_back(std::exchange(stopped_, nullptr));
+  }
+  for (const auto& tell : told) tell();
+}
+
+}  // namespace ringdisk::nbd

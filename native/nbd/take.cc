@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests out of what a client sent, cut into parts for the engine.
+#include <algorithm>
+
+#include "nbd/connection.h"
+
+namespace ringdisk::nbd {
+
+using Kind = ValidRequest::Kind;
+
+bool Connection::take() {
+  if (closing_ || !requests_->takes_more()) return false;
+  wanted_ = 0;
+  uint32_t begun = 0;
+  while (!closing_ && begun < kTakeBatch) {
+    if (skip_ > 0 && !skip_payload()) break;
+    if (!current_ && !take_request()) break;
+    if (!current_) continue;  // it has been answered
+    if (!begin(*current_)) break;
+    begun++;
+  }
+  return begun > 0;
+}
+
+// False: none can be taken now.
+bool Connection::take_request() {
+  if (leaving_ || alone_ || free_tasks_.empty() || !has_room(kReplyBytesMax)) return false;
+  RawRequest raw;
+  switch (decode(in_.bytes(), style_.extended, raw)) {
+    case Decoded::part:
+      if (at_end_) leaving_ = true;
+      return false;
+    case Decoded::broken:
+      close();
+      return false;
+    case Decoded::whole:
+      break;
+  }
+  const uint64_t payload = payload_bytes(raw, style_.extended);
+  if (payload > kPayloadBytesMax) {
+    close();
+    return false;
+  }
+  in_.take(header_bytes(style_.extended));
+  Request request;
+  const Error error = validate(raw, facts_, agreement_, request);
+  if (error != Error::none) {
+    setup_.counters->rejected.add();
+    skip_ = payload;
+    put_result(raw.cookie, raw.offset, error);
+    return true;
+  }
+  if (request.command == Command::disconnect) {
+    leaving_ = true;
+    return false;
+  }
+  current_ = free_tasks_.back();
+  free_tasks_.pop_back();
+  *current_ = {.request = request};
+  promised_ += kReplyBytesMax;
+  return true;
+}
+
+// Whether so much has been received. If not it is waited for, unless it never comes.
+bool Connection::read_ahead(uint64_t bytes) {
+  if (in_.bytes().size() >= bytes) return true;
+  wanted_ = bytes;
+  if (at_end_) close();
+  return false;
+}
+
+bool Connection::skip_payload() {
+  const uint64_t now = std::min<uint64_t>(skip_, in_.bytes().size());
+  in_.take(now);
+  skip_ -= now;
+  return skip_ == 0 || read_ahead(1);
+}
+
+// Begins the next part of it, or says that it can't now.
+bool Connection::begin(Task& task) {
+  // Where a part has failed the rest is of no use.
+  if (task.error != Error::none) {
+    if (task.request.command == Command::write) skip_ = task.request.length - task.begun;
+    nothing_more(task);
+    return true;
+  }
+  switch (task.request.command) {
+    case Command::read:
+      return begin_read(task);
+    case Command::write:
+      return begin_write(task);
+    case Command::write_zeroes:
+      return begin_zeroes(task);
+    case Command::flush:
+      return begin_whole(task, Kind::flush);
+    case Command::trim:
+      return begin_whole(task, Kind::discard);
+    default:
+      // Nothing is kept that could be filled beforehand.
+      nothing_more(task);
+      return true;
+  }
+}
+
+// A simple answer is one piece: where it is long its parts come one after the other, and no other
+// answer between them.
+bool Connection::goes_alone(const Task& task) const {
+  return !style_.structured && task.request.length > kPartBytesMax;
+}
+
+bool Connection::begin_read(Task& task) {
+  const uint64_t left = task.request.length - task.begun;
+  // In one piece, however long.
+  if (style_.structured && task.request.one_chunk && left > kPartBytesMax) {
+    task.error = Error::overflow;
+    nothing_more(task);
+    return true;
+  }
+  if (goes_alone(task)) {
+    if (free_tasks_.size() + 1 != tasks_.size() || task.parts > 0) return false;
+    alone_ = &task;
+  }
+  const uint64_t length = std::min<uint64_t>(left, kPartBytesMax);
+  if (!has_room(kReplyBytesMax + length)) return false;
+  Part* part = make_part(task, Kind::read, length);
+  if (!part) return false;
+  part->delivered = false;
+  promised_ += kReplyBytesMax + length;
+  hand_over(*part);
+  return true;
+}
+
+bool Connection::begin_write(Task& task) {
+  const uint64_t length = std::min<uint64_t>(task.request.length - task.begun, kPartBytesMax);
+  if (!read_ahead(length)) return false;
+  Part* part = make_part(task, Kind::write, length);
+  if (!part) return false;
+  part->payload = in_.bytes().data();
+  part->fetched = false;
+  in_.take(length);
+  unfetched_++;
+  hand_over(*part);
+  return true;
+}
+
+bool Connection::begin_zeroes(Task& task) {
+  if (task.request.fast_zero) {
+    task.error = Error::not_supported;
+    nothing_more(task);
+    return true;
+  }
+  const uint64_t length = std::min<uint64_t>(task.request.length - task.begun, kPartBytesMax);
+  Part* part = make_part(task, Kind::write, length);
+  if (!part) return false;
+  part->payload = nullptr;
+  hand_over(*part);
+  return true;
+}
+
+bool Connection::begin_whole(Task& task, Kind kind) {
+  Part* part = make_part(task, kind, task.request.length);
+  if (!part) return false;
+  hand_over(*part);
+  return true;
+}
+
+// nullptr: all are with the engine.
+Connection::Part* Connection::make_part(Task& task, Kind kind, uint64_t length) {
+  Part* part = parts_->allocate();
+  if (!part) return nullptr;
+  const bool moves_data = kind == Kind::read || kind == Kind::write;
+  part->task = &task;
+  part->fetched = part->delivered = true;
+  part->valid = {.kind = kind,
+                 .secure = false,
+                 .pages = static_cast<uint16_t>(
+                     moves_data ? (length + kPageBytes - 1) / kPageBytes : 0),
+                 .sector = (task.request.offset + task.begun) / kSectorBytes,
+                 .sector_count = length / kSectorBytes};
+  task.begun += length;
+  return part;
+}
+
+void Connection::hand_over(Part& part) {
+  Task& task = *part.task;
+  task.parts++;
+  requests_->accept(part);
+  if (task.begun == task.request.length && &task == current_) current_ = nullptr;
+}
+
+// No further part begins.
+void Connection::nothing_more(Task& task) {
+  task.begun = task.request.length;
+  current_ = nullptr;
+  end_if_over(task);
+}
+
+}  // namespace ringdisk::nbd
