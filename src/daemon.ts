@@ -7,6 +7,7 @@ import type { Config } from './config.ts';
 import type { EngineCounters } from './datapath/binding.ts';
 import { RingdiskError } from './errors.ts';
 import { vbdLogger } from './log.ts';
+import { Exports } from './nbd/exports.ts';
 import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
@@ -49,6 +50,8 @@ export async function startDaemon(
 }
 
 export class Daemon {
+  /** What NBD clients can reach. */
+  readonly exports: Exports;
   readonly #config: Config;
   readonly #platform: Platform;
   readonly #log: Logger;
@@ -72,6 +75,12 @@ export class Daemon {
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     this.#services = { ...shared, records, takeOvers, openTargets };
+    const findVbd = (name: string) => this.find(name).info();
+    const { openMs } = timing;
+    this.exports = new Exports(
+      { datapath, openTargets, findVbd, backendDomid, openMs, log },
+      config.runtimeDir,
+    );
     logLink(xenstore, log);
     this.#discovery = new Discovery(xenstore, backendDomid, {
       changed: (id) => this.#changed(id),
@@ -93,6 +102,7 @@ export class Daemon {
     const attempted = Promise.all(vbds.map((vbd) => vbd.attempted()));
     await Promise.race([attempted, sleep(TAKE_OVERS.patienceMs, undefined, { ref: false })]);
     await this.#discovery.start(this.#config.backends);
+    this.exports.begin();
   }
 
   /**
@@ -111,6 +121,7 @@ export class Daemon {
 
   async #stop(): Promise<void> {
     // Its watches stay until the end: toolstacks and frontends still have a say in a close.
+    await this.exports.stop();
     const vbds = [...this.#vbds.values()];
     await Promise.all(
       vbds.map(async (vbd) => {
@@ -202,6 +213,7 @@ export class Daemon {
       this.#pace(id.domid),
       () => {
         this.#vbds.delete(name);
+        void this.exports.vbdGoes([name]);
         const others = [...this.#vbds.values()];
         if (!others.some((other) => other.id.domid === id.domid)) this.#paces.delete(id.domid);
       },

@@ -38,6 +38,7 @@ const ROOMS = [
   'reactor',
   'request',
   'ring',
+  'nbd',
   'engine',
   'addon',
 ];

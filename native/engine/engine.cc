@@ -269,8 +269,7 @@ void Engine::add_export(uint32_t command, const ExportRequest& request) {
   const uint32_t handle = next_handle_++;
   try {
     exports_->add(handle, request, found->second);
-    bus_->send(
-        {.type = BusMessage::Type::export_added, .command = command, .handle = handle});
+    bus_->send({.type = BusMessage::Type::export_added, .command = command, .handle = handle});
   } catch (const std::system_error& error) {
     refuse(command, error.code().value(), error.what());
   } catch (const std::invalid_argument& error) {

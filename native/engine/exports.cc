@@ -28,7 +28,8 @@ nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
           .flags = flags,
           .block_min = can.io_alignment,
           .block_preferred = std::max(4096u, can.physical_block),
-          .block_max = static_cast<uint32_t>(nbd::kPayloadBytesMax)};
+          .block_max = static_cast<uint32_t>(nbd::kPayloadBytesMax),
+          .contexts = {{nbd::kAllocationContext, "base:allocation"}}};
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/zeroes.h"
+
 namespace ringdisk {
 
 class TargetChannel;
@@ -13,19 +15,21 @@ class OperationSink;
 // finished. A target may carry it out in several parts, one after the other; `user_data` of every
 // io_uring submission on its behalf is the Operation's address.
 struct Operation {
-  enum class Kind : uint8_t { read, write, flush, discard };
+  // map: what of the range is data, into `memory` as medium/block_map.h has it.
+  enum class Kind : uint8_t { read, write, flush, discard, map };
 
   Kind kind;
-  bool secure = false;     // discard: the secure variant
-  bool cancelled = false;  // discard: nobody waits for it, start no further part (-ECANCELED)
-  uint64_t offset = 0;     // bytes on the target
-  uint64_t length = 0;     // bytes; 0 for flush
+  bool secure = false;         // discard: the secure variant
+  Zeroes zeroes = Zeroes::no;  // discard
+  bool cancelled = false;      // discard: nobody waits for it, start no further part (-ECANCELED)
+  uint64_t offset = 0;         // bytes on the target
+  uint64_t length = 0;         // bytes; 0 for flush
   // Read, write: `length` bytes on a page boundary, never a guest's own.
   std::byte* memory = nullptr;
   bool registered = false;  // the memory lies in the reactor's registered bounce pool
   // Ends when somebody who talks to us does something, not when a medium has.
   bool waits_for_client = false;
-  int32_t result = 0;       // once finished: 0 or -errno
+  int32_t result = 0;  // once finished: 0 or -errno
 
   TargetChannel* channel = nullptr;  // who carries it out
   OperationSink* sink = nullptr;     // who is told when it is finished

@@ -6,15 +6,26 @@
 
 namespace ringdisk {
 
-enum class LaneCall : uint32_t { read, write, flush, punch_hole, discard, secure_discard };
-inline constexpr uint32_t kLaneCalls = 6;
+enum class LaneCall : uint32_t {
+  read,
+  write,
+  flush,
+  punch_hole,
+  discard,
+  secure_discard,
+  zero,       // the space may be given back
+  zero_keep,  // it stays taken
+  zero_fast,  // as zero, but nothing is written
+  map,        // see block_map.h
+};
+inline constexpr uint32_t kLaneCalls = 10;
 
 struct LaneSubmission {
   LaneCall call;
   uint32_t tag;     // comes back with the completion
   uint64_t offset;  // bytes on the medium
   uint64_t length;  // bytes; 0 for flush
-  uint32_t window;  // read, write: where the data is, bytes from the window's start
+  uint32_t window;  // read, write, map: where the data is, bytes from the window's start
   uint32_t reserved;
 };
 

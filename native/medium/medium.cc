@@ -11,9 +11,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include "base/units.h"
+#include "medium/block_map.h"
 #include "medium/block_medium.h"
 #include "medium/file_medium.h"
 #include "medium/nvme_medium.h"
@@ -28,6 +30,39 @@ int32_t discard(int fd, const LaneSubmission& call) {
   uint64_t range[2] = {call.offset, call.length};
   const unsigned long request = call.call == LaneCall::secure_discard ? BLKSECDISCARD : BLKDISCARD;
   return result_of(::ioctl(fd, request, range));
+}
+
+// Of a file or a device. A hole reads as zeroes; where none can be made the kernel writes them.
+int32_t zero(int fd, const LaneSubmission& call) {
+  const auto offset = static_cast<off_t>(call.offset);
+  const auto length = static_cast<off_t>(call.length);
+  const auto change = [&](int how) {
+    return result_of(::fallocate(fd, how | FALLOC_FL_KEEP_SIZE, offset, length));
+  };
+  if (call.call == LaneCall::zero_keep) return change(FALLOC_FL_ZERO_RANGE);
+  const int32_t punched = change(FALLOC_FL_PUNCH_HOLE);
+  if (punched != -EOPNOTSUPP || call.call == LaneCall::zero_fast) return punched;
+  return change(FALLOC_FL_ZERO_RANGE);
+}
+
+int32_t map(int fd, const LaneSubmission& call, std::byte* memory) {
+  MapExtent extents[kMapExtents] = {};
+  const auto end = static_cast<off_t>(call.offset + call.length);
+  auto at = static_cast<off_t>(call.offset);
+  for (size_t count = 0; at < end && count < kMapExtents; count++) {
+    // Behind the last data there is none to be found (ENXIO), nor behind the end of the file.
+    off_t data = ::lseek(fd, at, SEEK_DATA);
+    if (data < 0 && errno != ENXIO) return -errno;
+    if (data < 0) data = end;
+    const bool is_hole = data > at;
+    off_t next = is_hole ? data : ::lseek(fd, at, SEEK_HOLE);
+    if (next < 0) return -errno;
+    next = std::min(next, end);
+    extents[count] = {static_cast<uint64_t>(next - at), is_hole ? uint64_t{1} : 0};
+    at = next;
+  }
+  std::memcpy(memory, extents, sizeof extents);
+  return sizeof extents;
 }
 
 std::string kind_of_path(const std::string& path) {
@@ -59,6 +94,12 @@ int32_t Medium::carry_out(const LaneSubmission& call, std::byte* memory) const {
     case LaneCall::discard:
     case LaneCall::secure_discard:
       return discard(fd(), call);
+    case LaneCall::zero:
+    case LaneCall::zero_keep:
+    case LaneCall::zero_fast:
+      return zero(fd(), call);
+    case LaneCall::map:
+      return map(fd(), call, memory);
   }
   return -EINVAL;
 }

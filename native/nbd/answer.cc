@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Data and results on their way: into the engine's memory, and out to the client.
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 
+#include "medium/block_map.h"
 #include "nbd/connection.h"
 
 namespace ringdisk::nbd {
@@ -24,7 +27,12 @@ void Connection::fetch(std::span<Slot* const> writes) {
 
 void Connection::deliver(std::span<Slot* const> reads) {
   if (closing_) return;
-  for (Slot* slot : reads) deliver(ours(*slot));
+  for (Slot* slot : reads) {
+    if (slot->valid.kind == ValidRequest::Kind::map)
+      deliver_map(ours(*slot));
+    else
+      deliver(ours(*slot));
+  }
 }
 
 void Connection::deliver(Part& part) {
@@ -44,7 +52,33 @@ void Connection::deliver(Part& part) {
   // A simple answer says by its length alone that it is over.
   task.answered = is_all || !style_.structured;
   part.delivered = true;
-  promised_ -= kReplyBytesMax + length;
+  promised_ -= promise_for(part.valid.kind, length);
+}
+
+// What the worker says is looked at as anybody's word.
+void Connection::deliver_map(Part& part) {
+  Task& task = *part.task;
+  std::array<MapExtent, kMapExtents> found;
+  std::memcpy(found.data(), part.bounce.memory.data(), sizeof found);
+  std::array<Extent, kExtentsMax> extents;
+  size_t count = 0;
+  uint64_t left = task.request.length;
+  for (const MapExtent& one : found) {
+    const uint64_t length = std::min(one.length, left);
+    if (length == 0 || (count > 0 && task.request.one_chunk)) break;
+    extents[count++] = {length, one.is_hole != 0 ? kStateHole | kStateZero : 0};
+    left -= length;
+  }
+  // Nothing is known of it: it may be data.
+  if (count == 0) extents[count++] = {task.request.length, 0};
+  std::array<std::byte, kStatusBytesMax> bytes;
+  const size_t size =
+      put_block_status(bytes.data(), style_, task.request.cookie, task.request.offset,
+                       kAllocationContext, std::span(extents).first(count), true);
+  out_.add(std::span(bytes).first(size));
+  task.answers = task.answered = true;
+  part.delivered = true;
+  promised_ -= promise_for(part.valid.kind, 0);
 }
 
 void Connection::answer(std::span<Slot* const> over) {
@@ -56,11 +90,19 @@ void Connection::answer(std::span<Slot* const> over) {
 
 void Connection::part_over(Part& part) {
   Task& task = *part.task;
-  if (!part.delivered) promised_ -= kReplyBytesMax + part.valid.sector_count * kSectorBytes;
+  if (!part.delivered)
+    promised_ -= promise_for(part.valid.kind, part.valid.sector_count * kSectorBytes);
   if (!part.fetched) unfetched_--;
-  if (part.result < 0 && task.error == Error::none) task.error = error_of(-part.result);
+  const bool has_no_way = part.result == -EOPNOTSUPP && part.valid.zeroes != Zeroes::no;
   task.parts--;
   parts_->release(part);
+  if (has_no_way && !task.request.fast_zero && !closing_) {
+    task.by_writing = true;
+    task.begun = 0;
+    again_.push_back(&task);
+    return;
+  }
+  if (part.result < 0 && task.error == Error::none) task.error = error_of(-part.result);
   end_if_over(task);
 }
 

@@ -69,9 +69,10 @@ class Connection final : public Transport, private OperationSink {
     uint64_t begun = 0;  // bytes of it that the engine has had
     uint32_t parts = 0;  // with the engine
     Error error = Error::none;
-    bool flushed = false;   // its data is written: what `fua` asks for is under way, or done
-    bool answers = false;   // some of its answer is on its way
-    bool answered = false;  // all of it is
+    bool flushed = false;     // its data is written: what `fua` asks for is under way, or done
+    bool by_writing = false;  // zeroes: the medium has no faster way
+    bool answers = false;     // some of its answer is on its way
+    bool answered = false;    // all of it is
   };
   struct Part : Slot {
     Task* task = nullptr;
@@ -104,6 +105,7 @@ class Connection final : public Transport, private OperationSink {
   bool begin_read(Task& task);
   bool begin_write(Task& task);
   bool begin_zeroes(Task& task);
+  bool begin_map(Task& task);
   bool begin_whole(Task& task, ValidRequest::Kind kind);
   Part* make_part(Task& task, ValidRequest::Kind kind, uint64_t length);
   void hand_over(Part& part);
@@ -112,6 +114,8 @@ class Connection final : public Transport, private OperationSink {
 
   // answer.cc
   void deliver(Part& part);
+  void deliver_map(Part& part);
+  static size_t promise_for(ValidRequest::Kind kind, uint64_t length);
   void part_over(Part& part);
   void end_if_over(Task& task);
   void put_result(uint64_t cookie, uint64_t offset, Error error);
@@ -143,15 +147,16 @@ class Connection final : public Transport, private OperationSink {
   std::vector<Task*> free_tasks_;
   std::unique_ptr<RequestEngine> requests_;
 
-  Task* current_ = nullptr;  // of which something is still to begin
-  Task* alone_ = nullptr;    // whose answer nothing may come into
-  uint64_t skip_ = 0;        // bytes of a refused request's payload, still to come
-  uint64_t wanted_ = 0;      // bytes in in_ that take() waits for
-  uint32_t unfetched_ = 0;   // parts whose data is still in in_
-  size_t promised_ = 0;      // bytes of out_ that answers under way may take
-  bool at_end_ = false;      // of what the client sends
-  bool leaving_ = false;     // nothing more is taken; what was is answered
-  bool closing_ = false;     // nothing is answered any more
+  Task* current_ = nullptr;   // of which something is still to begin
+  std::vector<Task*> again_;  // to begin once more
+  Task* alone_ = nullptr;     // whose answer nothing may come into
+  uint64_t skip_ = 0;         // bytes of a refused request's payload, still to come
+  uint64_t wanted_ = 0;       // bytes in in_ that take() waits for
+  uint32_t unfetched_ = 0;    // parts whose data is still in in_
+  size_t promised_ = 0;       // bytes of out_ that answers under way may take
+  bool at_end_ = false;       // of what the client sends
+  bool leaving_ = false;      // nothing more is taken; what was is answered
+  bool closing_ = false;      // nothing is answered any more
   bool let_go_ = false;
   uint64_t used_at_us_ = 0;
   bool holds_memory_ = false;

@@ -12,6 +12,9 @@
 
 namespace ringdisk::nbd {
 
+// The number of "base:allocation".
+inline constexpr uint32_t kAllocationContext = 1;
+
 // What clients of one name get. Read by all reactors.
 struct Export {
   ExportFacts facts;

@@ -192,8 +192,8 @@ void Negotiation::list(std::span<const std::byte> data, Out& out) const {
         .number(kOptionReplyMagic)
         .number(kOption)
         .number(static_cast<uint32_t>(OptionReply::server))
-        .number(static_cast<uint32_t>(sizeof(uint32_t) + facts.name.size() +
-                                      facts.description.size()))
+        .number(
+            static_cast<uint32_t>(sizeof(uint32_t) + facts.name.size() + facts.description.size()))
         .number(static_cast<uint32_t>(facts.name.size()))
         .text(facts.name)
         .text(facts.description);
@@ -216,8 +216,8 @@ void Negotiation::info(uint32_t option, std::span<const std::byte> data, Out& ou
 }
 
 // What was asked for, each once, and what is always said.
-void Negotiation::tell(uint32_t option, const ExportFacts& facts,
-                       std::span<const std::byte> wishes, Out& out) const {
+void Negotiation::tell(uint32_t option, const ExportFacts& facts, std::span<const std::byte> wishes,
+                       Out& out) const {
   const auto begin = [&](Info info, size_t more) {
     return Writer(out)
         .number(kOptionReplyMagic)
@@ -243,9 +243,7 @@ void Negotiation::tell(uint32_t option, const ExportFacts& facts,
 
 void Negotiation::meta_context(uint32_t option, std::span<const std::byte> data, Out& out) {
   const bool is_list = static_cast<Option>(option) == Option::list_meta_context;
-  const auto invalid = [&](std::string_view why) {
-    reply(out, option, OptionReply::invalid, why);
-  };
+  const auto invalid = [&](std::string_view why) { reply(out, option, OptionReply::invalid, why); };
   // A new choice, also one that fails, ends the one before.
   if (!is_list) {
     agreement_.contexts.clear();

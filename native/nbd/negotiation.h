@@ -42,7 +42,7 @@ struct ExportFacts {
 struct Agreement {
   size_t index = 0;  // of the export
   bool structured = false;
-  bool extended = false;  // headers of 32 bytes, both ways; implies structured
+  bool extended = false;             // headers of 32 bytes, both ways; implies structured
   std::vector<uint32_t> contexts{};  // ids
 };
 

@@ -43,10 +43,27 @@ size_t put_data_header(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_
                        uint32_t length, bool last) {
   if (!style.structured) return put_simple(to, cookie, Error::none);
   const uint32_t payload = static_cast<uint32_t>(sizeof offset) + length;
-  const size_t header =
-      put_chunk(to, style, Chunk::offset_data, last, cookie, offset, payload);
+  const size_t header = put_chunk(to, style, Chunk::offset_data, last, cookie, offset, payload);
   put(to + header, offset);
   return header + sizeof offset;
+}
+
+size_t put_block_status(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset,
+                        uint32_t context, std::span<const Extent> extents, bool last) {
+  const auto count = static_cast<uint32_t>(extents.size());
+  const uint32_t payload = style.extended ? 8 + count * 16 : 4 + count * 8;
+  const Chunk type = style.extended ? Chunk::block_status_extended : Chunk::block_status;
+  std::byte* at = to + put_chunk(to, style, type, last, cookie, offset, payload);
+  at = put(at, context);
+  if (style.extended) at = put(at, count);
+  for (const Extent& extent : extents) {
+    if (style.extended) {
+      at = put(put(at, extent.length), uint64_t{extent.flags});
+    } else {
+      at = put(put(at, static_cast<uint32_t>(extent.length)), extent.flags);
+    }
+  }
+  return static_cast<size_t>(at - to);
 }
 
 }  // namespace ringdisk::nbd

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "nbd/wire.h"
 
@@ -25,5 +26,18 @@ size_t put_result(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t off
 // What comes before `length` bytes of data from `offset`. `last`: nothing follows them.
 size_t put_data_header(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset,
                        uint32_t length, bool last);
+
+struct Extent {
+  uint64_t length;  // bytes
+  uint32_t flags;   // kState...
+};
+inline constexpr size_t kExtentsMax = 256;
+inline constexpr size_t kStatusBytesMax =
+    kExtendedReplyBytes + 2 * sizeof(uint32_t) + kExtentsMax * 2 * sizeof(uint64_t);
+
+// The answer to a block status, for one context: at most kExtentsMax extents and kStatusBytesMax
+// bytes. Without extended headers no extent is longer than a request can be.
+size_t put_block_status(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset,
+                        uint32_t context, std::span<const Extent> extents, bool last);
 
 }  // namespace ringdisk::nbd

@@ -45,8 +45,7 @@ uint16_t needed(Command command) {
 }
 
 bool writes(Command command) {
-  return command == Command::write || command == Command::trim ||
-         command == Command::write_zeroes;
+  return command == Command::write || command == Command::trim || command == Command::write_zeroes;
 }
 
 bool moves_data(Command command) { return command == Command::read || command == Command::write; }

@@ -115,9 +115,8 @@ void Server::let_in(Fd socket) {
   const uint64_t number = next_++;
   Reactor* reactor = reactors_[number % reactors_.size()];
   const auto shared = std::make_shared<Fd>(std::move(socket));
-  const bool posted = reactor->post([self = shared_from_this(), number, shared] {
-    self->make(number, std::move(*shared));
-  });
+  const bool posted = reactor->post(
+      [self = shared_from_this(), number, shared] { self->make(number, std::move(*shared)); });
   if (posted) live_[number] = {reactor, nullptr, 0, make_counters("")};
 }
 

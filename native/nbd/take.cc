@@ -14,6 +14,10 @@ bool Connection::take() {
   uint32_t begun = 0;
   while (!closing_ && begun < kTakeBatch) {
     if (skip_ > 0 && !skip_payload()) break;
+    if (!current_ && !again_.empty()) {
+      current_ = again_.back();
+      again_.pop_back();
+    }
     if (!current_ && !take_request()) break;
     if (!current_) continue;  // it has been answered
     if (!begin(*current_)) break;
@@ -91,6 +95,8 @@ bool Connection::begin(Task& task) {
       return begin_write(task);
     case Command::write_zeroes:
       return begin_zeroes(task);
+    case Command::block_status:
+      return begin_map(task);
     case Command::flush:
       return begin_whole(task, Kind::flush);
     case Command::trim:
@@ -121,13 +127,28 @@ bool Connection::begin_read(Task& task) {
     alone_ = &task;
   }
   const uint64_t length = std::min<uint64_t>(left, kPartBytesMax);
-  if (!has_room(kReplyBytesMax + length)) return false;
+  if (!has_room(promise_for(Kind::read, length))) return false;
   Part* part = make_part(task, Kind::read, length);
   if (!part) return false;
   part->delivered = false;
-  promised_ += kReplyBytesMax + length;
+  promised_ += promise_for(Kind::read, length);
   hand_over(*part);
   return true;
+}
+
+bool Connection::begin_map(Task& task) {
+  if (!has_room(promise_for(Kind::map, 0))) return false;
+  Part* part = make_part(task, Kind::map, task.request.length);
+  if (!part) return false;
+  part->delivered = false;
+  promised_ += promise_for(Kind::map, 0);
+  hand_over(*part);
+  return true;
+}
+
+// What its answer may take of out_, besides the end of its request's.
+size_t Connection::promise_for(Kind kind, uint64_t length) {
+  return kind == Kind::map ? kStatusBytesMax : kReplyBytesMax + length;
 }
 
 bool Connection::begin_write(Task& task) {
@@ -143,16 +164,23 @@ bool Connection::begin_write(Task& task) {
   return true;
 }
 
+// By the medium's own means where it has some.
 bool Connection::begin_zeroes(Task& task) {
-  if (task.request.fast_zero) {
+  const Request& request = task.request;
+  if (request.fast_zero && request.no_hole) {
     task.error = Error::not_supported;
     nothing_more(task);
     return true;
   }
-  const uint64_t length = std::min<uint64_t>(task.request.length - task.begun, kPartBytesMax);
-  Part* part = make_part(task, Kind::write, length);
+  const uint64_t left = request.length - task.begun;
+  const uint64_t length = task.by_writing ? std::min<uint64_t>(left, kPartBytesMax) : left;
+  Part* part = make_part(task, task.by_writing ? Kind::write : Kind::discard, length);
   if (!part) return false;
   part->payload = nullptr;
+  if (!task.by_writing)
+    part->valid.zeroes = request.fast_zero ? Zeroes::fast
+                         : request.no_hole ? Zeroes::keep
+                                           : Zeroes::may_free;
   hand_over(*part);
   return true;
 }
@@ -168,15 +196,15 @@ bool Connection::begin_whole(Task& task, Kind kind) {
 Connection::Part* Connection::make_part(Task& task, Kind kind, uint64_t length) {
   Part* part = parts_->allocate();
   if (!part) return nullptr;
-  const bool moves_data = kind == Kind::read || kind == Kind::write;
   part->task = &task;
   part->fetched = part->delivered = true;
-  part->valid = {.kind = kind,
-                 .secure = false,
-                 .pages = static_cast<uint16_t>(
-                     moves_data ? (length + kPageBytes - 1) / kPageBytes : 0),
-                 .sector = (task.request.offset + task.begun) / kSectorBytes,
-                 .sector_count = length / kSectorBytes};
+  part->valid = {};
+  part->valid.kind = kind;
+  part->valid.sector = (task.request.offset + task.begun) / kSectorBytes;
+  part->valid.sector_count = length / kSectorBytes;
+  if (kind == Kind::read || kind == Kind::write)
+    part->valid.pages = static_cast<uint16_t>((length + kPageBytes - 1) / kPageBytes);
+  if (kind == Kind::map) part->valid.pages = 1;
   task.begun += length;
   return part;
 }

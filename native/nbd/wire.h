@@ -14,7 +14,7 @@
 
 namespace ringdisk::nbd {
 
-inline constexpr uint64_t kGreeting = 0x4e42444d41474943;  // "NBDMAGIC"
+inline constexpr uint64_t kGreeting = 0x4e42444d41474943;     // "NBDMAGIC"
 inline constexpr uint64_t kOptionMagic = 0x49484156454f5054;  // "IHAVEOPT"
 inline constexpr uint64_t kOptionReplyMagic = 0x0003e889045565a9;
 inline constexpr uint32_t kRequestMagic = 0x25609513;

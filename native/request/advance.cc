@@ -86,6 +86,8 @@ void RequestEngine::count(const Slot& slot) {
     case Kind::discard:
       counters_.discards.add();
       return counters_.discard_bytes.add(bytes);
+    case Kind::map:
+      return;
   }
 }
 

@@ -12,7 +12,7 @@ namespace ringdisk {
 // While a dead process's I/O may still land, only reads run: what was answered is on the medium,
 // and what was not may appear in any order anyway.
 bool RequestEngine::hold_for_fence(Slot& slot) {
-  if (slot.valid.kind == Kind::read) return false;
+  if (!changes(slot)) return false;
   waiting_.pop();
   held_.push(slot);
   reactor_.mark_blocked(transport_);
@@ -29,12 +29,12 @@ void RequestEngine::release_held() {
 bool RequestEngine::must_wait(const Slot& slot) const {
   if (barrier_) return true;
   if (slot.valid.kind == Kind::barrier) return in_flight_count_ > 0;
-  if (slot.valid.kind == Kind::read || slot.valid.kind == Kind::flush) return false;
+  if (!changes(slot) || slot.valid.kind == Kind::flush) return false;
   const bool exclusive = is_exclusive(slot);
   if (exclusive_count_ == 0 && !exclusive) return false;
   const SectorRange mine = range(slot);
   for (const Slot* other = in_flight_; other; other = other->in_flight_next) {
-    if (other->valid.kind == Kind::read || other->valid.kind == Kind::flush) continue;
+    if (!changes(*other) || other->valid.kind == Kind::flush) continue;
     if ((exclusive || is_exclusive(*other)) && mine.overlaps(range(*other))) return true;
   }
   return false;
@@ -43,8 +43,7 @@ bool RequestEngine::must_wait(const Slot& slot) const {
 bool RequestEngine::is_exclusive(const Slot& slot) const {
   if (slot.valid.kind == Kind::discard) return true;
   const uint64_t sectors_per_block = io_alignment_ / kSectorBytes;
-  return slot.valid.kind != Kind::read &&
-         (slot.valid.sector | slot.valid.sector_count) % sectors_per_block != 0;
+  return changes(slot) && (slot.valid.sector | slot.valid.sector_count) % sectors_per_block != 0;
 }
 
 // In whole medium blocks: what a read-modify-write really rewrites.

@@ -94,6 +94,11 @@ class RequestEngine final : public OperationSink, private Alarm {
     bool overlaps(const SectorRange& other) const { return first < other.end && other.first < end; }
   };
 
+  // Whether it may change what is on the medium; a flush brings that forward.
+  static bool changes(const Slot& slot) {
+    return slot.valid.kind != Kind::read && slot.valid.kind != Kind::map;
+  }
+
   // order.cc
   bool hold_for_fence(Slot& slot);
   void release_held();

@@ -8,8 +8,8 @@
 
 namespace ringdisk {
 
-// Flushes as Setup::flush_errors_told says. The others where the guest shall wait for its device; but a discard is a hint, and
-// some ranges no device ever takes.
+// Flushes as Setup::flush_errors_told says. The others where the guest shall wait for its device;
+// but a discard is a hint, and some ranges no device ever takes.
 bool RequestEngine::is_tried_again(const Slot& slot) const {
   const Operation& operation = slot.operation;
   if (operation.kind == Operation::Kind::flush && !flush_errors_told_) return true;

@@ -24,6 +24,8 @@ void RequestEngine::start(Slot& slot) {
       return start_io(slot, Stage::flush, Operation::Kind::flush);
     case Kind::discard:
       return start_discard(slot);
+    case Kind::map:
+      return start_io(slot, Stage::read, Operation::Kind::map);
   }
 }
 
@@ -58,6 +60,7 @@ void RequestEngine::start_discard(Slot& slot) {
   Operation& operation = slot.operation;
   operation.kind = Operation::Kind::discard;
   operation.secure = slot.valid.secure;
+  operation.zeroes = slot.valid.zeroes;
   operation.offset = first;
   operation.length = end > first ? end - first : 0;
   operation.owner = &slot;
@@ -65,7 +68,8 @@ void RequestEngine::start_discard(Slot& slot) {
   // the guest is told.
   const bool is_whole = first == slot.offset && end == slot.offset + slot.length;
   if (closing_) operation.result = -ECANCELED;
-  if (slot.valid.secure && !is_whole) operation.result = -EINVAL;
+  const bool promises = slot.valid.secure || slot.valid.zeroes != Zeroes::no;
+  if (promises && !is_whole) operation.result = -EINVAL;
   if (operation.length == 0 || operation.result != 0) return finished(operation);
   submit(slot);
 }

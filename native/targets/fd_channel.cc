@@ -49,6 +49,8 @@ bool FdChannel::start(Operation& operation) {
   begin_parts(operation);
   if (operation.kind == Kind::discard && !takes_discard(operation))
     return finish(operation, -EOPNOTSUPP);
+  if (operation.kind == Kind::map && target_.facts().kind != MediumKind::file)
+    return map_as_data(operation);
   submit_part(operation);
   return false;
 }
@@ -65,6 +67,8 @@ bool FdChannel::advance(Operation& operation, int32_t part_result) {
   if (part_result < 0) return finish(operation, part_result);
   switch (operation.kind) {
     case Kind::flush:
+      return finish(operation, 0);
+    case Kind::map:
       return finish(operation, 0);
     case Kind::discard:
       operation.done += operation.part;
@@ -91,6 +95,9 @@ void FdChannel::submit_part(Operation& operation) {
     case Kind::flush:
       operation.part = 0;
       return send(operation, LaneCall::flush);
+    case Kind::map:
+      operation.part = operation.length;
+      return send(operation, LaneCall::map);
     case Kind::discard:
       operation.part = discard_part_bytes(operation);
       return send(operation, discard_call(operation));
@@ -120,11 +127,15 @@ void FdChannel::send(Operation& operation, LaneCall call) {
 
 LaneCall FdChannel::discard_call(const Operation& operation) const {
   if (operation.secure) return LaneCall::secure_discard;
+  if (operation.zeroes == Zeroes::may_free) return LaneCall::zero;
+  if (operation.zeroes == Zeroes::keep) return LaneCall::zero_keep;
+  if (operation.zeroes == Zeroes::fast) return LaneCall::zero_fast;
   return target_.facts().kind == MediumKind::file ? LaneCall::punch_hole : LaneCall::discard;
 }
 
 bool FdChannel::takes_discard(const Operation& operation) const {
   const Capabilities& can = target_.capabilities();
+  if (operation.zeroes != Zeroes::no) return !can.read_only;
   return operation.secure ? can.secure_discard : can.discard;
 }
 

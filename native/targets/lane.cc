@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "base/assert.h"
+#include "medium/block_map.h"
 #include "targets/lanes.h"
 #include "targets/worker_link.h"
 
@@ -34,7 +35,11 @@ Fd make_memory() {
   return memory;
 }
 
-bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
+// Of the window.
+uint64_t window_bytes(LaneCall call, const Operation& operation) {
+  if (call == LaneCall::map) return kMapBytes;
+  return call == LaneCall::read || call == LaneCall::write ? operation.part : 0;
+}
 
 }  // namespace
 
@@ -81,8 +86,8 @@ void Lane::submit(Operation& operation, LaneCall call) {
 bool Lane::try_send(Operation& operation, LaneCall call) {
   if (free_tag_count_ == 0) return false;
   Outstanding one{&operation, call, 0, 0};
-  if (moves_data(call) && !reserve_window(operation.part, one.window_page, one.window_pages))
-    return false;
+  const uint64_t bytes = window_bytes(call, operation);
+  if (bytes > 0 && !reserve_window(bytes, one.window_page, one.window_pages)) return false;
   const uint32_t tag = free_tags_[--free_tag_count_];
   outstanding_[tag] = one;
   if (call == LaneCall::write)
@@ -142,14 +147,16 @@ void Lane::take_completions() {
     if (done.tag >= kLaneEntries || !outstanding_[done.tag].operation) return distrust(end);
     Outstanding& one = outstanding_[done.tag];
     Operation& operation = *one.operation;
-    if (one.call == LaneCall::read && done.result > 0)
+    const bool brings_data = one.call == LaneCall::read || one.call == LaneCall::map;
+    const uint64_t most = window_bytes(one.call, operation);
+    if (brings_data && done.result > 0)
       std::memcpy(operation.memory + operation.done,
                   window() + size_t{one.window_page} * kPageBytes,
-                  std::min<uint64_t>(static_cast<uint64_t>(done.result), operation.part));
+                  std::min<uint64_t>(static_cast<uint64_t>(done.result), most));
     if (one.window_pages > 0) release_window(one.window_page, one.window_pages);
     one = {};
     free_tags_[free_tag_count_++] = done.tag;
-    const bool too_much = done.result > 0 && static_cast<uint64_t>(done.result) > operation.part;
+    const bool too_much = done.result > 0 && static_cast<uint64_t>(done.result) > most;
     give_back(operation, too_much ? -EIO : done.result);
   }
   if (waiting_) send_waiting();

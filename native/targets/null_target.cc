@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/units.h"
+#include "medium/block_map.h"
 #include "targets/part.h"
 
 namespace ringdisk {
@@ -24,6 +25,10 @@ class NullChannel final : public TargetChannel {
     if (operation.kind == Operation::Kind::read) {
       // The memory may have held another guest's data.
       std::memset(operation.memory, 0, operation.length);
+    }
+    if (operation.kind == Operation::Kind::map) {
+      const MapExtent nothing[] = {{operation.length, 1}, {}};
+      std::memcpy(operation.memory, nothing, sizeof nothing);
     }
     return finish(operation, 0);
   }

@@ -78,8 +78,11 @@ bool NvmeChannel::start(Operation& operation) {
     case Operation::Kind::flush:
       return start_flush(operation);
     case Operation::Kind::discard:
-      if (!discard_ || operation.secure) return finish(operation, -EOPNOTSUPP);
+      if (!discard_ || operation.secure || operation.zeroes != Zeroes::no)
+        return finish(operation, -EOPNOTSUPP);
       break;
+    case Operation::Kind::map:
+      return map_as_data(operation);
   }
   submit_part(operation);
   return false;
@@ -171,6 +174,8 @@ void NvmeChannel::submit_now(Operation& operation) {
       return;
     case Operation::Kind::discard:
       return submit_discard(operation);
+    case Operation::Kind::map:
+      return;  // start() has answered it
   }
 }
 

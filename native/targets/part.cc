@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+
+#include "medium/block_map.h"
 
 namespace ringdisk {
 
@@ -24,6 +27,12 @@ bool may_retry(Operation& operation, int32_t part_result) {
 bool finish(Operation& operation, int32_t result) {
   operation.result = result;
   return true;
+}
+
+bool map_as_data(Operation& operation) {
+  const MapExtent all[] = {{operation.length, 0}, {}};
+  std::memcpy(operation.memory, all, sizeof all);
+  return finish(operation, 0);
 }
 
 }  // namespace ringdisk

@@ -26,5 +26,7 @@ bool may_retry(Operation& operation, int32_t part_result);
 
 // Sets the result; returns true, for the caller to return.
 bool finish(Operation& operation, int32_t result);
+// All of it may be data.
+bool map_as_data(Operation& operation);
 
 }  // namespace ringdisk

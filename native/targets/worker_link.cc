@@ -17,8 +17,9 @@
 namespace ringdisk {
 namespace {
 
-constexpr std::array<const char*, kLaneCalls> kCallNames = {"read",    "write",   "flush",
-                                                            "discard", "discard", "secure discard"};
+constexpr std::array<const char*, kLaneCalls> kCallNames = {
+    "read",           "write", "flush", "discard", "discard",
+    "secure discard", "zero",  "zero",  "zero",    "map"};
 
 }  // namespace
 

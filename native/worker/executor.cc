@@ -15,6 +15,8 @@
 #include <system_error>
 #include <utility>
 
+#include "medium/block_map.h"
+
 namespace ringdisk {
 namespace {
 
@@ -46,6 +48,7 @@ bool is_discard(LaneCall call) {
 // What a lane asks for must lie in its window and be something there is.
 bool is_sound(const LaneSubmission& submission) {
   if (static_cast<uint32_t>(submission.call) >= kLaneCalls) return false;
+  if (submission.call == LaneCall::map) return submission.window <= kLaneWindowBytes - kMapBytes;
   if (!moves_data(submission.call)) return true;
   return submission.length <= kLaneCallBytesMax && submission.window < kLaneWindowBytes &&
          submission.length <= kLaneWindowBytes - submission.window;

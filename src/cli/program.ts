@@ -5,6 +5,7 @@ import { packageVersion } from '../version.ts';
 import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
+import { addExport } from './export.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
 import { addResize } from './resize.ts';
@@ -39,6 +40,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addResize,
     addDisconnect,
     addRetry,
+    addExport,
     addUpgrade,
     addDoctor,
     addDemo,

@@ -70,6 +70,12 @@ export function daemonHandlers(
       return {};
     },
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
+    exportAdd: async (request) => ({ export: await daemon.exports.add(defined(request)) }),
+    exportList: async () => ({ exports: daemon.exports.list() }),
+    exportRemove: async ({ name }) => {
+      await daemon.exports.remove(name);
+      return {};
+    },
     handover: async () => {
       if (!platform.outlivesUs) {
         throw new ControlError('EINVAL', 'the guests of this loopback machine end with its daemon');
@@ -79,6 +85,12 @@ export function daemonHandlers(
       return { managed, serve };
     },
   };
+}
+
+/** Without the keys that have no value. */
+function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
 }
 
 function linkLoss({ xenstore }: Platform): { xenstoreLost?: WireLinkLoss } {

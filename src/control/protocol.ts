@@ -177,6 +177,22 @@ const Vbd = v.object({
   error: v.optional(v.string()),
 });
 
+/** One NBD export: ExportInfo of src/nbd/exported.ts as it travels. */
+const Export = v.object({
+  source: v.string(),
+  name: v.string(),
+  socket: v.string(),
+  readOnly: v.boolean(),
+  allowWriters: v.boolean(),
+  uri: v.string(),
+  oldUri: v.string(),
+  state: v.picklist(['exported', 'waiting']),
+  size: v.optional(v.number()),
+  clients: v.number(),
+  counters: v.optional(Counters),
+  error: v.optional(v.string()),
+});
+
 const ServeArguments = v.object({
   platform: v.picklist(['xen', 'loopback']),
   config: v.optional(v.string()),
@@ -246,6 +262,23 @@ export const METHODS = {
   },
   /** Tries at once what failed, and says what became of it. */
   retry: { params: oneVbd, result: v.object({ vbd: Vbd }) },
+  /** Resolves when clients can connect. What is missing has a default. */
+  exportAdd: {
+    params: v.object({
+      source: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
+      name: v.optional(v.pipe(v.string(), v.maxLength(255))),
+      socket: v.optional(v.pipe(v.string(), v.maxLength(4096))),
+      readOnly: v.optional(v.boolean()),
+      allowWriters: v.optional(v.boolean()),
+    }),
+    result: v.object({ export: Export }),
+  },
+  exportList: { params: nothing, result: v.object({ exports: v.array(Export) }) },
+  /** Done when its clients are gone. */
+  exportRemove: {
+    params: v.object({ name: v.pipe(v.string(), v.maxLength(255)) }),
+    result: nothing,
+  },
   /** The daemon ends at once and leaves the disks as they are, for the one that comes after it. */
   handover: {
     params: nothing,
@@ -267,6 +300,7 @@ export type Methods = {
 };
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
+export type WireExport = v.InferOutput<typeof Export>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
 export type WireLinkLoss = v.InferOutput<typeof Lost>;
 export type WireCounters = v.InferOutput<typeof Counters>;

@@ -203,10 +203,7 @@ class NativeDatapath implements Datapath {
     return connection;
   }
 
-  async addExport(
-    target: Pick<OpenTarget, 'handle'>,
-    options: ExportOptions,
-  ): Promise<NbdExport> {
+  async addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport> {
     const request: ExportRequest = { ...options, target: target.handle };
     const { value } = await this.#command((id) => this.#engine.addExport(id, request));
     let removing: Promise<void> | undefined;

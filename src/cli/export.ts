@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import type { WireExport } from '../control/protocol.ts';
+import { printResult } from './output.ts';
+import { type Column, formatTable, printable } from './table.ts';
+import { formatBytes } from './units.ts';
+import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
+
+interface AddOptions extends DaemonOptions {
+  socket?: string;
+  name?: string;
+  readOnly?: boolean;
+  allowWriters?: boolean;
+}
+
+const COLUMNS: Column<WireExport>[] = [
+  { title: 'EXPORT', value: ({ name }) => name },
+  { title: 'STATE', value: ({ state }) => state },
+  { title: 'MODE', value: ({ readOnly }) => (readOnly ? 'r' : 'w') },
+  {
+    title: 'SIZE',
+    right: true,
+    value: ({ size }) => (size === undefined ? '-' : formatBytes(size)),
+  },
+  { title: 'CLIENTS', right: true, value: ({ clients }) => String(clients) },
+  { title: 'SOURCE', value: ({ source }) => source },
+  { title: 'URI', value: ({ uri }) => uri },
+];
+
+export function addExport(program: Command): void {
+  const command = program
+    .command('export')
+    .description('let NBD clients of this host use disks and targets');
+  addAdd(command);
+  addList(command);
+  addRemove(command);
+}
+
+function addAdd(parent: Command): void {
+  const command = parent
+    .command('add')
+    .description('export a disk that is attached, or a target')
+    .argument('<source>', 'a disk (3/xvda), or a target (/dev/vg/lv, /srv/disk.img, null:1G)')
+    .option(
+      '--socket <path>',
+      'of the UNIX socket (default: one of its own below /run/ringdisk/nbd)',
+    )
+    .option('--name <name>', "by which clients ask for it (default: after the source's)")
+    .option('--read-only', 'clients may not write')
+    .option('--allow-writers', 'clients may write to a disk that its guest writes to')
+    .addHelpText(
+      'after',
+      '\nAn export of a disk ends with it. Exports outlive the daemon: after a restart their\n' +
+        'clients connect again.\n\n' +
+        'Example: back a disk up while its guest runs\n' +
+        '  ringdisk export add 3/xvda --read-only --name backup\n' +
+        "  nbdcopy 'nbd+unix:///backup?socket=/run/ringdisk/nbd/backup.sock' /backup/disk.img\n" +
+        '  ringdisk export remove backup',
+    );
+  addDaemonOptions(command).action(add);
+}
+
+async function add(source: string, options: AddOptions): Promise<void> {
+  const { socket, name, readOnly, allowWriters } = options;
+  const request = {
+    source,
+    ...(socket !== undefined && { socket }),
+    ...(name !== undefined && { name }),
+    ...(readOnly && { readOnly }),
+    ...(allowWriters && { allowWriters }),
+  };
+  const result = await withDaemon(options, (client) => client.call('exportAdd', request));
+  printResult('export add', options, result, () => printable(result.export.uri));
+}
+
+function addList(parent: Command): void {
+  const command = parent.command('list').description('list what is exported');
+  addDaemonOptions(command).action(async (options: DaemonOptions) => {
+    const result = await withDaemon(options, (client) => client.call('exportList', {}));
+    printResult('export list', options, result, () => formatList(result.exports));
+  });
+}
+
+function formatList(exports: WireExport[]): string {
+  if (exports.length === 0) return 'Nothing is exported.';
+  const errors = exports
+    .filter(({ error }) => error !== undefined)
+    .map(({ name, error }) => printable(`${name}: ${error}`));
+  return [formatTable(COLUMNS, exports), ...errors].join('\n');
+}
+
+function addRemove(parent: Command): void {
+  const command = parent
+    .command('remove')
+    .description('end an export, and the connections of its clients')
+    .argument('<name>', 'as the list has it');
+  addDaemonOptions(command).action(async (name: string, options: DaemonOptions) => {
+    const result = await withDaemon(options, (client) => client.call('exportRemove', { name }));
+    printResult('export remove', options, result, () => `${name} is no longer exported.`);
+  });
+}

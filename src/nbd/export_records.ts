@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon exports, for the one that comes after it: one file beside the control socket. It
+// goes with the host.
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import * as v from 'valibot';
+import { type ExportWish, exportWishSchema } from './export_wish.ts';
+
+const FILE = 'exports.json';
+const VERSION = 1;
+const schema = v.object({ version: v.literal(VERSION), exports: v.array(exportWishSchema) });
+
+export class ExportRecords {
+  readonly #file: string;
+
+  constructor(runtimeDir: string) {
+    this.#file = path.join(runtimeDir, FILE);
+  }
+
+  /** None where there is no file. Throws an Error that says why it cannot be used. */
+  read(): ExportWish[] {
+    let text: string;
+    try {
+      text = readFileSync(this.#file, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
+    const parsed = v.safeParse(schema, JSON.parse(text));
+    if (parsed.success) return parsed.output.exports;
+    throw new Error(`${this.#file} is not of this version: ${parsed.issues[0].message}`);
+  }
+
+  /** Replaces the file as a whole. */
+  write(exports: readonly ExportWish[]): void {
+    const temporary = `${this.#file}.new`;
+    writeFileSync(temporary, JSON.stringify({ version: VERSION, exports }), { mode: 0o600 });
+    renameSync(temporary, this.#file);
+  }
+}

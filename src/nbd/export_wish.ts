@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is to be exported by NBD, as it was asked for and is kept for the daemon that comes next.
+import path from 'node:path';
+import * as v from 'valibot';
+import { RingdiskError, showValue } from '../errors.ts';
+
+// Both stand in "nbd:unix:PATH:exportname=NAME", which has no way to say a colon.
+const NAME = /^[^:\p{Cc}]{1,255}$/u;
+const SOCKET = /^\/[^:\p{Cc}]*$/u;
+/** sun_path of unix(7), with its NUL. */
+const SOCKET_BYTES_MAX = 107;
+
+export const exportWishSchema = v.strictObject({
+  /** A VBD's name, or a target as a toolstack would write it. */
+  source: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
+  /** By which clients ask for it; no two exports of a daemon have the same. */
+  name: v.string(),
+  /** Of the UNIX socket; several exports may share one. */
+  socket: v.string(),
+  readOnly: v.boolean(),
+  /** The guest of the disk writes to it as well. */
+  allowWriters: v.boolean(),
+});
+
+export type ExportWish = Readonly<v.InferOutput<typeof exportWishSchema>>;
+
+/** "3/xvda", "3/51712", "vbd3/3/51712"; anything else is a target. */
+export function isVbdName(source: string): boolean {
+  return /^([A-Za-z0-9_-]{1,32}\/)?[0-9]{1,5}\/[A-Za-z0-9]{1,16}$/.test(source);
+}
+
+/** "vbd3/3/51712" and "/srv/disk.img" as a name of an export. */
+export function defaultName(source: string): string {
+  const last = isVbdName(source) ? source.replaceAll('/', '-') : path.basename(source);
+  return last.replace(/^.*:/, '') || 'disk';
+}
+
+/** Throws EXPORT_INVALID with a sentence. */
+export function checkWish({ name, socket }: ExportWish): void {
+  if (!NAME.test(name)) {
+    throw new RingdiskError(
+      'EXPORT_INVALID',
+      `The name ${showValue(name)} is not of 1 to 255 characters without a colon.`,
+    );
+  }
+  if (!SOCKET.test(socket) || Buffer.byteLength(socket) > SOCKET_BYTES_MAX) {
+    throw new RingdiskError(
+      'EXPORT_INVALID',
+      `The socket ${showValue(socket)} is not an absolute path of at most ${SOCKET_BYTES_MAX} ` +
+        'bytes without a colon.',
+    );
+  }
+}
+
+/** As libnbd, nbdkit and QEMU read it. */
+export function uriOf({ name, socket }: ExportWish): string {
+  const place = socket.split('/').map(encodeURIComponent).join('/');
+  return `nbd+unix:///${encodeURIComponent(name)}?socket=${place}`;
+}
+
+/** As XAPI and old versions of QEMU do. */
+export function oldUriOf({ name, socket }: ExportWish): string {
+  return `nbd:unix:${socket}:exportname=${name}`;
+}

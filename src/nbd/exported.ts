@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// One export: its target opened, claimed and offered; while that cannot be done, tried again.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { VbdCounters } from '../datapath/binding.ts';
+import type { Datapath, NbdExport } from '../datapath/datapath.ts';
+import { RingdiskError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { parseTarget } from '../target/target_spec.ts';
+import { Backoff } from '../vbd/backoff.ts';
+import type { VbdInfo } from '../vbd/info.ts';
+import type { OpenTargets, TargetUse } from '../vbd/open_targets.ts';
+import { type ExportWish, isVbdName, oldUriOf, uriOf } from './export_wish.ts';
+
+const TRIES = { firstMs: 1000, mostMs: 30_000, leastMs: 1000 };
+
+/** JSON-able. */
+export interface ExportInfo extends ExportWish {
+  readonly uri: string;
+  /** In the older form, which XAPI reads. */
+  readonly oldUri: string;
+  readonly state: 'exported' | 'waiting';
+  /** Bytes; while it is exported. */
+  readonly size?: number;
+  readonly clients: number;
+  /** Of the clients that are there now, together. */
+  readonly counters?: VbdCounters;
+  /** Why it waits. */
+  readonly error?: string;
+}
+
+export interface ExportServices {
+  readonly datapath: Pick<Datapath, 'addExport'>;
+  readonly openTargets: Pick<OpenTargets, 'open'>;
+  /** Throws VBD_UNKNOWN. */
+  readonly findVbd: (name: string) => VbdInfo;
+  readonly backendDomid: number;
+  /** How long opening a target may take. */
+  readonly openMs: number;
+  readonly log: Logger;
+}
+
+export class Exported {
+  readonly wish: ExportWish;
+  readonly #services: ExportServices;
+  readonly #end = new AbortController();
+  #use: TargetUse | undefined;
+  #offered: NbdExport | undefined;
+  #error: string | undefined;
+
+  constructor(wish: ExportWish, services: ExportServices) {
+    this.wish = wish;
+    this.#services = services;
+  }
+
+  /** Rejects with what is in the way; nothing is left open then. */
+  async begin(takeOver = false): Promise<void> {
+    const { name, socket, readOnly, source } = this.wish;
+    const use = await this.#open();
+    try {
+      if (!readOnly) await use.claim({ takeOver });
+      const options = { path: socket, name, description: source, readOnly };
+      this.#offered = await this.#services.datapath.addExport(use, options);
+      this.#use = use;
+      this.#error = undefined;
+    } catch (error) {
+      await use.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Tries until it is exported, or ended. */
+  async keepTrying(): Promise<void> {
+    const backoff = new Backoff(TRIES);
+    const { signal } = this.#end;
+    while (!signal.aborted) {
+      try {
+        await this.begin(true);
+        if (signal.aborted) await this.#letGo();
+        return;
+      } catch (error) {
+        const { message } = error as Error;
+        if (message !== this.#error) {
+          this.#services.log.warn({ export: this.wish.name, err: error }, 'cannot export it yet');
+        }
+        this.#error = message;
+        backoff.failed();
+      }
+      await sleep(backoff.dueMs, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  info(): ExportInfo {
+    const clients = this.#offered?.clients() ?? [];
+    return {
+      ...this.wish,
+      uri: uriOf(this.wish),
+      oldUri: oldUriOf(this.wish),
+      state: this.#offered ? 'exported' : 'waiting',
+      ...(this.#use && { size: this.#use.capabilities.capacity }),
+      clients: clients.length,
+      ...(clients.length > 0 && { counters: sumOf(clients) }),
+      ...(this.#error !== undefined && { error: this.#error }),
+    };
+  }
+
+  /** Its clients' connections are ended and its target let go of. Safe to call twice. */
+  async end(): Promise<void> {
+    this.#end.abort();
+    await this.#letGo();
+  }
+
+  async #letGo(): Promise<void> {
+    const [offered, use] = [this.#offered, this.#use];
+    this.#offered = this.#use = undefined;
+    use?.leave();
+    await offered?.remove();
+    await use?.close();
+  }
+
+  async #open(): Promise<TargetUse> {
+    const { openTargets, openMs } = this.#services;
+    const { spec, user } = this.#target();
+    const signal = AbortSignal.any([AbortSignal.timeout(openMs), this.#end.signal]);
+    return openTargets.open(spec, user, { takeOver: false, signal }).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      const seconds = Math.round(openMs / 1000);
+      throw new RingdiskError(
+        'TARGET_BUSY',
+        `Its target has not been opened for ${seconds} s: its storage hangs, or is being let go of.`,
+      );
+    });
+  }
+
+  #target() {
+    const { source, name, readOnly } = this.wish;
+    const called = `export ${name}`;
+    if (!isVbdName(source)) {
+      const { kind, path, share = false } = parseTarget(source);
+      const user = { name: called, domid: this.#services.backendDomid, readOnly, share };
+      return { spec: { kind: kind ?? ('auto' as const), path, readOnly }, user };
+    }
+    const vbd = this.#services.findVbd(source);
+    if (!vbd.target) throw notReady(source);
+    if (!readOnly) this.#refuseWriters(vbd);
+    const { kind, path } = vbd.target;
+    // One of the VM's own uses.
+    const user = { name: called, domid: vbd.domid, readOnly, share: false };
+    return { spec: { kind, path, readOnly }, user };
+  }
+
+  #refuseWriters({ name, readOnly }: VbdInfo): void {
+    if (readOnly) {
+      throw new RingdiskError(
+        'EXPORT_REFUSED',
+        `${name} is read-only: export it with --read-only.`,
+      );
+    }
+    if (this.wish.allowWriters) return;
+    throw new RingdiskError(
+      'EXPORT_REFUSED',
+      `A guest writes to ${name}: export it with --read-only, or with --allow-writers if its ` +
+        'clients and the guest know of each other. What two write without that is destroyed.',
+    );
+  }
+}
+
+function notReady(source: string): RingdiskError {
+  return new RingdiskError('VBD_NOT_READY', `${source} has no open target.`);
+}
+
+function sumOf(clients: readonly VbdCounters[]): VbdCounters {
+  const [first, ...others] = clients;
+  const sum = { ...(first as VbdCounters) };
+  for (const other of others) {
+    for (const key of Object.keys(sum) as (keyof VbdCounters)[]) sum[key] += other[key];
+  }
+  return sum;
+}

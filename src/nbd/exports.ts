@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that a daemon exports by NBD. Exports outlive it: the next daemon offers them again, and their
+// clients connect anew.
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { RingdiskError, showValue } from '../errors.ts';
+import { ExportRecords } from './export_records.ts';
+import { checkWish, defaultName, type ExportWish, isVbdName } from './export_wish.ts';
+import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
+
+/** Each may have a socket and connections of its own. */
+const EXPORTS_MAX = 1024;
+
+/** What is missing has a default. */
+export type ExportRequest = Pick<ExportWish, 'source'> & Partial<ExportWish>;
+
+export class Exports {
+  readonly #services: ExportServices;
+  readonly #records: ExportRecords;
+  readonly #folder: string;
+  readonly #all = new Map<string, Exported>();
+
+  /** Sockets are in runtimeDir/nbd, where nobody asks for another place. */
+  constructor(services: ExportServices, runtimeDir: string) {
+    this.#services = services;
+    this.#records = new ExportRecords(runtimeDir);
+    this.#folder = path.join(runtimeDir, 'nbd');
+  }
+
+  /** Offers again what the daemon before did, as soon as each can be. */
+  begin(): void {
+    let wishes: ExportWish[] = [];
+    try {
+      wishes = this.#records.read();
+    } catch (error) {
+      this.#services.log.error({ err: error }, 'what was exported before is not known');
+    }
+    if (wishes.length > 0) this.#makeFolder();
+    for (const wish of wishes) {
+      const exported = new Exported(wish, this.#services);
+      this.#all.set(wish.name, exported);
+      void exported.keepTrying();
+    }
+  }
+
+  /** Throws EXPORT_INVALID, EXPORT_REFUSED, VBD_UNKNOWN, TARGET_BUSY or DatapathError. */
+  async add(request: ExportRequest): Promise<ExportInfo> {
+    const wish = this.#wish(request);
+    checkWish(wish);
+    if (this.#all.has(wish.name)) {
+      throw new RingdiskError(
+        'EXPORT_REFUSED',
+        `There is an export ${showValue(wish.name)} already; give this one another name.`,
+      );
+    }
+    if (this.#all.size >= EXPORTS_MAX) {
+      throw new RingdiskError('EXPORT_REFUSED', `There are ${EXPORTS_MAX} exports already.`);
+    }
+    const exported = new Exported(wish, this.#services);
+    // Nobody else gets this name meanwhile.
+    this.#all.set(wish.name, exported);
+    try {
+      this.#makeFolder();
+      await exported.begin();
+      this.#write();
+    } catch (error) {
+      await exported.end();
+      this.#all.delete(wish.name);
+      throw error;
+    }
+    this.#services.log.info({ export: wish.name, source: wish.source }, 'exported');
+    return exported.info();
+  }
+
+  /** In the order in which they came. */
+  list(): ExportInfo[] {
+    return [...this.#all.values()].map((exported) => exported.info());
+  }
+
+  /** Resolves when its clients are gone. Throws EXPORT_UNKNOWN. */
+  async remove(name: string): Promise<void> {
+    const exported = this.#all.get(name);
+    if (!exported) {
+      throw new RingdiskError('EXPORT_UNKNOWN', `There is no export ${showValue(name)}.`);
+    }
+    this.#all.delete(name);
+    this.#write();
+    await exported.end();
+    this.#services.log.info({ export: name }, 'no longer exported');
+  }
+
+  /** The disk is going away, and with it what is exported of it. */
+  vbdGoes(names: readonly string[]): Promise<unknown> {
+    const its = [...this.#all.values()].filter(
+      ({ wish }) => isVbdName(wish.source) && names.includes(wish.source),
+    );
+    return Promise.allSettled(its.map(({ wish }) => this.remove(wish.name)));
+  }
+
+  /** Ends all connections; what is exported stays known. */
+  async stop(): Promise<void> {
+    await Promise.allSettled([...this.#all.values()].map((exported) => exported.end()));
+  }
+
+  #wish({ source, name = defaultName(source), ...rest }: ExportRequest): ExportWish {
+    // By the name that stays: the guest's own may be given to another disk.
+    const called = isVbdName(source) ? this.#services.findVbd(source).name : source;
+    return {
+      source: called,
+      name,
+      socket: rest.socket ?? path.join(this.#folder, `${name.replaceAll('/', '-')}.sock`),
+      readOnly: rest.readOnly ?? false,
+      allowWriters: rest.allowWriters ?? false,
+    };
+  }
+
+  #makeFolder(): void {
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  #write(): void {
+    this.#records.write([...this.#all.values()].map(({ wish }) => wish));
+  }
+}
