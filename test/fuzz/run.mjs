@@ -13,6 +13,7 @@ const FOLDER = 'out/fuzz';
 /** With how long an input may grow, in bytes, and how long the planted bug may take, in seconds. */
 const FUZZERS = [
   { name: 'validate', bytesMax: 2400, patience: 30 },
+  { name: 'nbd', bytesMax: 4096, patience: 120 },
   { name: 'queue', bytesMax: 4096, patience: 60 },
   { name: 'recover', bytesMax: 6144, patience: 120 },
 ];
