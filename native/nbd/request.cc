@@ -85,11 +85,11 @@ Error validate(const RawRequest& raw, const ExportFacts& facts, const Agreement&
   if (raw.command > static_cast<uint16_t>(Command::block_status)) return Error::invalid;
   const auto command = static_cast<Command>(raw.command);
   if ((raw.flags & ~flags_of(command, agreement)) != 0) return Error::invalid;
+  if (writes(command) && (facts.flags & kReadOnly)) return Error::not_permitted;
   if ((facts.flags & needed(command)) != needed(command)) return Error::invalid;
   // Without its payload a write says nothing.
   if (command == Command::write && agreement.extended && !(raw.flags & kPayloadLength))
     return Error::invalid;
-  if (writes(command) && (facts.flags & kReadOnly)) return Error::not_permitted;
   if (command == Command::block_status && agreement.contexts.empty()) return Error::invalid;
   const bool has_range = command != Command::flush && command != Command::disconnect;
   if (has_range)

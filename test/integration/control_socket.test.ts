@@ -44,6 +44,11 @@ const handlers: Handlers = {
     throw new ControlError('ENOENT', `no VBD ${vbd}`);
   },
   disconnect: () => new Promise(() => {}),
+  exportAdd: async () => {
+    throw new ControlError('EEXIST', 'there is one');
+  },
+  exportList: async () => ({ exports: [] }),
+  exportRemove: async () => ({}),
   handover: async () => ({ managed: false, serve: { platform: 'xen' } }),
 };
 

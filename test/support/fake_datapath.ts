@@ -18,6 +18,7 @@ import {
   type ConnectOptions,
   type Datapath,
   DatapathError,
+  type NbdExport,
   type OpenTarget,
 } from '../../src/datapath/datapath.ts';
 
@@ -159,9 +160,14 @@ export class FakeDatapath implements Datapath {
     return {
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
+      addExport: () => this.addExport(),
       counters: () => this.counters(),
       close: () => this.close(),
     };
+  }
+
+  async addExport(): Promise<NbdExport> {
+    return { clients: () => [], remove: async () => {} };
   }
 
   async openTarget(
