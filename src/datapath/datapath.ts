@@ -105,7 +105,7 @@ export interface Datapath {
   openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
   /** The target has been claimed. */
   connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
-  /** The target has been claimed, but for one that is read only. Rejects where nobody can listen. */
+  /** The target has been claimed, unless it is read only. Rejects where nobody can listen. */
   addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
   counters(): EngineCounters;
   close(): void;

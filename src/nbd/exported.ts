@@ -126,7 +126,8 @@ export class Exported {
       const seconds = Math.round(openMs / 1000);
       throw new RingdiskError(
         'TARGET_BUSY',
-        `Its target has not been opened for ${seconds} s: its storage hangs, or is being let go of.`,
+        `Its target has not been opened for ${seconds} s: its storage hangs, or another disk is ` +
+          'about to let go of it.',
       );
     });
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All that a daemon exports by NBD. Exports outlive it: the next daemon offers them again, and their
-// clients connect anew.
+// All that a daemon exports by NBD. Exports outlive it: the next daemon offers them again, and
+// their clients connect anew.
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { RingdiskError, showValue } from '../errors.ts';
