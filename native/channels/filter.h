@@ -31,6 +31,9 @@ class Filter : public TargetChannel {
     RD_ASSERT(!"what is submitted is the inner channel's");
     return true;
   }
+  void cancel_discards() override { inner_->cancel_discards(); }
+  bool give_memory_back() override { return inner_->give_memory_back(); }
+  bool holds_memory() const override { return inner_->holds_memory(); }
   // Its own end, then that of what is behind it, if it is still there.
   void close(std::function<void()> done) override {
     end([this, done = std::move(done)]() mutable {

@@ -95,7 +95,7 @@ void RequestEngine::close() {
   closing_ = true;
   for (Slot* slot = in_flight_; slot; slot = slot->in_flight_next)
     slot->operation.cancelled = slot->valid.kind == Kind::discard;
-  channel_->cancel_discards();
+  stack_.top()->cancel_discards();
   // What keeps failing would keep the guest's memory for ever.
   SlotList hopeless = retrying_.take();
   retrying_count_ = 0;

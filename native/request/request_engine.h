@@ -80,9 +80,9 @@ class RequestEngine final : public OperationSink, private Alarm {
   // Some of it at a time; false: there is more.
   bool give_memory_back() {
     bounce_.give_reserve_back();
-    return channel_->give_memory_back();
+    return stack_.top()->give_memory_back();
   }
-  bool holds_memory() const { return bounce_.holds_reserve() || channel_->holds_memory(); }
+  bool holds_memory() const { return bounce_.holds_reserve() || stack_.top()->holds_memory(); }
 
   void finished(Operation& operation) override;
 

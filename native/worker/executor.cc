@@ -42,7 +42,8 @@ bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCa
 
 bool is_discard(LaneCall call) {
   return call == LaneCall::punch_hole || call == LaneCall::discard ||
-         call == LaneCall::secure_discard;
+         call == LaneCall::secure_discard || call == LaneCall::zero ||
+         call == LaneCall::zero_keep || call == LaneCall::zero_fast;
 }
 
 // What a lane asks for must lie in its window and be something there is.

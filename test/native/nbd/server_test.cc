@@ -84,8 +84,11 @@ class Client {
   bool is_in() const { return is_in_; }
 
   void say(const Bytes& bytes) const {
-    CHECK(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
-          static_cast<ssize_t>(bytes.size()));
+    for (size_t said = 0; said < bytes.size();) {
+      const ssize_t now = ::send(fd_.get(), bytes.data() + said, bytes.size() - said, MSG_NOSIGNAL);
+      REQUIRE(now > 0);
+      said += static_cast<size_t>(now);
+    }
   }
   // Empty: the connection is over.
   Bytes hear(size_t bytes) const {
