@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbd/request.h"
 
-#include <limits>
+#include "base/kill_point.h"
 
 namespace ringdisk::nbd {
 namespace {
@@ -54,6 +54,7 @@ Error check_range(const RawRequest& raw, Command command, const ExportFacts& fac
   if (raw.length == 0 || raw.offset % facts.block_min != 0 || raw.length % facts.block_min != 0)
     return Error::invalid;
   if (moves_data(command) && raw.length > facts.block_max) return Error::overflow;
+  if (RD_PLANTED("capacity")) return Error::none;
   if (raw.offset > facts.size || raw.length > facts.size - raw.offset)
     return writes(command) ? Error::no_space : Error::invalid;
   return Error::none;

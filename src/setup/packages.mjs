@@ -53,6 +53,16 @@ const NEEDS = [
     packages: ['bindfs', 'e2fsprogs', 'xfsprogs', 'util-linux'],
     ok: () => runs('bindfs', '--version') && runs('mkfs.xfs', '-V') && runs('mkfs.ext4', '-V'),
   },
+  {
+    group: 'test',
+    why: 'clients of NBD',
+    packages: ['libnbd-bin', 'python3-libnbd', 'qemu-utils'],
+    ok: () =>
+      runs('nbdinfo', '--version') &&
+      runs('qemu-img', '--version') &&
+      runs('/usr/bin/python3', '-c', 'import nbd'),
+  },
+  { group: 'test', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {
     group: 'bench',

@@ -2,10 +2,10 @@
 // What an NBD client may say: the negotiation and the requests after it, cut into pieces anywhere.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <span>
 #include <vector>
 
+#include "input.h"
 #include "nbd/negotiation.h"
 #include "nbd/request.h"
 
@@ -26,23 +26,17 @@ const std::vector<ExportFacts> kExports = {
 // Of a client that says no more than 4 KiB.
 constexpr size_t kAnswersMax = 4u << 20;
 
-void require(bool holds) {
-  if (!holds) std::abort();
-}
-
 void check(const RawRequest& raw, const Agreement& agreement) {
   const ExportFacts& facts = kExports[agreement.index];
   Request request;
   if (validate(raw, facts, agreement, request) != Error::none) return;
-  const bool planted = std::getenv("RINGDISK_PLANT") != nullptr;
-  require(request.length <= facts.size && request.offset <= facts.size - request.length);
-  require(request.offset % facts.block_min == 0 && request.length % facts.block_min == 0);
-  require(!planted || request.command != Command::write_zeroes);
+  FUZZ_CHECK(request.length <= facts.size && request.offset <= facts.size - request.length);
+  FUZZ_CHECK(request.offset % facts.block_min == 0 && request.length % facts.block_min == 0);
   const bool writes = request.command == Command::write || request.command == Command::trim ||
                       request.command == Command::write_zeroes;
-  require(!writes || !(facts.flags & kReadOnly));
+  FUZZ_CHECK(!writes || !(facts.flags & kReadOnly));
   if (request.command == Command::read || request.command == Command::write)
-    require(request.length <= facts.block_max);
+    FUZZ_CHECK(request.length <= facts.block_max);
 }
 
 }  // namespace
@@ -57,8 +51,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto more = all.subspan(at, std::min(piece, all.size() - at));
     in.insert(in.end(), more.begin(), more.end());
     const size_t taken = negotiation.feed(in, out);
-    require(taken <= in.size());
-    require(out.size() <= kAnswersMax);
+    FUZZ_CHECK(taken <= in.size());
+    FUZZ_CHECK(out.size() <= kAnswersMax);
     in.erase(in.begin(), in.begin() + static_cast<ptrdiff_t>(taken));
     if (negotiation.state() == Negotiation::State::over) return 0;
     if (negotiation.state() != Negotiation::State::agreed) continue;
