@@ -74,7 +74,8 @@ export class Daemon {
     const frontends = new SharedWatches(xenstore);
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
-    this.#services = { ...shared, records, takeOvers, openTargets };
+    const endExports = (name: string) => this.exports.vbdGoes(name);
+    this.#services = { ...shared, records, takeOvers, openTargets, endExports };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
@@ -213,7 +214,7 @@ export class Daemon {
       this.#pace(id.domid),
       () => {
         this.#vbds.delete(name);
-        void this.exports.vbdGoes([name]);
+        void this.exports.vbdGoes(name);
         const others = [...this.#vbds.values()];
         if (!others.some((other) => other.id.domid === id.domid)) this.#paces.delete(id.domid);
       },

@@ -90,10 +90,8 @@ export class Exports {
   }
 
   /** The disk is going away, and with it what is exported of it. */
-  vbdGoes(names: readonly string[]): Promise<unknown> {
-    const its = [...this.#all.values()].filter(
-      ({ wish }) => isVbdName(wish.source) && names.includes(wish.source),
-    );
+  vbdGoes(name: string): Promise<unknown> {
+    const its = [...this.#all.values()].filter(({ wish }) => wish.source === name);
     return Promise.allSettled(its.map(({ wish }) => this.remove(wish.name)));
   }
 

@@ -31,7 +31,11 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   letGo(device);
   const { state } = view.backend;
   // A frontend that closed by itself may come back, and finds the target still open.
-  if (wish === 'close' || view.frontend === 'Unknown') letGoOfMedium(device);
+  if (wish === 'close' || view.frontend === 'Unknown') {
+    const { endExports } = device.services;
+    letGoBeside(device, 'end its exports', () => endExports(vbdName(device.id)));
+    letGoOfMedium(device);
+  }
   if (!(await isOverWithin(device.lettingGo, device.services.timing.letGoMs))) {
     device.log.warn({}, 'the disk is slow: closed for the guest while its I/O ends');
   }

@@ -67,6 +67,8 @@ export interface VbdServices {
   readonly records: Records;
   readonly takeOvers: TakeOvers;
   readonly openTargets: OpenTargets;
+  /** Ends what is exported of the VBD of this name; resolves when its clients are gone. */
+  readonly endExports: (name: string) => Promise<unknown>;
   /** Also devices of kinds that others serve, unmarked. */
   readonly force: boolean;
 }

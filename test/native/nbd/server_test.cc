@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -90,11 +91,16 @@ class Client {
       said += static_cast<size_t>(now);
     }
   }
-  // Empty: the connection is over.
+  // Empty: the connection is over. The kernel's work for this thread's rings ends a call early.
   Bytes hear(size_t bytes) const {
     Bytes heard(bytes);
-    const ssize_t count = ::recv(fd_.get(), heard.data(), bytes, MSG_WAITALL);
-    return count == static_cast<ssize_t>(bytes) ? heard : Bytes{};
+    for (size_t have = 0; have < bytes;) {
+      const ssize_t now = ::recv(fd_.get(), heard.data() + have, bytes - have, 0);
+      if (now < 0 && errno == EINTR) continue;
+      if (now <= 0) return {};
+      have += static_cast<size_t>(now);
+    }
+    return heard;
   }
   // Whatever is still said before that.
   bool is_over() const {
