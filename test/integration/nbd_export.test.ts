@@ -160,7 +160,13 @@ print(extents)`,
       '--rw=randwrite',
       '--bsrange=512-64k',
     ];
-    const load = ['--iodepth=32', '--size=16M', '--verify=crc32c', '--blockalign=512'];
+    const load = [
+      '--iodepth=32',
+      '--size=16M',
+      '--verify=crc32c',
+      '--verify_state_save=0',
+      '--blockalign=512',
+    ];
     await client('fio', ...job, ...load);
   });
 
