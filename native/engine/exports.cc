@@ -12,6 +12,11 @@
 namespace ringdisk {
 namespace {
 
+uint64_t size_of(const Target& target) {
+  const Capabilities& can = target.capabilities();
+  return can.capacity / can.io_alignment * can.io_alignment;
+}
+
 nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
   const Capabilities& can = target.capabilities();
   uint16_t flags = nbd::kHasFlags | nbd::kSendFlush | nbd::kSendDf | nbd::kSendCache;
@@ -24,7 +29,7 @@ nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
              (can.discard ? nbd::kSendTrim : 0);
   return {.name = request.name,
           .description = request.description,
-          .size = can.capacity / can.io_alignment * can.io_alignment,
+          .size = size_of(target),
           .flags = flags,
           .block_min = can.io_alignment,
           .block_preferred = std::max(4096u, can.physical_block),
@@ -74,6 +79,11 @@ bool ExportTable::remove(uint32_t handle, std::function<void()> told) {
 bool ExportTable::uses(const Target& target) const {
   return std::ranges::any_of(
       exports_, [&](const auto& entry) { return entry.second.target.get() == &target; });
+}
+
+void ExportTable::resized(const Target& target) {
+  for (const auto& [handle, entry] : exports_)
+    if (entry.target.get() == &target) entry.server->resize(handle, size_of(target));
 }
 
 std::vector<std::shared_ptr<QueueCounters>> ExportTable::counters(uint32_t handle) const {

@@ -35,6 +35,8 @@ class ExportTable {
   bool remove(uint32_t handle, std::function<void()> told);
   bool empty() const { return exports_.empty() && ending_ == 0; }
   bool uses(const Target& target) const;
+  // Its size is another one.
+  void resized(const Target& target);
   // Of its connections; throws std::invalid_argument.
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t handle) const;
   // What remove() began for it is over.

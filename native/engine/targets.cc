@@ -145,6 +145,7 @@ void Engine::tell_of_target(const BusMessage& message) {
     found->second->resize(message.capacity, message.direct_end);
     event.facts = found->second->facts();
     grow(found->second);
+    exports_->resized(*found->second);
   }
   events_.push_back(std::move(event));
 }

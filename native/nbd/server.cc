@@ -79,6 +79,14 @@ void Server::remove(uint32_t id, std::function<void()> over) {
   tell_who_waits();
 }
 
+void Server::resize(uint32_t id, uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Export> all = exports_->all;
+  for (Export& one : all)
+    if (one.id == id) one.facts.size = bytes;
+  exports_ = exports_of(std::move(all));
+}
+
 bool Server::has(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   return std::ranges::any_of(exports_->all,

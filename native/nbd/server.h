@@ -34,6 +34,8 @@ class Server final : public std::enable_shared_from_this<Server> {
   // `over` is called once, on any thread, when no connection has it any more.
   void remove(uint32_t id, std::function<void()> over);
   bool has(const std::string& name) const;
+  // Told to clients that come from now on; those that are there cannot be told.
+  void resize(uint32_t id, uint64_t bytes);
   // Lets nobody in any more, removes the socket and ends all connections.
   void stop(std::function<void()> over);
 

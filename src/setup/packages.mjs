@@ -66,6 +66,12 @@ const NEEDS = [
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {
     group: 'bench',
+    why: 'other NBD servers',
+    packages: ['nbdkit', 'qemu-system-common'],
+    ok: () => runs('nbdkit', '--version') && runs('qemu-storage-daemon', '--version'),
+  },
+  {
+    group: 'bench',
     why: 'valgrind, for instructions per I/O',
     packages: ['valgrind'],
     ok: () => runs('valgrind', '--version'),

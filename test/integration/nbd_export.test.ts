@@ -242,6 +242,17 @@ describe('a disk', () => {
     expect((await list())[0]).toMatchObject({ source: name, readOnly: true, state: 'exported' });
   });
 
+  it('that grows is grown for the clients that come', async () => {
+    const guest = await connectedGuest();
+    const name = await nameOf(guest);
+    const uri = await exported(name, '--read-only');
+    const { target } = (await machine.show(guest)) as { target: { path: string } };
+    await client('truncate', '-s', '96M', target.path);
+    expect((await machine.daemon.cli('resize', name)).stderr).toBe('');
+    const told = JSON.parse(await client('nbdinfo', '--json', uri));
+    expect(told.exports[0]['export-size']).toBe(96 * MIB);
+  });
+
   it('takes its export with it', async () => {
     const guest = await connectedGuest();
     const name = await nameOf(guest);

@@ -2,6 +2,7 @@
 // Guests, through stock xl. A guest runs shell text that dom0 hands it in xenstore
 // (see image/guest_init) and says on its console what that prints.
 import { readFile, stat, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BLOCK_SCRIPT, quickStats } from './daemon.mjs';
 import { STRAY_BREAKPOINT } from './guest_log.mjs';
 import { note } from './report.mjs';
@@ -13,6 +14,7 @@ const CREATE_MS = 180_000;
 const UP_MS = 240_000;
 const JOB_MS = 300_000;
 const LOAD_MS = 120_000;
+const LOOK_MS = 3000;
 
 /**
  * @typedef {object} GuestOptions
@@ -119,8 +121,9 @@ export class Guest {
       if (!STRAY_BREAKPOINT.test(text)) throw error;
     }
     note(`${name}: its kernel died of the emulation while it booted; once more`);
+    const logFrom = (await stat(logOf(name))).size;
     await Guest.startCreation(name, options);
-    return Guest.created(name);
+    return Guest.created(name, { logFrom });
   }
 
   /**
@@ -150,10 +153,12 @@ export class Guest {
 
   /**
    * @param {string} name of a guest that xl has created
-   * @param {number} [upMs] how long its start may take
+   * @param {{ upMs?: number, logFrom?: number }} [options] how long its start may take; where in
+   *   its log it begins
    */
-  static async created(name, upMs = UP_MS) {
+  static async created(name, { upMs = UP_MS, logFrom = 0 } = {}) {
     const guest = new Guest(name, Number(await run('xl', ['domid', name])));
+    guest.#logFrom = logFrom;
     Guest.all.add(guest);
     await guest.#waitUntilUp(upMs);
     return guest;
@@ -294,7 +299,30 @@ export class Guest {
       Guest.all.delete(this);
       throw new Error(`${this.name} ended as it booted`);
     };
-    await waitForNode(this.#node('up'), isUp, upMs);
+    const anchor = mayGo ? undefined : `/local/domain/${this.domid}/name`;
+    const up = waitForNode(this.#node('up'), isUp, upMs, anchor);
+    up.catch(() => {});
+    const over = new AbortController();
+    try {
+      await Promise.race([up, this.#diesOfTheEmulation(over.signal)]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  /**
+   * Rejects when its kernel has: the domain stays, and says nothing any more.
+   * @param {AbortSignal} over
+   */
+  async #diesOfTheEmulation(over) {
+    while (!over.aborted) {
+      await sleep(LOOK_MS, undefined, { signal: over }).catch(() => {});
+      const text = await readFile(this.log).catch(() => Buffer.alloc(0));
+      if (!STRAY_BREAKPOINT.test(text.subarray(this.#logFrom).toString())) continue;
+      Guest.all.delete(this);
+      await run('xl', ['destroy', this.name]).catch(() => {});
+      throw new Error(`${this.name}: its kernel died of the emulation`);
+    }
   }
 
   /** @param {number} number @param {number} timeoutMs */

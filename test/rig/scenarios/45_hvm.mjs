@@ -95,7 +95,7 @@ async function bootByGrub() {
     boot: bios('grub', 'ahci'),
     disks: { xvda: { target, script: '' } },
   });
-  return Guest.created('grub', KERNEL_MS);
+  return Guest.created('grub', { upMs: KERNEL_MS });
 }
 
 /** @param {Guest} guest */

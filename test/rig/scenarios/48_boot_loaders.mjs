@@ -43,7 +43,7 @@ async function bootableDisk() {
  */
 async function bootsBy(target, name, boot) {
   await Guest.startCreation(name, { boot, disks: { xvda: { target, script: '' } } });
-  const guest = await Guest.created(name, BOOT_MS);
+  const guest = await Guest.created(name, { upMs: BOOT_MS });
   // What it boots is what the disk says, and the disk can be written and read on.
   const lives = `grep -q rig.own=1 /proc/cmdline
 wait_for_disk xvda

@@ -325,7 +325,7 @@ export const scenarios = [
     tests: {
       "serves a guest, by README's steps": serves,
       'has no privilege': isConfined,
-      'restarted under verified load': restarted,
+      'restarted under verified load': { full: true, run: restarted },
       'killed under verified load': { full: true, run: killed },
       'upgraded under verified load': upgraded,
       'restarted, killed, stopped and upgraded while a device hangs': besideAHung(

@@ -91,12 +91,13 @@ export const scenarios = [
   {
     name: 'driver domain',
     daemon: 'none',
+    full: true,
     prepare,
     tests: {
       'serves a guest': serves,
       'killed and started again under load': killedUnderLoad,
-      'disks come and go': { full: true, run: attachAndDetach },
-      'many disks within the quotas': { full: true, run: manyDisks },
+      'disks come and go': attachAndDetach,
+      'many disks within the quotas': manyDisks,
     },
   },
 ];
