@@ -54,8 +54,9 @@ async function kernelClients() {
   const { spec } = await fileTarget('kernel-client', 128 * MIB);
   await exported(spec, '--name', 'plain');
   const socket = '/run/ringdisk/nbd/plain.sock';
+  // By ioctl: to netlink a device that somebody looks at, as udev does at a new one, is in use.
   await shell(`modprobe nbd max_part=8
-nbd-client -unix ${socket} /dev/nbd0 -name plain
+nbd-client -nonetlink -unix ${socket} /dev/nbd0 -name plain
 mke2fs -q -t ext4 -F /dev/nbd0
 mkdir -p /mnt/nbd; mount -o discard /dev/nbd0 /mnt/nbd
 dd if=/dev/urandom of=/mnt/nbd/file bs=1M count=40 conv=fsync 2>/dev/null
