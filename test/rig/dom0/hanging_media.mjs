@@ -55,7 +55,11 @@ export async function fuseServer() {
     hang: async () => server.kill('SIGSTOP'),
     hangs: () => aWorkerWaits(/fuse|request_wait_answer/),
     goOn: async () => server.kill('SIGCONT'),
-    remove: () => shell(`umount ${folder} ${behind}; rmdir ${folder} ${behind}`),
+    remove: async () => {
+      await shell(`umount ${folder}`);
+      await waitFor('bindfs to end', () => server.exitCode !== null, { timeoutMs: 30_000 });
+      await shell(`umount ${behind}; rmdir ${folder} ${behind}`);
+    },
   };
 }
 
