@@ -53,7 +53,17 @@ sha256sum /dev/xvda | cut -d ' ' -f 1`);
 async function kernelClients() {
   const { spec } = await fileTarget('kernel-client', 128 * MIB);
   await exported(spec, '--name', 'plain');
-  const socket = '/run/ringdisk/nbd/plain.sock';
+  try {
+    await writeByKernel('/run/ringdisk/nbd/plain.sock');
+    const noClients = async () => (await ringdiskJson('export', 'list')).exports[0].clients === 0;
+    await waitFor('its clients to go', noClients, { timeoutMs: 30_000 });
+  } finally {
+    await ringdisk('export', 'remove', 'plain');
+  }
+}
+
+/** @param {string} socket */
+async function writeByKernel(socket) {
   // By ioctl: to netlink a device that somebody looks at, as udev does at a new one, is in use.
   await shell(`modprobe nbd max_part=8
 nbd-client -nonetlink -unix ${socket} /dev/nbd0 -name plain
@@ -69,9 +79,6 @@ mount -o ro,noload /dev/nbd1 /mnt/nbd
 sha256sum -c /run/rig/nbd.sum
 umount /mnt/nbd
 qemu-nbd -d /dev/nbd1`);
-  const noClients = async () => (await ringdiskJson('export', 'list')).exports[0].clients === 0;
-  await waitFor('its clients to go', noClients, { timeoutMs: 30_000 });
-  await ringdisk('export', 'remove', 'plain');
 }
 
 /** @param {Guest} guest */
