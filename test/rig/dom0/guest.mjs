@@ -291,20 +291,16 @@ export class Guest {
 
   /** @param {number} [upMs] @param {boolean} [mayGo] its domain is made anew meanwhile */
   async #waitUntilUp(upMs = UP_MS, mayGo = false) {
-    let looks = 0;
-    const isUp = (/** @type {string | undefined} */ value) => {
-      // The node is not there at first. It changes to nothing when the whole domain goes.
-      const isGone = looks++ > 0 && value === undefined;
-      if (!isGone || mayGo) return value === '1';
-      Guest.all.delete(this);
-      throw new Error(`${this.name} ended as it booted`);
-    };
     const anchor = mayGo ? undefined : `/local/domain/${this.domid}/name`;
-    const up = waitForNode(this.#node('up'), isUp, upMs, anchor);
+    const up = waitForNode(this.#node('up'), (value) => value === '1', upMs, anchor);
     up.catch(() => {});
     const over = new AbortController();
     try {
       await Promise.race([up, this.#diesOfTheEmulation(over.signal)]);
+    } catch (error) {
+      // One that is gone is not to be destroyed at the end.
+      if (/ is gone$/.test(String(error))) Guest.all.delete(this);
+      throw error;
     } finally {
       over.abort();
     }
