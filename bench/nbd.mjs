@@ -23,7 +23,9 @@ const CASES = [
   { title: '1 MiB write, QD 8', rw: 'write', bs: '1m', depth: 8 },
 ];
 
-/** @typedef {{ name: string, uri: string, pids: () => number[], close: () => Promise<void> }} Server */
+/**
+ * @typedef {{ name: string, uri: string, pids: () => number[], close: () => Promise<void> }} Server
+ */
 
 /** @param {import('./loopback/targets.mjs').Target} target @returns {Promise<Server>} */
 async function ringdisk(target) {
