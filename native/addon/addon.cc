@@ -7,10 +7,10 @@
 #include "addon/engine_object.h"
 #include "addon/lock_file.h"
 #include "addon/loopback_guest.h"
-#include "addon/peer_credentials.h"
 #include "addon/sd_notify.h"
 #include "addon/unprivileged.h"
 #include "base/beside_us.h"
+#include "base/peer_credentials.h"
 #include "ring/journal.h"
 
 namespace ringdisk {

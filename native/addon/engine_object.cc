@@ -113,10 +113,10 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value export_clients(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const auto clients = engine().export_counters(id(info, 0));
-      Napi::Array array = Napi::Array::New(info.Env(), clients.size());
-      for (uint32_t i = 0; i < clients.size(); i++)
-        array[i] = from_vbd_counters(info.Env(), {clients[i]});
-      return array;
+      Napi::Object object = Napi::Object::New(info.Env());
+      object["count"] = Napi::Number::New(info.Env(), static_cast<double>(clients.size()));
+      object["counters"] = from_vbd_counters(info.Env(), clients);
+      return object;
     });
   }
   Napi::Value vbd_counters(const Napi::CallbackInfo& info) {

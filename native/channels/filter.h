@@ -6,8 +6,8 @@
 #include <memory>
 #include <utility>
 
-#include "base/assert.h"
 #include "io/operation.h"
+#include "targets/channel_before.h"
 #include "targets/target.h"
 
 namespace ringdisk {
@@ -19,7 +19,7 @@ namespace ringdisk {
 // A filter that only wants to see what comes hands the operation itself on, and has then nothing
 // more to do with it. One that wants to see the end, too, becomes its sink and remembers whose it
 // was; one that makes several of one starts operations of its own (targets/split_channel.h).
-class Filter : public TargetChannel {
+class Filter : public ChannelBefore {
  public:
   // As it is known to whoever put it there.
   explicit Filter(uint32_t id) : id_(id) {}
@@ -27,31 +27,19 @@ class Filter : public TargetChannel {
   uint32_t id() const { return id_; }
   std::unique_ptr<TargetChannel>& inner() { return inner_; }
 
-  bool advance(Operation&, int32_t) override {
-    RD_ASSERT(!"what is submitted is the inner channel's");
-    return true;
-  }
-  void cancel_discards() override { inner_->cancel_discards(); }
-  bool give_memory_back() override { return inner_->give_memory_back(); }
-  bool holds_memory() const override { return inner_->holds_memory(); }
   // Its own end, then that of what is behind it, if it is still there.
   void close(std::function<void()> done) override {
     end([this, done = std::move(done)]() mutable {
       if (!inner_) return done();
-      inner_->close(std::move(done));
+      ChannelBefore::close(std::move(done));
     });
   }
 
  protected:
   virtual void end(std::function<void()> done) { done(); }
-  bool hand_on(Operation& operation) {
-    operation.channel = inner_.get();
-    return inner_->start(operation);
-  }
 
  private:
   const uint32_t id_;
-  std::unique_ptr<TargetChannel> inner_;
 };
 
 // How a VBD's stacks change: a filter comes in front, or the one with this id goes.

@@ -20,6 +20,9 @@ enum class LaneCall : uint32_t {
 };
 inline constexpr uint32_t kLaneCalls = 10;
 
+// Between the asker's memory and the medium.
+inline bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
+
 struct LaneSubmission {
   LaneCall call;
   uint32_t tag;     // comes back with the completion

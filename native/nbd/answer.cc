@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "medium/block_map.h"
 #include "nbd/connection.h"
@@ -51,8 +52,7 @@ void Connection::deliver(Part& part) {
   task.answers = true;
   // A simple answer says by its length alone that it is over.
   task.answered = is_all || !style_.structured;
-  part.delivered = true;
-  promised_ -= promise_for(part.valid.kind, length);
+  keep_promise(part);
 }
 
 // What the worker says is looked at as anybody's word.
@@ -77,9 +77,11 @@ void Connection::deliver_map(Part& part) {
                        kAllocationContext, std::span(extents).first(count), true);
   out_.add(std::span(bytes).first(size));
   task.answers = task.answered = true;
-  part.delivered = true;
-  promised_ -= promise_for(part.valid.kind, 0);
+  keep_promise(part);
 }
+
+// What it was to bring is in out_, or does not come.
+void Connection::keep_promise(Part& part) { promised_ -= std::exchange(part.promise, 0); }
 
 void Connection::answer(std::span<Slot* const> over) {
   for (Slot* slot : over) part_over(ours(*slot));
@@ -90,8 +92,7 @@ void Connection::answer(std::span<Slot* const> over) {
 
 void Connection::part_over(Part& part) {
   Task& task = *part.task;
-  if (!part.delivered)
-    promised_ -= promise_for(part.valid.kind, part.valid.sector_count * kSectorBytes);
+  keep_promise(part);
   if (!part.fetched) unfetched_--;
   const bool has_no_way = part.result == -EOPNOTSUPP && part.valid.zeroes != Zeroes::no;
   task.parts--;
@@ -111,14 +112,7 @@ void Connection::end_if_over(Task& task) {
   if (task.error == Error::none && task.request.fua && !task.flushed && !closing_) {
     task.flushed = true;
     // One part of it has just come back, or none was needed.
-    Part* flush = parts_->allocate();
-    flush->task = &task;
-    flush->valid = {};
-    flush->valid.kind = ValidRequest::Kind::flush;
-    flush->fetched = flush->delivered = true;
-    task.parts++;
-    requests_->accept(*flush);
-    return;
+    return hand_over(*make_part(task, ValidRequest::Kind::flush, 0));
   }
   promised_ -= kReplyBytesMax;
   const bool is_broken = task.error != Error::none && task.answers && !style_.structured;

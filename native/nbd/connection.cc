@@ -42,8 +42,8 @@ Connection::Connection(Reactor& reactor, Fd socket, Setup setup)
       in_(kInBytes),
       out_(kOutBytes),
       socket_(reactor.uring(), std::move(socket), *this),
+      negotiation_(setup_.exports->facts, saying_),
       must_agree_by_us_(Reactor::now_us() + kNegotiationUs) {
-  negotiation_.emplace(setup_.exports->facts, saying_);
   reactor_.add(*this);
   reactor_.wake_by(*this, must_agree_by_us_);
 }
@@ -53,10 +53,10 @@ Connection::~Connection() { RD_ASSERT(let_go_); }
 void Connection::negotiate() {
   say();
   if (!saying_.empty() || leaving_) return;
-  in_.take(negotiation_->feed(in_.bytes(), saying_));
+  in_.take(negotiation_.feed(in_.bytes(), saying_));
   say();
-  if (negotiation_->state() == Negotiation::State::over || at_end_) leaving_ = true;
-  if (negotiation_->state() == Negotiation::State::agreed) agree();
+  if (negotiation_.state() == Negotiation::State::over || at_end_) leaving_ = true;
+  if (negotiation_.state() == Negotiation::State::agreed) agree();
 }
 
 // What does not fit goes when there is room.
@@ -67,7 +67,7 @@ void Connection::say() {
 }
 
 void Connection::agree() {
-  agreement_ = negotiation_->agreement();
+  agreement_ = negotiation_.agreement();
   const Export& chosen = setup_.exports->all[agreement_.index];
   facts_ = chosen.facts;
   style_ = {.structured = agreement_.structured, .extended = agreement_.extended};

@@ -9,7 +9,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/fd.h"
@@ -78,7 +77,7 @@ class Connection final : public Transport, private OperationSink {
     Task* task = nullptr;
     const std::byte* payload = nullptr;  // null: zeroes
     bool fetched = true;
-    bool delivered = true;
+    size_t promise = 0;  // bytes of out_ that it may still take
   };
 
   // For the engine.
@@ -105,7 +104,7 @@ class Connection final : public Transport, private OperationSink {
   bool begin_read(Task& task);
   bool begin_write(Task& task);
   bool begin_zeroes(Task& task);
-  bool begin_map(Task& task);
+  bool begin_answered(Task& task, ValidRequest::Kind kind, uint64_t length);
   bool begin_whole(Task& task, ValidRequest::Kind kind);
   Part* make_part(Task& task, ValidRequest::Kind kind, uint64_t length);
   void hand_over(Part& part);
@@ -115,7 +114,7 @@ class Connection final : public Transport, private OperationSink {
   // answer.cc
   void deliver(Part& part);
   void deliver_map(Part& part);
-  static size_t promise_for(ValidRequest::Kind kind, uint64_t length);
+  void keep_promise(Part& part);
   void part_over(Part& part);
   void end_if_over(Task& task);
   void put_result(uint64_t cookie, uint64_t offset, Error error);
@@ -135,7 +134,7 @@ class Connection final : public Transport, private OperationSink {
   OutBuffer out_;
   Socket socket_;
   std::vector<std::byte> saying_;  // of the negotiation, not yet in out_
-  std::optional<Negotiation> negotiation_;
+  Negotiation negotiation_;
   const uint64_t must_agree_by_us_;
 
   // Once agreed on:

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
-#include "metrics/counters.h"
 #include "nbd/negotiation.h"
 #include "targets/target.h"
 
@@ -19,9 +17,7 @@ inline constexpr uint32_t kAllocationContext = 1;
 struct Export {
   ExportFacts facts;
   std::shared_ptr<Target> target;
-  // Each connection counts on its own reactor, into counters of its own, and adds them here when
-  // it ends.
-  uint32_t id = 0;
+  uint32_t id = 0;  // the engine's handle
 };
 
 // All of one socket. Never changed: a new one takes its place.

@@ -62,7 +62,7 @@ Fd listen_on(const std::string& path) {
 Listener::Listener(Uring& uring, int socket, std::function<void(Fd)> accepted,
                    std::function<void()> over)
     : uring_(uring), socket_(socket), accepted_(std::move(accepted)), over_(std::move(over)) {
-  operation_.channel = this;
+  operation_.channel = &completions_;
   operation_.sink = this;
   operation_.waits_for_client = true;
   accept();
@@ -70,11 +70,6 @@ Listener::Listener(Uring& uring, int socket, std::function<void(Fd)> accepted,
 
 void Listener::accept() {
   io_uring_prep_accept(uring_.reserve_for(operation_), socket_, nullptr, nullptr, SOCK_CLOEXEC);
-}
-
-bool Listener::advance(Operation& operation, int32_t result) {
-  operation.result = result;
-  return true;
 }
 
 void Listener::finished(Operation& operation) {

@@ -8,7 +8,7 @@
 #include "base/fd.h"
 #include "io/operation.h"
 #include "io/uring.h"
-#include "targets/target.h"
+#include "nbd/completions.h"
 
 namespace ringdisk::nbd {
 
@@ -17,15 +17,13 @@ namespace ringdisk::nbd {
 Fd listen_on(const std::string& path);
 
 // Used on its reactor's thread.
-class Listener final : private TargetChannel, private OperationSink {
+class Listener final : private OperationSink {
  public:
   // `over` is called once, when it accepts no more: after the socket was shut down, or when
   // accepting fails for good.
   Listener(Uring& uring, int socket, std::function<void(Fd)> accepted, std::function<void()> over);
 
  private:
-  bool start(Operation&) override { return true; }
-  bool advance(Operation& operation, int32_t result) override;
   void finished(Operation& operation) override;
   void accept();
 
@@ -33,6 +31,7 @@ class Listener final : private TargetChannel, private OperationSink {
   const int socket_;
   const std::function<void(Fd)> accepted_;
   const std::function<void()> over_;
+  Completions completions_;
   Operation operation_{};
 };
 

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <concepts>
 
 #include "nbd/wire.h"
 
@@ -54,33 +52,6 @@ bool answers(const Context& context, std::string_view query, bool is_list) {
 }
 
 }  // namespace
-
-Error error_of(int error) {
-  switch (error) {
-    case 0:
-      return Error::none;
-    case EPERM:
-    case EROFS:
-    case EACCES:
-      return Error::not_permitted;
-    case ENOMEM:
-      return Error::no_memory;
-    case EINVAL:
-      return Error::invalid;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-      return Error::no_space;
-    case EOVERFLOW:
-      return Error::overflow;
-    case EOPNOTSUPP:
-      return Error::not_supported;
-    case ESHUTDOWN:
-      return Error::shutdown;
-    default:
-      return Error::io;
-  }
-}
 
 Negotiation::Negotiation(std::span<const ExportFacts> exports, Out& out) : exports_(exports) {
   Writer(out)

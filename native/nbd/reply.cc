@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbd/reply.h"
 
+#include <cerrno>
+
 namespace ringdisk::nbd {
 namespace {
 
@@ -28,6 +30,33 @@ size_t put_chunk(std::byte* to, ReplyStyle style, Chunk type, bool last, uint64_
 }
 
 }  // namespace
+
+Error error_of(int error) {
+  switch (error) {
+    case 0:
+      return Error::none;
+    case EPERM:
+    case EROFS:
+    case EACCES:
+      return Error::not_permitted;
+    case ENOMEM:
+      return Error::no_memory;
+    case EINVAL:
+      return Error::invalid;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return Error::no_space;
+    case EOVERFLOW:
+      return Error::overflow;
+    case EOPNOTSUPP:
+      return Error::not_supported;
+    case ESHUTDOWN:
+      return Error::shutdown;
+    default:
+      return Error::io;
+  }
+}
 
 size_t put_result(std::byte* to, ReplyStyle style, uint64_t cookie, uint64_t offset, Error error) {
   if (!style.structured) return put_simple(to, cookie, error);

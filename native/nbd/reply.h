@@ -19,6 +19,9 @@ struct ReplyStyle {
   bool extended = false;
 };
 
+// What the client is told of a failed I/O. `error` is an errno, positive.
+Error error_of(int error);
+
 // Each writes to `to`, which has room for kReplyBytesMax, and returns the bytes written.
 
 // The whole answer of what returns no data, or the end of one whose data has been sent.

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <new>
+#include <system_error>
 #include <utility>
 
+#include "base/peer_credentials.h"
 #include "metrics/stats_page.h"
 
 namespace ringdisk::nbd {
@@ -15,10 +17,12 @@ namespace {
 
 // The socket's mode says so already, but its folder may be somebody else's.
 bool is_ours(const Fd& socket) {
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
-  return peer.uid == 0 || peer.uid == ::geteuid();
+  try {
+    const uid_t uid = peer_credentials(socket.get()).uid;
+    return uid == 0 || uid == ::geteuid();
+  } catch (const std::system_error&) {
+    return false;
+  }
 }
 
 // In one wake-up for many small ones, and long data in few.
@@ -57,34 +61,46 @@ void Server::stopped_listening() {
   tell_who_waits();
 }
 
+// With the mutex held. Connections keep what they have found.
+template <typename Change>
+void Server::change(Change change) {
+  std::vector<Export> all = exports_->all;
+  change(all);
+  exports_ = exports_of(std::move(all));
+}
+
+// With the mutex held.
+template <typename Which>
+void Server::drop_those(Which which) {
+  for (const auto& [number, live] : live_)
+    if (which(live))
+      live.reactor->post_always(
+          [self = shared_from_this(), number = number] { self->drop(number); });
+}
+
 void Server::add(Export added) {
   const std::lock_guard lock(mutex_);
-  std::vector<Export> all = exports_->all;
-  all.push_back(std::move(added));
-  exports_ = exports_of(std::move(all));
+  change([&](std::vector<Export>& all) { all.push_back(std::move(added)); });
 }
 
 void Server::remove(uint32_t id, std::function<void()> over) {
   {
     const std::lock_guard lock(mutex_);
-    std::vector<Export> all = exports_->all;
-    std::erase_if(all, [id](const Export& one) { return one.id == id; });
-    exports_ = exports_of(std::move(all));
+    change([id](std::vector<Export>& all) {
+      std::erase_if(all, [id](const Export& one) { return one.id == id; });
+    });
     leaving_[id] = std::move(over);
-    for (const auto& [number, live] : live_)
-      if (live.id == id)
-        live.reactor->post_always(
-            [self = shared_from_this(), number = number] { self->drop(number); });
+    drop_those([id](const Live& live) { return live.id == id; });
   }
   tell_who_waits();
 }
 
 void Server::resize(uint32_t id, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
-  std::vector<Export> all = exports_->all;
-  for (Export& one : all)
-    if (one.id == id) one.facts.size = bytes;
-  exports_ = exports_of(std::move(all));
+  change([&](std::vector<Export>& all) {
+    for (Export& one : all)
+      if (one.id == id) one.facts.size = bytes;
+  });
 }
 
 bool Server::has(const std::string& name) const {
@@ -99,9 +115,7 @@ void Server::stop(std::function<void()> over) {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     stopped_ = std::move(over);
-    for (const auto& [number, live] : live_)
-      live.reactor->post_always(
-          [self = shared_from_this(), number = number] { self->drop(number); });
+    drop_those([](const Live&) { return true; });
   }
   ::shutdown(socket_.get(), SHUT_RDWR);
 }

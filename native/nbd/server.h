@@ -51,6 +51,10 @@ class Server final : public std::enable_shared_from_this<Server> {
     std::shared_ptr<QueueCounters> counters;
   };
 
+  template <typename Change>
+  void change(Change change);
+  template <typename Which>
+  void drop_those(Which which);
   void stopped_listening();
   void let_in(Fd socket);
   void make(uint64_t number, Fd socket);

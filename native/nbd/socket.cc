@@ -7,7 +7,7 @@ namespace ringdisk::nbd {
 
 Socket::Socket(Uring& uring, Fd fd, OperationSink& sink) : uring_(uring), fd_(std::move(fd)) {
   for (Operation* operation : {&receive_, &send_}) {
-    operation->channel = &channel_;
+    operation->channel = &completions_;
     operation->sink = &sink;
     operation->waits_for_client = true;
   }

@@ -8,7 +8,7 @@
 #include "base/fd.h"
 #include "io/operation.h"
 #include "io/uring.h"
-#include "targets/target.h"
+#include "nbd/completions.h"
 
 namespace ringdisk::nbd {
 
@@ -33,19 +33,9 @@ class Socket {
   void shut_down();
 
  private:
-  // Carries out what it did not start: turns a completion's result into the operation's.
-  class Channel final : public TargetChannel {
-   public:
-    bool start(Operation&) override { return true; }
-    bool advance(Operation& operation, int32_t result) override {
-      operation.result = result;
-      return true;
-    }
-  };
-
   Uring& uring_;
   const Fd fd_;
-  Channel channel_;
+  Completions completions_;
   Operation receive_{};
   Operation send_{};
   bool receiving_ = false;

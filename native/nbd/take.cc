@@ -96,7 +96,7 @@ bool Connection::begin(Task& task) {
     case Command::write_zeroes:
       return begin_zeroes(task);
     case Command::block_status:
-      return begin_map(task);
+      return begin_answered(task, Kind::map, task.request.length);
     case Command::flush:
       return begin_whole(task, Kind::flush);
     case Command::trim:
@@ -127,28 +127,19 @@ bool Connection::begin_read(Task& task) {
     alone_ = &task;
   }
   const uint64_t length = std::min<uint64_t>(left, kPartBytesMax);
-  if (!has_room(promise_for(Kind::read, length))) return false;
-  Part* part = make_part(task, Kind::read, length);
-  if (!part) return false;
-  part->delivered = false;
-  promised_ += promise_for(Kind::read, length);
-  hand_over(*part);
-  return true;
+  return begin_answered(task, Kind::read, length);
 }
 
-bool Connection::begin_map(Task& task) {
-  if (!has_room(promise_for(Kind::map, 0))) return false;
-  Part* part = make_part(task, Kind::map, task.request.length);
+// What brings something for the client: begun only when that has room.
+bool Connection::begin_answered(Task& task, Kind kind, uint64_t length) {
+  const size_t promise = kind == Kind::map ? kStatusBytesMax : kReplyBytesMax + length;
+  if (!has_room(promise)) return false;
+  Part* part = make_part(task, kind, length);
   if (!part) return false;
-  part->delivered = false;
-  promised_ += promise_for(Kind::map, 0);
+  part->promise = promise;
+  promised_ += promise;
   hand_over(*part);
   return true;
-}
-
-// What its answer may take of out_, besides the end of its request's.
-size_t Connection::promise_for(Kind kind, uint64_t length) {
-  return kind == Kind::map ? kStatusBytesMax : kReplyBytesMax + length;
 }
 
 bool Connection::begin_write(Task& task) {
@@ -197,7 +188,8 @@ Connection::Part* Connection::make_part(Task& task, Kind kind, uint64_t length) 
   Part* part = parts_->allocate();
   if (!part) return nullptr;
   part->task = &task;
-  part->fetched = part->delivered = true;
+  part->fetched = true;
+  part->promise = 0;
   part->valid = {};
   part->valid.kind = kind;
   part->valid.sector = (task.request.offset + task.begun) / kSectorBytes;

@@ -100,7 +100,6 @@ inline constexpr uint16_t kChunkDone = 1 << 0;
 enum class Chunk : uint16_t {
   none = 0,
   offset_data = 1,
-  offset_hole = 2,
   block_status = 5,
   block_status_extended = 6,
   error = 0x8001,
@@ -117,9 +116,6 @@ enum class Error : uint32_t {
   not_supported = 95,
   shutdown = 108,
 };
-
-// What the client is told of a failed I/O. `error` is an errno, positive.
-Error error_of(int error);
 
 // In base:allocation.
 inline constexpr uint32_t kStateHole = 1 << 0;

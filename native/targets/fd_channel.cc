@@ -120,8 +120,7 @@ void FdChannel::submit_transfer(Operation& operation) {
 
 void FdChannel::send(Operation& operation, LaneCall call) {
   with_worker(operation) = true;
-  const bool moves_data = call == LaneCall::read || call == LaneCall::write;
-  if (moves_data) operation.part = std::min<uint64_t>(operation.part, kLaneCallBytesMax);
+  if (moves_data(call)) operation.part = std::min<uint64_t>(operation.part, kLaneCallBytesMax);
   lane_.submit(operation, call);
 }
 

@@ -12,7 +12,6 @@
 #include <system_error>
 
 #include "base/assert.h"
-#include "medium/block_map.h"
 #include "targets/lanes.h"
 #include "targets/worker_link.h"
 
@@ -33,12 +32,6 @@ Fd make_memory() {
   // Whoever shortens it would kill the other side.
   ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   return memory;
-}
-
-// Of the window.
-uint64_t window_bytes(LaneCall call, const Operation& operation) {
-  if (call == LaneCall::map) return kMapBytes;
-  return call == LaneCall::read || call == LaneCall::write ? operation.part : 0;
 }
 
 }  // namespace
@@ -86,8 +79,9 @@ void Lane::submit(Operation& operation, LaneCall call) {
 bool Lane::try_send(Operation& operation, LaneCall call) {
   if (free_tag_count_ == 0) return false;
   Outstanding one{&operation, call, 0, 0};
-  const uint64_t bytes = window_bytes(call, operation);
-  if (bytes > 0 && !reserve_window(bytes, one.window_page, one.window_pages)) return false;
+  if (uses_window(call) &&
+      !reserve_window(window_bytes(call, operation.part), one.window_page, one.window_pages))
+    return false;
   const uint32_t tag = free_tags_[--free_tag_count_];
   outstanding_[tag] = one;
   if (call == LaneCall::write)
@@ -148,7 +142,7 @@ void Lane::take_completions() {
     Outstanding& one = outstanding_[done.tag];
     Operation& operation = *one.operation;
     const bool brings_data = one.call == LaneCall::read || one.call == LaneCall::map;
-    const uint64_t most = window_bytes(one.call, operation);
+    const uint64_t most = uses_window(one.call) ? window_bytes(one.call, operation.part) : 0;
     if (brings_data && done.result > 0)
       std::memcpy(operation.memory + operation.done,
                   window() + size_t{one.window_page} * kPageBytes,

@@ -25,7 +25,7 @@ bool& waits(Operation& whole) { return *reinterpret_cast<bool*>(whole.scratch); 
 
 SplitChannel::SplitChannel(std::unique_ptr<TargetChannel> inner, uint64_t bytes_max,
                            size_t parts_max)
-    : inner_(std::move(inner)), bytes_max_(bytes_max), parts_(parts_max) {
+    : ChannelBefore(std::move(inner)), bytes_max_(bytes_max), parts_(parts_max) {
   RD_ASSERT(bytes_max_ > 0 && parts_max > 0);
   for (Operation& part : parts_) free_.push_back(&part);
 }
@@ -33,10 +33,7 @@ SplitChannel::SplitChannel(std::unique_ptr<TargetChannel> inner, uint64_t bytes_
 bool SplitChannel::start(Operation& operation) {
   using Kind = Operation::Kind;
   const bool moves_data = operation.kind == Kind::read || operation.kind == Kind::write;
-  if (!moves_data || operation.length <= bytes_max_) {
-    operation.channel = inner_.get();
-    return inner_->start(operation);
-  }
+  if (!moves_data || operation.length <= bytes_max_) return hand_on(operation);
   begin_parts(operation);
   operation.result = 0;
   waits(operation) = false;
@@ -98,11 +95,6 @@ void SplitChannel::start_waiting() {
     waits(*whole) = false;
     if (is_over(*whole)) whole->sink->finished(*whole);
   }
-}
-
-bool SplitChannel::advance(Operation&, int32_t) {
-  RD_ASSERT(!"what is submitted is the inner channel's");
-  return true;
 }
 
 }  // namespace ringdisk

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "io/operation.h"
-#include "targets/target.h"
+#include "targets/channel_before.h"
 
 namespace ringdisk {
 
@@ -15,16 +15,11 @@ namespace ringdisk {
 // as several operations of its own, which are under way together. Everything else is handed on as
 // it is. Parts that are under way at a time are bounded; those that would be more wait for their
 // turn, the oldest request first.
-class SplitChannel final : public TargetChannel, private OperationSink {
+class SplitChannel final : public ChannelBefore, private OperationSink {
  public:
   SplitChannel(std::unique_ptr<TargetChannel> inner, uint64_t bytes_max, size_t parts_max);
 
   bool start(Operation& operation) override;
-  bool advance(Operation& operation, int32_t part_result) override;
-  void cancel_discards() override { inner_->cancel_discards(); }
-  bool give_memory_back() override { return inner_->give_memory_back(); }
-  bool holds_memory() const override { return inner_->holds_memory(); }
-  void close(std::function<void()> done) override { inner_->close(std::move(done)); }
 
  private:
   void finished(Operation& part) override;
@@ -33,7 +28,6 @@ class SplitChannel final : public TargetChannel, private OperationSink {
   void part_done(const Operation& part);
   void start_waiting();
 
-  const std::unique_ptr<TargetChannel> inner_;
   const uint64_t bytes_max_;
   std::vector<Operation> parts_;
   std::vector<Operation*> free_;

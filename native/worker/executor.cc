@@ -15,8 +15,6 @@
 #include <system_error>
 #include <utility>
 
-#include "medium/block_map.h"
-
 namespace ringdisk {
 namespace {
 
@@ -38,8 +36,6 @@ long futex(std::atomic<uint32_t>& word, int operation, uint32_t value, const tim
                    nullptr, 0);
 }
 
-bool moves_data(LaneCall call) { return call == LaneCall::read || call == LaneCall::write; }
-
 bool is_discard(LaneCall call) {
   return call == LaneCall::punch_hole || call == LaneCall::discard ||
          call == LaneCall::secure_discard || call == LaneCall::zero ||
@@ -49,10 +45,10 @@ bool is_discard(LaneCall call) {
 // What a lane asks for must lie in its window and be something there is.
 bool is_sound(const LaneSubmission& submission) {
   if (static_cast<uint32_t>(submission.call) >= kLaneCalls) return false;
-  if (submission.call == LaneCall::map) return submission.window <= kLaneWindowBytes - kMapBytes;
-  if (!moves_data(submission.call)) return true;
-  return submission.length <= kLaneCallBytesMax && submission.window < kLaneWindowBytes &&
-         submission.length <= kLaneWindowBytes - submission.window;
+  if (!uses_window(submission.call)) return true;
+  const uint64_t bytes = window_bytes(submission.call, submission.length);
+  return bytes <= kLaneCallBytesMax && submission.window < kLaneWindowBytes &&
+         bytes <= kLaneWindowBytes - submission.window;
 }
 
 }  // namespace

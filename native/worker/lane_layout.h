@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "base/units.h"
+#include "medium/block_map.h"
 #include "medium/lane_call.h"
 
 namespace ringdisk {
@@ -19,6 +20,12 @@ inline constexpr uint32_t kLaneWindowBytes = 8u << 20;
 inline constexpr uint32_t kLaneWindowPages = kLaneWindowBytes / kPageBytes;
 // One call carries no more; what is longer takes several, one after the other.
 inline constexpr uint32_t kLaneCallBytesMax = 2u << 20;
+
+inline bool uses_window(LaneCall call) { return moves_data(call) || call == LaneCall::map; }
+// Of a call that does, with `length` bytes on the medium.
+inline uint64_t window_bytes(LaneCall call, uint64_t length) {
+  return call == LaneCall::map ? kMapBytes : length;
+}
 
 struct LaneCompletion {
   uint32_t tag;

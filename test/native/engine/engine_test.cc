@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "../targets/test_media.h"
+#include "engine_results.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/loopback_platform.h"
@@ -50,20 +51,7 @@ struct Fixture {
     return chosen;
   }
 
-  // The event that ends `command`; waits (bounded) for it.
-  EngineEvent result_of(uint32_t command) {
-    std::optional<EngineEvent> result;
-    REQUIRE(eventually([&] {
-      for (EngineEvent& event : engine.collect()) {
-        if (event.command == command)
-          result = std::move(event);
-        else
-          others.push_back(std::move(event));
-      }
-      return result.has_value();
-    }));
-    return *result;
-  }
+  EngineEvent result_of(uint32_t command) { return ringdisk::result_of(engine, command, &others); }
   uint32_t open(const TargetSpec& spec) {
     engine.open_target(1, spec);
     const EngineEvent event = result_of(1);

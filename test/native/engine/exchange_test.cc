@@ -10,6 +10,7 @@
 
 #include "../targets/test_media.h"
 #include "engine/engine.h"
+#include "engine_results.h"
 #include "eventually.h"
 #include "needs_uring.h"
 #include "platform/loopback/guest.h"
@@ -59,15 +60,7 @@ struct Fixture {
     result_of(5);
   }
 
-  EngineEvent result_of(uint32_t command) {
-    std::optional<EngineEvent> result;
-    REQUIRE(eventually([&] {
-      for (EngineEvent& event : engine.collect())
-        if (event.command == command) result = std::move(event);
-      return result.has_value();
-    }));
-    return *result;
-  }
+  EngineEvent result_of(uint32_t command) { return ringdisk::result_of(engine, command); }
   void disconnect() {
     engine.disconnect(4, vbd);
     CHECK(result_of(4).type == EngineEvent::Type::done);

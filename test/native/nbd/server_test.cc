@@ -17,6 +17,7 @@
 
 #include "../targets/test_media.h"
 #include "engine/engine.h"
+#include "engine_results.h"
 #include "eventually.h"
 #include "nbd/reply.h"
 #include "nbd/request.h"
@@ -40,15 +41,7 @@ struct Fixture {
   uint32_t next = 1;
   std::string socket = machine.dir() + "/nbd.sock";
 
-  EngineEvent result_of(uint32_t command) {
-    std::optional<EngineEvent> result;
-    REQUIRE(eventually([&] {
-      for (EngineEvent& event : engine.collect())
-        if (event.command == command) result = std::move(event);
-      return result.has_value();
-    }));
-    return *result;
-  }
+  EngineEvent result_of(uint32_t command) { return ringdisk::result_of(engine, command); }
   template <typename Post>
   EngineEvent run(Post post) {
     const uint32_t command = next++;

@@ -24,17 +24,22 @@ struct Fixture {
   void commit() {
     run_on(one.rig.reactor, [this] { one.queue->requests().commit(); });
   }
+  // One write is held by the target when it begins, one comes after that. Returns what is held.
+  auto prepare_beside_a_write() {
+    one.target->hold(true);
+    write();
+    auto held = one.target->await_held(1);
+    prepare(put_watching(1, watched));
+    write();
+    return held;
+  }
   uint64_t write() { return one.frontend.send(raw_data(wire::kWrite, 0, {page.segment()})); }
 };
 
 TEST_CASE("queue exchange: quiet when what is in flight has come back, and nothing new starts") {
   if (!has_io_uring()) return;
   Fixture f;
-  f.one.target->hold(true);
-  f.write();
-  const auto held = f.one.target->await_held(1);
-  f.prepare(put_watching(1, f.watched));
-  f.write();
+  const auto held = f.prepare_beside_a_write();
   f.one.settle();
   CHECK(f.ready == -1);
   CHECK(f.one.target->held_count() == 1);
@@ -53,11 +58,7 @@ TEST_CASE("queue exchange: quiet when what is in flight has come back, and nothi
 TEST_CASE("queue exchange: who is not quiet in time goes on as before") {
   if (!has_io_uring()) return;
   Fixture f;
-  f.one.target->hold(true);
-  f.write();
-  const auto held = f.one.target->await_held(1);
-  f.prepare(put_watching(1, f.watched));
-  f.write();
+  f.prepare_beside_a_write();
   f.one.queue->pass(6'000'000);
   REQUIRE(eventually([&] { return f.ready == ETIMEDOUT; }));
   f.one.target->await_held(2);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "addon/peer_credentials.h"
+#include "base/peer_credentials.h"
 
 #include <sys/socket.h>
 
