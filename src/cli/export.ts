@@ -62,13 +62,7 @@ function addAdd(parent: Command): void {
 
 async function add(source: string, options: AddOptions): Promise<void> {
   const { socket, name, readOnly, allowWriters } = options;
-  const request = {
-    source,
-    ...(socket !== undefined && { socket }),
-    ...(name !== undefined && { name }),
-    ...(readOnly && { readOnly }),
-    ...(allowWriters && { allowWriters }),
-  };
+  const request = { source, socket, name, readOnly, allowWriters };
   const result = await withDaemon(options, (client) => client.call('exportAdd', request));
   printResult('export add', options, result, () => printable(result.export.uri));
 }

@@ -70,7 +70,7 @@ export function daemonHandlers(
       return {};
     },
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
-    exportAdd: async (request) => ({ export: await daemon.exports.add(defined(request)) }),
+    exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
     exportList: async () => ({ exports: daemon.exports.list() }),
     exportRemove: async ({ name }) => {
       await daemon.exports.remove(name);
@@ -85,12 +85,6 @@ export function daemonHandlers(
       return { managed, serve };
     },
   };
-}
-
-/** Without the keys that have no value. */
-function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
-  return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
 }
 
 function linkLoss({ xenstore }: Platform): { xenstoreLost?: WireLinkLoss } {

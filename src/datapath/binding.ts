@@ -125,6 +125,13 @@ export interface ExportRequest {
   readOnly: boolean;
 }
 
+/** Of an export, those that are there now. */
+export interface ExportClients {
+  count: number;
+  /** Since each came, together. */
+  counters: VbdCounters;
+}
+
 /** Counters since connect, summed over the VBD's queues; gauges are marked. */
 export interface VbdCounters {
   reads: number;
@@ -259,8 +266,7 @@ export interface NativeEngine {
   addExport(command: number, request: ExportRequest): void;
   /** Done when its clients are gone: their connections are ended. */
   removeExport(command: number, handle: number): void;
-  /** Of each client that is there now. */
-  exportClients(handle: number): VbdCounters[];
+  exportClients(handle: number): ExportClients;
   vbdCounters(vbd: number): VbdCounters;
   vbdLatency(vbd: number): VbdLatency;
   /** The number of the reactor that serves each of its queues. */

@@ -6,6 +6,7 @@ import type {
   ConnectRequest,
   EngineCounters,
   EngineOptions,
+  ExportClients,
   ExportRequest,
   NativeBinding,
   NativeEngine,
@@ -88,8 +89,8 @@ export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 
 /** A target that NBD clients can reach. */
 export interface NbdExport {
-  /** Of each client that is there now, since it came. */
-  clients(): VbdCounters[];
+  /** Undefined once it is being removed. */
+  clients(): ExportClients | undefined;
   /** Ends its clients' connections. Resolves when they are gone; safe to call twice. */
   remove(): Promise<void>;
 }
@@ -208,7 +209,7 @@ class NativeDatapath implements Datapath {
     const { value } = await this.#command((id) => this.#engine.addExport(id, request));
     let removing: Promise<void> | undefined;
     return {
-      clients: () => (removing || this.#closed ? [] : this.#engine.exportClients(value)),
+      clients: () => (removing || this.#closed ? undefined : this.#engine.exportClients(value)),
       remove: () => {
         removing ??= this.#command((id) => this.#engine.removeExport(id, value)).then(() => {});
         return removing;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a daemon exports, for the one that comes after it: one file beside the control socket. It
 // goes with the host.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
+import { replaceFile } from '../replace_file.ts';
 import { type ExportWish, exportWishSchema } from './export_wish.ts';
 
 const FILE = 'exports.json';
@@ -31,10 +32,7 @@ export class ExportRecords {
     throw new Error(`${this.#file} is not of this version: ${parsed.issues[0].message}`);
   }
 
-  /** Replaces the file as a whole. */
   write(exports: readonly ExportWish[]): void {
-    const temporary = `${this.#file}.new`;
-    writeFileSync(temporary, JSON.stringify({ version: VERSION, exports }), { mode: 0o600 });
-    renameSync(temporary, this.#file);
+    replaceFile(this.#file, JSON.stringify({ version: VERSION, exports }));
   }
 }

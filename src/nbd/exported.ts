@@ -90,15 +90,15 @@ export class Exported {
   }
 
   info(): ExportInfo {
-    const clients = this.#offered?.clients() ?? [];
+    const clients = this.#offered?.clients();
     return {
       ...this.wish,
       uri: uriOf(this.wish),
       oldUri: oldUriOf(this.wish),
       state: this.#offered ? 'exported' : 'waiting',
       ...(this.#use && { size: this.#use.capabilities.capacity }),
-      clients: clients.length,
-      ...(clients.length > 0 && { counters: sumOf(clients) }),
+      clients: clients?.count ?? 0,
+      ...(clients && clients.count > 0 && { counters: clients.counters }),
       ...(this.#error !== undefined && { error: this.#error }),
     };
   }
@@ -167,13 +167,4 @@ export class Exported {
 
 function notReady(source: string): RingdiskError {
   return new RingdiskError('VBD_NOT_READY', `${source} has no open target.`);
-}
-
-function sumOf(clients: readonly VbdCounters[]): VbdCounters {
-  const [first, ...others] = clients;
-  const sum = { ...(first as VbdCounters) };
-  for (const other of others) {
-    for (const key of Object.keys(sum) as (keyof VbdCounters)[]) sum[key] += other[key];
-  }
-  return sum;
 }

@@ -12,7 +12,9 @@ import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
 const EXPORTS_MAX = 1024;
 
 /** What is missing has a default. */
-export type ExportRequest = Pick<ExportWish, 'source'> & Partial<ExportWish>;
+export type ExportRequest = Pick<ExportWish, 'source'> & {
+  readonly [Key in keyof ExportWish]?: ExportWish[Key] | undefined;
+};
 
 export class Exports {
   readonly #services: ExportServices;

@@ -2,18 +2,11 @@
 // What a daemon writes down about a VBD while it serves it, for the one that comes after it: one
 // small file per VBD beside its journals. Only root can write there, so unlike a guest's nodes it
 // is believed; that it is still about the same rings is checked against xenstore (reattach.ts).
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
+import { replaceFile, TEMPORARY_SUFFIX } from '../replace_file.ts';
 import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
 import type { VbdId } from './id.ts';
@@ -107,7 +100,6 @@ const DEATHS_SUFFIX = '.deaths';
 const TRIAL_SUFFIX = '.trial';
 const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+(?:\.stats)?|deaths|trial)$/;
 const CRASH_NOTE = 'crashed';
-const TEMPORARY_SUFFIX = '.new';
 
 /** The records and journals of one runtime directory, which one daemon owns at a time. */
 export class Records {
@@ -156,12 +148,9 @@ export class Records {
     return parseRecord(text);
   }
 
-  /** Replaces the file as a whole: whoever dies here leaves the old one or the new one. */
   write(id: VbdId, facts: VbdFacts): void {
     const whole = { version: RECORD_VERSION, pid: process.pid, ...facts };
-    const file = this.#file(id);
-    writeFileSync(file + TEMPORARY_SUFFIX, JSON.stringify(whole), { mode: 0o600 });
-    renameSync(file + TEMPORARY_SUFFIX, file);
+    replaceFile(this.#file(id), JSON.stringify(whole));
   }
 
   /** The take-overs under way when the daemon before crashed: one of them may be to blame. */
@@ -205,8 +194,7 @@ export class Records {
       return;
     }
     try {
-      writeFileSync(file + TEMPORARY_SUFFIX, String(deaths), { mode: 0o600 });
-      renameSync(file + TEMPORARY_SUFFIX, file);
+      replaceFile(file, String(deaths));
     } catch {
       rmSync(file + TEMPORARY_SUFFIX, { force: true });
     }

@@ -167,7 +167,7 @@ export class FakeDatapath implements Datapath {
   }
 
   async addExport(): Promise<NbdExport> {
-    return { clients: () => [], remove: async () => {} };
+    return { clients: () => undefined, remove: async () => {} };
   }
 
   async openTarget(
