@@ -20,6 +20,18 @@ import {
 import { FakeDatapath } from './fake_datapath.ts';
 import { temporaryFolder } from './temporary_folder.ts';
 
+/** For random lives, in which all patience runs out again and again. */
+export const hastyTiming: Timing = {
+  closeMs: 20,
+  askMs: 20,
+  letGoMs: 5,
+  retryMs: 5,
+  takeOverMs: 5,
+  openMs: 10,
+  scriptMs: 5,
+  again: { firstMs: 2, mostMs: 10, leastMs: 1 },
+};
+
 const quickTiming: Timing = {
   closeMs: 150,
   askMs: 200,

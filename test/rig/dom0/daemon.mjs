@@ -75,6 +75,19 @@ export async function daemonLog() {
   return lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
 }
 
+/**
+ * @param {any[]} entries of a log
+ * @returns {any[]} what was said of each disk that was taken over
+ */
+export function takeOversIn(entries) {
+  return entries.filter(({ msg }) => msg === 'taken over');
+}
+
+/** @param {any[]} entries @param {string} key */
+export function sumOf(entries, key) {
+  return entries.reduce((sum, entry) => sum + entry[key], 0);
+}
+
 /** @param {string} path @returns {Promise<boolean>} whether somebody listens there */
 function accepts(path) {
   return new Promise((resolve) => {

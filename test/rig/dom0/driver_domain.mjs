@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { PROJECT } from './daemon.mjs';
 import { Guest } from './guest.mjs';
-import { run } from './shell.mjs';
+import { bash, run } from './shell.mjs';
 
 const SYSTEM = { spec: '/dev/vdb', measured: '/dev/null' };
 const MAIN = '/opt/ringdisk/dist/ringdisk.cjs';
@@ -82,7 +82,7 @@ export class DriverDomain {
    */
   static async create(disks) {
     await mkdir('/run/rig/system', { recursive: true });
-    await run('bash', ['-ec', INSTALL], { timeoutMs: COPY_MS });
+    await bash(INSTALL, { timeoutMs: COPY_MS });
     await run('modprobe', ['xen-blkback']);
     await writeFile(PLAIN, PLAIN_SCRIPT, { mode: 0o755 });
     const all = Object.entries({ xvda: SYSTEM, ...disks }).map(([vdev, target]) => [

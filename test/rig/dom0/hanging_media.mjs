@@ -2,7 +2,7 @@
 // Media that hang when they are told to, and go on when they are told to: a device-mapper device, a
 // file on a frozen file system, a file behind a FUSE server that stands still.
 import { readdir, readFile } from 'node:fs/promises';
-import { runBeside, spawnBeside } from './service.mjs';
+import { bashBeside, spawnBeside } from './service.mjs';
 import { run, waitFor } from './shell.mjs';
 import { fileTarget, MappedDevice } from './targets.mjs';
 
@@ -34,10 +34,10 @@ export async function frozenFileSystem() {
   const folder = await smallFileSystem('frozen');
   return {
     path: `${folder}/disk.img`,
-    hang: () => shell(`fsfreeze --freeze ${folder}`),
+    hang: () => bashBeside(`fsfreeze --freeze ${folder}`),
     hangs: () => aWorkerWaits(/^D/),
-    goOn: () => shell(`fsfreeze --unfreeze ${folder}`),
-    remove: () => shell(`umount ${folder}; rmdir ${folder}`),
+    goOn: () => bashBeside(`fsfreeze --unfreeze ${folder}`),
+    remove: () => bashBeside(`umount ${folder}; rmdir ${folder}`),
   };
 }
 
@@ -45,7 +45,7 @@ export async function frozenFileSystem() {
 export async function fuseServer() {
   const behind = await smallFileSystem('behind');
   const folder = '/srv/fuse';
-  await shell(`mkdir -p ${folder}`);
+  await bashBeside(`mkdir -p ${folder}`);
   const server = await spawnBeside('bindfs', ['-f', '-o', 'allow_other', behind, folder]);
   const mounts = `/proc/${server.pid}/mounts`;
   const isMounted = async () => (await readFile(mounts, 'utf8')).includes(` ${folder} `);
@@ -56,9 +56,9 @@ export async function fuseServer() {
     hangs: () => aWorkerWaits(/fuse|request_wait_answer/),
     goOn: async () => server.kill('SIGCONT'),
     remove: async () => {
-      await shell(`umount ${folder}`);
+      await bashBeside(`umount ${folder}`);
       await waitFor('bindfs to end', () => server.exitCode !== null, { timeoutMs: 30_000 });
-      await shell(`umount ${behind}; rmdir ${folder} ${behind}`);
+      await bashBeside(`umount ${behind}; rmdir ${folder} ${behind}`);
     },
   };
 }
@@ -67,15 +67,10 @@ export async function fuseServer() {
 async function smallFileSystem(name) {
   const { measured } = await fileTarget(name, 96 * MIB);
   const folder = `/srv/${name}`;
-  await shell(`mke2fs -q -t ext4 -F ${measured}
+  await bashBeside(`mke2fs -q -t ext4 -F ${measured}
 mkdir -p ${folder}; mount -o loop ${measured} ${folder}
 dd if=/dev/zero of=${folder}/disk.img bs=1M count=32 conv=fsync 2>/dev/null`);
   return folder;
-}
-
-/** Where the service sees what it mounts. @param {string} script */
-function shell(script) {
-  return runBeside('bash', ['-ec', script]);
 }
 
 /**

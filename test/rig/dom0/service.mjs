@@ -65,6 +65,11 @@ export async function runBeside(command, args) {
   return run('nsenter', inside, { timeoutMs: COMMAND_MS });
 }
 
+/** As bash(), where systemd runs. @param {string} script */
+export function bashBeside(script) {
+  return runBeside('bash', ['-ec', script]);
+}
+
 /**
  * Starts a program where systemd mounts; it can be signalled as any other.
  * @param {string} command
@@ -152,7 +157,7 @@ export class Service extends Daemon {
    */
   async runInGroup(script) {
     const joined = `echo $$ > /sys/fs/cgroup${await property('ControlGroup')}/cgroup.procs`;
-    return runBeside('bash', ['-ec', `${joined}; ${script}`]);
+    return bashBeside(`${joined}; ${script}`);
   }
 
   /**

@@ -22,6 +22,15 @@ export function run(command, args, { timeoutMs = 60_000 } = {}) {
   });
 }
 
+/**
+ * Runs shell text to the first command that fails.
+ * @param {string} script
+ * @param {{ timeoutMs?: number }} [options]
+ */
+export function bash(script, options) {
+  return run('bash', ['-ec', script], options);
+}
+
 /** The cause comes first in what libxl says, what it then could not do comes last. */
 function ends(/** @type {string[]} */ lines) {
   return lines.length > 8 ? [...lines.slice(0, 4), '…', ...lines.slice(-4)] : lines;

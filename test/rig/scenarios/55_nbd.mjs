@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import { ringdisk, ringdiskJson } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { note } from '../dom0/report.mjs';
-import { run, waitFor } from '../dom0/shell.mjs';
+import { bash, waitFor } from '../dom0/shell.mjs';
 import { FILES_DIR, fileTarget } from '../dom0/targets.mjs';
 import { load, stopLoad, waitUntilGone } from '../dom0/workloads.mjs';
 
@@ -13,7 +13,7 @@ const CLIENT_MS = 180_000;
 
 /** @param {string} script */
 function shell(script) {
-  return run('bash', ['-ec', script], { timeoutMs: CLIENT_MS });
+  return bash(script, { timeoutMs: CLIENT_MS });
 }
 
 /** @param {...string} args @returns {Promise<string>} the export's URI */

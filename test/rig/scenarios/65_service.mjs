@@ -3,13 +3,13 @@
 // that xl creates. The commands are README's own, read from there and run as they stand.
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { PROJECT, ringdiskJson } from '../dom0/daemon.mjs';
+import { PROJECT, ringdiskJson, sumOf, takeOversIn } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { frozenFileSystem, fuseServer, suspendedDevice } from '../dom0/hanging_media.mjs';
 import { note } from '../dom0/report.mjs';
-import { journal, property, runBeside, Service, systemctl } from '../dom0/service.mjs';
-import { run, waitFor } from '../dom0/shell.mjs';
+import { bashBeside, journal, property, Service, systemctl } from '../dom0/service.mjs';
+import { bash, run, waitFor } from '../dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../dom0/targets.mjs';
 import { mixedLoad, randomMix, stopLoad } from '../dom0/workloads.mjs';
 
@@ -35,7 +35,7 @@ ln -sf $command /usr/local/bin/ringdisk`;
  * @returns {Promise<string>}
  */
 function shell(script) {
-  return runBeside('bash', ['-ec', `cd ${INSTALLED}\n${script}`]);
+  return bashBeside(`cd ${INSTALLED}\n${script}`);
 }
 
 /** @param {string} readme @param {RegExp} pattern with one group @param {string} what */
@@ -58,7 +58,7 @@ async function readReadme() {
 /** @returns {Promise<{ service: Service, guest: Guest }>} */
 async function installAndCreate() {
   const readme = await readReadme();
-  await run('bash', ['-ec', LINK], { timeoutMs: 180_000 });
+  await bash(LINK, { timeoutMs: 180_000 });
   const service = await Service.boot();
   await shell('ringdisk doctor').catch((error) => note(`doctor: ${error.message}`));
   await shell(readme.service).finally(journal);
@@ -160,9 +160,8 @@ async function underLoad({ guest }, interrupt) {
   const rounds = await Promise.all(busy.map(({ ended }) => ended));
   note(`rounds verified: ${rounds.map((lines) => lines.length)}`);
   const entries = (await journal()).slice(from);
-  const takenOver = entries.filter(({ msg }) => msg === 'taken over');
-  const replayed = takenOver.reduce((sum, entry) => sum + entry.replayed, 0);
-  note(`${takenOver.length} disks taken over, ${replayed} requests replayed`);
+  const takenOver = takeOversIn(entries);
+  note(`${takenOver.length} disks taken over, ${sumOf(takenOver, 'replayed')} requests replayed`);
   await assertQuiet(guest);
   return takenOver.length;
 }

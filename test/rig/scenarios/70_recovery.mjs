@@ -2,7 +2,7 @@
 // The daemon is killed with SIGKILL at random moments under verified load and started again: the
 // guests must notice nothing but a pause.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon, daemonLog } from '../dom0/daemon.mjs';
+import { Daemon, daemonLog, sumOf, takeOversIn } from '../dom0/daemon.mjs';
 import { Guest } from '../dom0/guest.mjs';
 import { assertQuiet, MARK } from '../dom0/guest_log.mjs';
 import { note } from '../dom0/report.mjs';
@@ -35,12 +35,7 @@ async function killAgainAndAgain() {
 
 /** @param {number} from @returns {Promise<any[]>} what daemons said of each disk they took over */
 async function takeOversSince(from) {
-  return (await daemonLog()).slice(from).filter(({ msg }) => msg === 'taken over');
-}
-
-/** @param {any[]} entries @param {string} key */
-function sumOf(entries, key) {
-  return entries.reduce((sum, entry) => sum + entry[key], 0);
+  return takeOversIn((await daemonLog()).slice(from));
 }
 
 /**
@@ -64,7 +59,7 @@ cut -d , -f 2 /tmp/pulse_lat.1.log | sort -n | tail -n ${KILLS} | \\
 async function noteTakeOvers(from) {
   const entries = (await daemonLog()).slice(from);
   const wentOn = entries.filter(({ msg }) => /went on with the disks/.test(msg));
-  const takenOver = await takeOversSince(from);
+  const takenOver = takeOversIn(entries);
   note(`process start to all taken over, ms: ${wentOn.map((entry) => entry.sinceStartMs)}`);
   note(`of which per disk, ms: ${takenOver.map((entry) => entry.ms)}`);
   const replayed = sumOf(takenOver, 'replayed');

@@ -6,7 +6,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { blkfrontNodes, ControlPlane, type Disk, eventually } from '../../support/control_plane.ts';
+import {
+  blkfrontNodes,
+  ControlPlane,
+  type Disk,
+  eventually,
+  hastyTiming,
+} from '../../support/control_plane.ts';
 
 type Step = (disk: Disk, plane: ControlPlane) => Promise<unknown>;
 
@@ -43,7 +49,7 @@ const steps: Record<string, Step> = {
   },
   'daemon dies and is started again': async (_disk, plane) => {
     await plane.kill();
-    await plane.start({}, timing);
+    await plane.start({}, hastyTiming);
   },
   'operator disconnects': async (disk, plane) => {
     const vbd = plane.daemon.vbds().find(({ id }) => id.domid === disk.id.domid);
@@ -80,16 +86,6 @@ for (const state of ['0', '1', '2', '3', '4', '5', '6', '7', '8', '?']) {
 /** Opens that hang. */
 const hanging: (() => void)[] = [];
 
-const timing = {
-  closeMs: 20,
-  askMs: 20,
-  letGoMs: 5,
-  retryMs: 5,
-  takeOverMs: 5,
-  openMs: 10,
-  scriptMs: 5,
-  again: { firstMs: 2, mostMs: 10, leastMs: 1 },
-};
 const life = fc.array(
   fc.record({
     name: fc.constantFrom(...Object.keys(steps)),
@@ -108,7 +104,7 @@ async function live(plane: ControlPlane, disk: Disk, script: { name: string; pau
 test('a random life ends well', { timeout: 120_000 }, async () => {
   const property = fc.asyncProperty(life, async (script) => {
     const plane = new ControlPlane();
-    await plane.start({}, timing);
+    await plane.start({}, hastyTiming);
     const disk = await plane.attach();
     await disk.connect();
     await live(plane, disk, script);

@@ -5,23 +5,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DatapathError } from '../../../src/datapath/datapath.ts';
-import { blkfrontNodes, ControlPlane, type Disk, eventually } from '../../support/control_plane.ts';
+import {
+  blkfrontNodes,
+  ControlPlane,
+  type Disk,
+  eventually,
+  hastyTiming,
+} from '../../support/control_plane.ts';
 import type { FakeConnection } from '../../support/fake_datapath.ts';
 
 const VM_OF: Readonly<Record<number, string>> = { 7: '/vm/a', 8: '/vm/b', 9: '/vm/a' };
 const FILE = '/srv/disk.img';
 const LOOP = '/dev/loop0';
 
-const timing = {
-  closeMs: 20,
-  askMs: 20,
-  letGoMs: 5,
-  retryMs: 5,
-  takeOverMs: 5,
-  openMs: 30,
-  scriptMs: 5,
-  again: { firstMs: 2, mostMs: 10, leastMs: 1 },
-};
+const timing = { ...hastyTiming, openMs: 30 };
 
 class Host {
   readonly plane = new ControlPlane();
