@@ -145,10 +145,11 @@ void Connection::on_deadline(uint64_t now_us) {
       in_.bytes().empty()) {
     in_.give_back();
     out_.give_back();
-    if (requests_) requests_->give_memory_back();
-    holds_memory_ = false;
-  }
-  if (holds_memory_) reactor_.wake_by(*this, std::max(used_at_us_, now_us) + kIdleUs);
+    // The engine's goes some at a time.
+    holds_memory_ = requests_ && !requests_->give_memory_back();
+    if (holds_memory_) reactor_.wake_by(*this, now_us + kUnmapPauseUs);
+  } else if (holds_memory_)
+    reactor_.wake_by(*this, std::max(used_at_us_, now_us) + kIdleUs);
   reactor_.activate(*this);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The daemon's end of the control socket. Only root is let in (peer.ts), yet it bounds everything:
 // a confused script must not be able to hurt the guests' disks.
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import * as v from 'valibot';
@@ -180,9 +181,14 @@ class ControlConnection {
 
   /** Nothing more is done for a client that does not read its answers. */
   async #untilRead(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#socket.once('drain', resolve).once('close', resolve);
-    });
+    const over = new AbortController();
+    const { signal } = over;
+    // One of the two stays away, and must not be listened for any longer.
+    await Promise.race([
+      once(this.#socket, 'drain', { signal }),
+      once(this.#socket, 'close', { signal }),
+    ]).catch(() => {});
+    over.abort();
   }
 
   async #answer(line: string): Promise<object> {

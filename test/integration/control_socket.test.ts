@@ -135,6 +135,9 @@ describe('control socket', () => {
 
   it('does nothing more for a client that does not read its answers', async () => {
     await server.close();
+    const warnings: string[] = [];
+    const warned = ({ name }: Error) => warnings.push(name);
+    process.on('warning', warned);
     let served = 0;
     const platform = 'x'.repeat(1 << 20);
     const version = async () => {
@@ -153,6 +156,10 @@ describe('control socket', () => {
     socket.resume();
     await vi.waitUntil(() => served === 20);
     socket.destroy();
+    await sleep(10);
+    process.off('warning', warned);
+    // Such as of listeners that each answer leaves behind.
+    expect(warnings).toEqual([]);
   });
 
   it('says so when too many are connected', async () => {
