@@ -31,7 +31,7 @@ dom0_packages() {
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
     strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
     grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools bindfs
-    nbd-client qemu-utils libnbd-bin
+    nbd-client qemu-utils libnbd-bin nbdkit open-iscsi drbd-utils
   )
   (IFS=,; echo "${packages[*]}")
 }
