@@ -60,6 +60,9 @@ class Connection final : public Transport, private OperationSink {
   bool try_sleep() override;
   void on_deadline(uint64_t now_us) override;
   void on_event() override {}
+  void look_at_target() override {
+    if (requests_) requests_->follow_target();
+  }
 
  private:
   // A request, until it is answered.
