@@ -169,21 +169,21 @@ function addDump(parent: Command): void {
   addDaemonOptions(command).action(dump);
 }
 
+const EXTENT_COLUMNS: Column<DirtyExtent>[] = [
+  { title: 'OFFSET', right: true, value: ({ offset }) => String(offset) },
+  { title: 'LENGTH', right: true, value: ({ length }) => String(length) },
+];
+
 async function dump(vbd: string, name: string, options: DumpOptions): Promise<void> {
   if (options.format === 'raw') {
     await withDaemon(options, (client) => dumpRaw(client, vbd, name));
     return;
   }
   const result = await withDaemon(options, (client) => readExtents(client, vbd, name));
-  printResult('bitmap dump', options, result, () =>
-    formatTable(
-      [
-        { title: 'OFFSET', right: true, value: ({ offset }: DirtyExtent) => String(offset) },
-        { title: 'LENGTH', right: true, value: ({ length }: DirtyExtent) => String(length) },
-      ],
-      result.extents,
-    ),
-  );
+  printResult('bitmap dump', options, result, () => {
+    if (result.extents.length === 0) return 'Nothing has changed.';
+    return formatTable(EXTENT_COLUMNS, result.extents);
+  });
 }
 
 async function readExtents(client: ControlClient, vbd: string, name: string) {
