@@ -3,6 +3,7 @@
 // order of start and stop. The platform is the caller's, who closes it after stop().
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { Bitmaps } from './bitmaps/bitmaps.ts';
 import type { Config } from './config.ts';
 import type { EngineCounters } from './datapath/binding.ts';
 import { RingdiskError } from './errors.ts';
@@ -52,6 +53,8 @@ export async function startDaemon(
 export class Daemon {
   /** What NBD clients can reach. */
   readonly exports: Exports;
+  /** What was written to the disks' media since when. */
+  readonly bitmaps: Bitmaps;
   readonly #config: Config;
   readonly #platform: Platform;
   readonly #log: Logger;
@@ -73,13 +76,15 @@ export class Daemon {
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const frontends = new SharedWatches(xenstore);
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
+    this.bitmaps = new Bitmaps(config.runtimeDir, openTargets, log);
+    openTargets.watcher = this.bitmaps;
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
     this.#services = { ...shared, records, takeOvers, openTargets, endExports };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
-      { datapath, openTargets, findVbd, backendDomid, openMs, log },
+      { datapath, openTargets, findVbd, bitmaps: this.bitmaps, backendDomid, openMs, log },
       config.runtimeDir,
     );
     logLink(xenstore, log);
@@ -97,6 +102,7 @@ export class Daemon {
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
+    this.bitmaps.begin();
     const vbds = [...this.#vbds.values()];
     void this.#reportTakeOver(vbds);
     // A device that hangs must not keep the others from being found.

@@ -23,7 +23,7 @@ const NATIVE_BUILDS = [
 
 const FUZZERS = ['validate', 'nbd', 'queue', 'recover'];
 /** About 2000 kills; the planted bugs are those of native/ that say RD_PLANTED. */
-const SIMULATION = { seed: 1, runs: 50, planted: ['duplicate', 'lost', 'torn'] };
+const SIMULATION = { seed: 1, runs: 50, planted: ['duplicate', 'lost', 'torn', 'unmarked'] };
 
 async function main() {
   process.chdir(ROOT);

@@ -46,31 +46,45 @@ export function countInstructions(target) {
   const { error } = spawnSync('valgrind', ['--version']);
   if (error) throw new Error(`valgrind is not installed (${error.message})`);
   return DEPTHS.map((depth) => {
-    const [short, long] = LENGTHS.map((ios) => profile(depth, ios, target));
-    const ios = long.ios - short.ios;
-    /** @type {Record<string, number>} */
-    const functions = {};
-    let [instructions, own] = [0, 0];
-    for (const [name, { cost, object }] of long.costs) {
-      const each = (cost - (short.costs.get(name)?.cost ?? 0)) / ios;
-      if (each === 0) continue;
-      functions[name] = each;
-      instructions += each;
-      if (object.endsWith(OWN)) own += each;
-    }
-    const wakeups = (long.wakeups - short.wakeups) / ios;
-    console.log(`  instructions per I/O, QD ${depth}: ${digits(instructions)}`);
-    return { depth, instructions, own, wakeups, functions };
+    const counted = countWith({ depth }, target);
+    console.log(`  instructions per I/O, QD ${depth}: ${digits(counted.instructions)}`);
+    return { depth, ...counted };
   });
 }
 
-/** @param {number} depth @param {number} ios @param {import('./targets.mjs').Target} target */
-function profile(depth, ios, target) {
+/**
+ * @param {Record<string, string | number>} given settings of bench/native
+ * @param {import('./targets.mjs').Target} target
+ * @returns {Omit<Counted, 'depth'>}
+ */
+export function countWith(given, target) {
+  const [short, long] = LENGTHS.map((ios) => profile(given, ios, target));
+  const ios = long.ios - short.ios;
+  /** @type {Record<string, number>} */
+  const functions = {};
+  let [instructions, own] = [0, 0];
+  for (const [name, { cost, object }] of long.costs) {
+    const each = (cost - (short.costs.get(name)?.cost ?? 0)) / ios;
+    if (each === 0) continue;
+    functions[name] = each;
+    instructions += each;
+    if (object.endsWith(OWN)) own += each;
+  }
+  const wakeups = (long.wakeups - short.wakeups) / ios;
+  return { instructions, own, wakeups, functions };
+}
+
+/**
+ * @param {Record<string, string | number>} given
+ * @param {number} ios
+ * @param {import('./targets.mjs').Target} target
+ */
+function profile(given, ios, target) {
   const folder = mkdtempSync('/dev/shm/ringdisk-callgrind-');
   try {
     const file = `${folder}/out`;
     const command = [...CALLGRIND, `--callgrind-out-file=${file}`];
-    const settings = { ...SETTINGS, depth, bytes: ios * BLOCK };
+    const settings = { ...SETTINGS, ...given, bytes: ios * BLOCK };
     const result = runBench(settings, target, { command, env: ENV });
     return {
       ios: result.ios,

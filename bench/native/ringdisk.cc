@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "base/bitmap.h"
 #include "callgrind.h"
 #include "engine/engine.h"
 #include "measurements.h"
@@ -103,6 +104,15 @@ ConnectRequest connect_request(const Settings& settings, uint32_t target, Loopba
   return request;
 }
 
+void track(const Settings& settings, Backend& backend, uint32_t target) {
+  std::vector<std::string> paths;
+  for (uint32_t i = 0; i < settings.bitmaps; i++) {
+    paths.push_back(settings.machine + "/bitmap" + std::to_string(i));
+    Bitmap::create(paths.back(), settings.region, 64u << 10, "");
+  }
+  backend.run([&](Engine& engine, uint32_t command) { engine.track(command, target, paths); });
+}
+
 // Until a lone request's poll budget has tried all its ways (poll_budget.h).
 constexpr uint64_t kWarmUpMs = 400;
 
@@ -115,6 +125,7 @@ void measure_ringdisk(const Settings& settings) {
   const uint32_t target = backend.run([&](Engine& engine, uint32_t command) {
     engine.open_target(command, {.kind = settings.kind, .path = settings.path});
   });
+  track(settings, backend, target);
   const ConnectRequest request = connect_request(settings, target, guest);
   const uint32_t vbd =
       backend.run([&](Engine& engine, uint32_t command) { engine.connect(command, request); });

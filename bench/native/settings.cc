@@ -38,6 +38,7 @@ Settings parse_settings(int count, char** arguments) {
       {"poll_us", number(settings.poll_us)},   {"region", number(settings.region)},
       {"bytes", number(settings.bytes)},       {"milliseconds", number(settings.milliseconds)},
       {"journal", number(settings.journal)},   {"callgrind", number(settings.callgrind)},
+      {"bitmaps", number(settings.bitmaps)},
   };
   for (int i = 0; i < count; i++) {
     const std::string argument = arguments[i];

@@ -28,6 +28,7 @@ struct Settings {
   uint64_t milliseconds = 1000;
   bool journal = true;
   bool callgrind = false;  // see callgrind.cc
+  uint32_t bitmaps = 0;    // that writes are marked in
 
   bool is_write() const { return operation == "write"; }
   Workload workload() const;

@@ -2,6 +2,7 @@
 // The module: everything it exports is NativeBinding of src/datapath/binding.ts.
 #include <napi.h>
 
+#include "addon/bitmap_calls.h"
 #include "addon/convert.h"
 #include "addon/crash_note.h"
 #include "addon/engine_object.h"
@@ -62,6 +63,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
         guarded(info.Env(), [&] { note_crashes(info[0].As<Napi::String>()); });
         return info.Env().Undefined();
       });
+  init_bitmaps(env, exports);
   init_engine(env, exports);
   init_loopback_guest(env, exports);
   return exports;

@@ -186,11 +186,24 @@ TargetClaim to_target_claim(const Napi::Object& object) {
 }
 
 ExportRequest to_export_request(const Napi::Object& object) {
-  return {.target = number(object, "target"),
-          .path = string(object, "path"),
-          .name = string(object, "name"),
-          .description = string(object, "description"),
-          .read_only = boolean(object, "readOnly")};
+  ExportRequest request{.target = number(object, "target"),
+                        .path = string(object, "path"),
+                        .name = string(object, "name"),
+                        .description = string(object, "description"),
+                        .read_only = boolean(object, "readOnly")};
+  const Napi::Array bitmaps = array(object, "bitmaps");
+  for (uint32_t i = 0; i < bitmaps.Length(); i++) {
+    const auto bitmap = bitmaps.Get(i).As<Napi::Object>();
+    request.bitmaps.push_back({string(bitmap, "name"), string(bitmap, "path")});
+  }
+  return request;
+}
+
+std::vector<std::string> to_paths(const Napi::Array& array) {
+  std::vector<std::string> paths;
+  for (uint32_t i = 0; i < array.Length(); i++)
+    paths.push_back(to_bytes(array.Get(i).As<Napi::String>()));
+  return paths;
 }
 
 ConnectRequest to_connect_request(const Napi::Object& object) {

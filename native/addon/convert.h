@@ -29,6 +29,7 @@ TargetClaim to_target_claim(const Napi::Object& object);
 Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits);
 ConnectRequest to_connect_request(const Napi::Object& object);
 ExportRequest to_export_request(const Napi::Object& object);
+std::vector<std::string> to_paths(const Napi::Array& array);
 
 Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);
 Napi::Object from_event(Napi::Env env, const EngineEvent& event);

@@ -22,6 +22,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::target_worker>("targetWorker"),
                            InstanceMethod<&EngineObject::refresh_target>("refreshTarget"),
                            InstanceMethod<&EngineObject::close_target>("closeTarget"),
+                           InstanceMethod<&EngineObject::track_target>("trackTarget"),
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
                            InstanceMethod<&EngineObject::add_export>("addExport"),
@@ -98,6 +99,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   void close_target(const Napi::CallbackInfo& info) {
     engine().close_target(id(info, 0), id(info, 1));
+  }
+  void track_target(const Napi::CallbackInfo& info) {
+    engine().track(id(info, 0), id(info, 1), to_paths(info[2].As<Napi::Array>()));
   }
   void connect(const Napi::CallbackInfo& info) {
     const ConnectRequest request = to_connect_request(info[1].As<Napi::Object>());

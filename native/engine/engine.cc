@@ -247,6 +247,7 @@ void Engine::handle(BusMessage& message) {
     case BusMessage::Type::target_refreshed:
     case BusMessage::Type::target_claimed:
     case BusMessage::Type::target_closed:
+    case BusMessage::Type::target_tracked:
     case BusMessage::Type::command_failed:
       return on_target(message);
     case BusMessage::Type::fence_lifted:

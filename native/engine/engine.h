@@ -85,6 +85,10 @@ class Engine final : private QueueEvents {
   void claim_target(uint32_t command, uint32_t target, const TargetClaim& claim);
   void refresh_target(uint32_t command, uint32_t target);
   void close_target(uint32_t command, uint32_t target);
+  // Whoever writes to the target from now on, by whichever VBD or export, marks it first in all of
+  // these files (base/bitmap.h) and in no others. Done when all do; what was in flight then is
+  // marked as well.
+  void track(uint32_t command, uint32_t target, const std::vector<std::string>& bitmaps);
   // All queues are made and checked before any of them serves: if one cannot be, none has shown an
   // answer or changed a journal it was to take over. Where queues are taken over, `recovered` comes
   // after `done`, when all that the dead process left is answered.

@@ -27,6 +27,10 @@ nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
   else
     flags |= nbd::kSendFua | nbd::kSendWriteZeroes | nbd::kSendFastZero |
              (can.discard ? nbd::kSendTrim : 0);
+  std::vector<nbd::Context> contexts{{nbd::kAllocationContext, "base:allocation"}};
+  for (const ExportedBitmap& bitmap : request.bitmaps)
+    contexts.push_back({nbd::kFirstBitmapContext + static_cast<uint32_t>(contexts.size()) - 1,
+                        "qemu:dirty-bitmap:" + bitmap.name});
   return {.name = request.name,
           .description = request.description,
           .size = size_of(target),
@@ -34,7 +38,14 @@ nbd::ExportFacts facts_of(const ExportRequest& request, const Target& target) {
           .block_min = can.io_alignment,
           .block_preferred = std::max(4096u, can.physical_block),
           .block_max = static_cast<uint32_t>(nbd::kPayloadBytesMax),
-          .contexts = {{nbd::kAllocationContext, "base:allocation"}}};
+          .contexts = std::move(contexts)};
+}
+
+Bitmaps open_bitmaps(const ExportRequest& request) {
+  Bitmaps opened;
+  for (const ExportedBitmap& bitmap : request.bitmaps)
+    opened.push_back(std::make_shared<Bitmap>(bitmap.path));
+  return opened;
 }
 
 }  // namespace
@@ -43,6 +54,9 @@ void ExportTable::add(uint32_t handle, const ExportRequest& request,
                       std::shared_ptr<Target> target) {
   if (request.name.size() > nbd::kNameBytesMax)
     throw std::invalid_argument("an export's name has 4096 bytes at most");
+  if (request.bitmaps.size() >= nbd::kContextsMax)
+    throw std::invalid_argument("an export has 15 bitmaps at most");
+  Bitmaps bitmaps = open_bitmaps(request);
   auto& server = servers_[request.path];
   if (server && server->has(request.name))
     throw std::system_error(EEXIST, std::generic_category(),
@@ -54,7 +68,10 @@ void ExportTable::add(uint32_t handle, const ExportRequest& request,
     servers_.erase(request.path);
     throw;
   }
-  server->add({.facts = facts_of(request, *target), .target = target, .id = handle});
+  server->add({.facts = facts_of(request, *target),
+               .target = target,
+               .id = handle,
+               .bitmaps = std::move(bitmaps)});
   if (is_new) server->begin();
   exports_[handle] = {server, std::move(target)};
 }

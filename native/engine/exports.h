@@ -17,12 +17,18 @@
 
 namespace ringdisk {
 
+struct ExportedBitmap {
+  std::string name{};  // as clients ask for it
+  std::string path{};  // its file
+};
+
 struct ExportRequest {
   uint32_t target = 0;
   std::string path{};         // of the UNIX socket; several exports may share one
   std::string name{};         // by which clients ask for it
   std::string description{};  // what a list of exports says of it
   bool read_only = false;
+  std::vector<ExportedBitmap> bitmaps{};
 };
 
 class ExportTable {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opened targets: what is asked of them, and what comes back.
+#include <atomic>
 #include <cerrno>
 #include <stdexcept>
+#include <system_error>
 
 #include "engine/engine.h"
 #include "targets/null_target.h"
@@ -86,6 +88,26 @@ void Engine::close_target(uint32_t command, uint32_t handle) {
     bus->send({.type = BusMessage::Type::target_closed, .command = command, .handle = handle});
   });
   targets_.erase(handle);
+}
+
+void Engine::track(uint32_t command, uint32_t handle, const std::vector<std::string>& bitmaps) {
+  const auto found = targets_.find(handle);
+  if (found == targets_.end()) return refuse(command, EBADF, "no such target");
+  std::shared_ptr<Bitmaps> opened;
+  try {
+    if (!bitmaps.empty()) opened = std::make_shared<Bitmaps>();
+    for (const std::string& path : bitmaps) opened->push_back(std::make_shared<Bitmap>(path));
+  } catch (const std::system_error& error) {
+    return refuse(command, error.code().value(), error.what());
+  }
+  found->second->track(std::move(opened));
+  const auto left = std::make_shared<std::atomic<size_t>>(reactors_.size());
+  for (const auto& reactor : reactors_)
+    reactor->post_always([reactor = reactor.get(), left, bus = bus_, command, handle] {
+      reactor->look_at_targets();
+      if (--*left == 0)
+        bus->send({.type = BusMessage::Type::target_tracked, .command = command, .handle = handle});
+    });
 }
 
 std::vector<TargetWait> Engine::target_waits(uint32_t target) const {

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <utility>
 
-#include "medium/block_map.h"
 #include "nbd/connection.h"
 
 namespace ringdisk::nbd {
@@ -52,31 +51,6 @@ void Connection::deliver(Part& part) {
   task.answers = true;
   // A simple answer says by its length alone that it is over.
   task.answered = is_all || !style_.structured;
-  keep_promise(part);
-}
-
-// What the worker says is looked at as anybody's word.
-void Connection::deliver_map(Part& part) {
-  Task& task = *part.task;
-  std::array<MapExtent, kMapExtents> found;
-  std::memcpy(found.data(), part.bounce.memory.data(), sizeof found);
-  std::array<Extent, kExtentsMax> extents;
-  size_t count = 0;
-  uint64_t left = task.request.length;
-  for (const MapExtent& one : found) {
-    const uint64_t length = std::min(one.length, left);
-    if (length == 0 || (count > 0 && task.request.one_chunk)) break;
-    extents[count++] = {length, one.is_hole != 0 ? kStateHole | kStateZero : 0};
-    left -= length;
-  }
-  // Nothing is known of it: it may be data.
-  if (count == 0) extents[count++] = {task.request.length, 0};
-  std::array<std::byte, kStatusBytesMax> bytes;
-  const size_t size =
-      put_block_status(bytes.data(), style_, task.request.cookie, task.request.offset,
-                       kAllocationContext, std::span(extents).first(count), true);
-  out_.add(std::span(bytes).first(size));
-  task.answers = task.answered = true;
   keep_promise(part);
 }
 

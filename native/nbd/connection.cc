@@ -70,6 +70,7 @@ void Connection::agree() {
   agreement_ = negotiation_.agreement();
   const Export& chosen = setup_.exports->all[agreement_.index];
   facts_ = chosen.facts;
+  bitmaps_ = chosen.bitmaps;
   style_ = {.structured = agreement_.structured, .extended = agreement_.extended};
   try {
     parts_ = std::make_unique<SlotPool<Part>>(kTasksMax);

@@ -4,7 +4,8 @@
 //   negotiation.cc  before the first: which export, in which dialect
 //   take.cc         out of what was received, checked, cut into parts
 //   request/        ordering, memory, the operation for the target, what comes back
-//   answer.cc       data and results on their way to the client
+//   answer.cc       data and results on their way to the client, status.cc what is data or has
+//   changed
 #pragma once
 
 #include <functional>
@@ -60,6 +61,9 @@ class Connection final : public Transport, private OperationSink {
   bool try_sleep() override;
   void on_deadline(uint64_t now_us) override;
   void on_event() override {}
+  void look_at_target() override {
+    if (requests_) requests_->follow_target();
+  }
 
  private:
   // A request, until it is answered.
@@ -105,6 +109,7 @@ class Connection final : public Transport, private OperationSink {
   bool begin_write(Task& task);
   bool begin_zeroes(Task& task);
   bool begin_answered(Task& task, ValidRequest::Kind kind, uint64_t length);
+  bool begin_status(Task& task);
   bool begin_whole(Task& task, ValidRequest::Kind kind);
   Part* make_part(Task& task, ValidRequest::Kind kind, uint64_t length);
   void hand_over(Part& part);
@@ -114,6 +119,11 @@ class Connection final : public Transport, private OperationSink {
   // answer.cc
   void deliver(Part& part);
   void deliver_map(Part& part);
+  // status.cc
+  bool asks_for_allocation() const;
+  size_t status_bytes() const { return agreement_.contexts.size() * kStatusBytesMax; }
+  void put_status(Task& task, uint32_t context, std::span<const Extent> extents);
+  void put_bitmaps(Task& task);
   void keep_promise(Part& part);
   void part_over(Part& part);
   void end_if_over(Task& task);
@@ -139,6 +149,7 @@ class Connection final : public Transport, private OperationSink {
 
   // Once agreed on:
   ExportFacts facts_;
+  Bitmaps bitmaps_;
   Agreement agreement_;
   ReplyStyle style_;
   std::unique_ptr<SlotPool<Part>> parts_;

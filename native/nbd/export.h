@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/bitmap.h"
 #include "nbd/negotiation.h"
 #include "targets/target.h"
 
@@ -12,12 +13,15 @@ namespace ringdisk::nbd {
 
 // The number of "base:allocation".
 inline constexpr uint32_t kAllocationContext = 1;
+// Those of the bitmaps, "qemu:dirty-bitmap:NAME", count from here.
+inline constexpr uint32_t kFirstBitmapContext = 2;
 
 // What clients of one name get. Read by all reactors.
 struct Export {
   ExportFacts facts;
   std::shared_ptr<Target> target;
   uint32_t id = 0;  // the engine's handle
+  Bitmaps bitmaps{};
 };
 
 // All of one socket. Never changed: a new one takes its place.

@@ -96,7 +96,7 @@ bool Connection::begin(Task& task) {
     case Command::write_zeroes:
       return begin_zeroes(task);
     case Command::block_status:
-      return begin_answered(task, Kind::map, task.request.length);
+      return begin_status(task);
     case Command::flush:
       return begin_whole(task, Kind::flush);
     case Command::trim:
@@ -132,7 +132,7 @@ bool Connection::begin_read(Task& task) {
 
 // What brings something for the client: begun only when that has room.
 bool Connection::begin_answered(Task& task, Kind kind, uint64_t length) {
-  const size_t promise = kind == Kind::map ? kStatusBytesMax : kReplyBytesMax + length;
+  const size_t promise = kind == Kind::map ? status_bytes() : kReplyBytesMax + length;
   if (!has_room(promise)) return false;
   Part* part = make_part(task, kind, length);
   if (!part) return false;

@@ -120,6 +120,8 @@ enum class Error : uint32_t {
 // In base:allocation.
 inline constexpr uint32_t kStateHole = 1 << 0;
 inline constexpr uint32_t kStateZero = 1 << 1;
+// In qemu:dirty-bitmap:NAME.
+inline constexpr uint32_t kStateDirty = 1 << 0;
 
 template <std::unsigned_integral T>
 T get(const std::byte* from) {

@@ -21,6 +21,8 @@ class Poller {
   virtual void on_deadline(uint64_t now_us) = 0;
   // Its event channel fired; it stays masked until the poller unmasks it.
   virtual void on_event() = 0;
+  // What its target says of all engines on it has changed.
+  virtual void look_at_target() {}
 
  private:
   friend class Reactor;

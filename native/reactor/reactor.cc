@@ -339,6 +339,10 @@ void Reactor::activate_blocked() {
   blocked_.clear();
 }
 
+void Reactor::look_at_targets() {
+  for (Poller* poller : all_) poller->look_at_target();
+}
+
 void Reactor::run_later() {
   if (later_.empty()) return;
   std::vector<Mailbox::Command> commands;

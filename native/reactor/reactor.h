@@ -85,6 +85,8 @@ class Reactor {
   void mark_blocked(Poller& poller);
   // All of them, at once: something outside this reactor was released.
   void activate_blocked();
+  // All pollers look at what their targets say.
+  void look_at_targets();
 
  private:
   static void* entry(void* self);

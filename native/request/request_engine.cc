@@ -31,7 +31,9 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       merging_(setup.depth),
       going_(setup.depth),
       over_(setup.depth),
-      fenced_(target_->fenced()) {}
+      fenced_(target_->fenced()) {
+  follow_target();
+}
 
 // First half: requests get memory and data, and are handed to the target.
 bool RequestEngine::start() {
@@ -104,6 +106,7 @@ void RequestEngine::close() {
 }
 
 void RequestEngine::end(std::function<void()> done) {
+  ended_ = true;
   alarms_.cancel(*this);
   stack_.close([this, done = std::move(done)] {
     // Not here: a channel may be at work when it finds that it has ended.

@@ -7,7 +7,7 @@
 //   start.cc    the operation that each becomes
 //   advance.cc  what comes back
 //   retry.cc    what fails and is tried again
-// and exchange.cc changes the stack of channels under way.
+// exchange.cc changes the stack of channels under way, tracking.cc has writes marked in bitmaps.
 #pragma once
 
 #include <functional>
@@ -69,6 +69,8 @@ class RequestEngine final : public OperationSink, private Alarm {
   void abandon();
   // No longer waits for quiet, where it does: `ready` is called with ECANCELED.
   void cancel_prepare();
+  // From now on writes are marked in the bitmaps that its target has; see tracking.cc.
+  void follow_target();
 
   // Nothing more is brought. What was is carried out, but what fails is answered.
   void close();
@@ -161,7 +163,8 @@ class RequestEngine final : public OperationSink, private Alarm {
   Alarms alarms_;
   const ChannelContext context_;
   Stack stack_;
-  std::unique_ptr<Change> change_;  // under way
+  std::unique_ptr<Change> change_;          // under way
+  std::shared_ptr<const Bitmaps> tracked_;  // as the stack has it
 
   SlotList waiting_;           // in order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted
@@ -182,6 +185,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   bool fenced_;           // as far as we know: a dead process may still be writing
   bool blocked_ = false;  // what waits can't start before something completes
   bool closing_ = false;
+  bool ended_ = false;
   uint64_t retry_delay_us_ = kRetryMinUs;
 };
 

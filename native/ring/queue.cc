@@ -89,6 +89,7 @@ void Queue::serve() {
   // It may have fired since it was bound, when the reactor did not know whose it was.
   masked_ = true;
   reactor_.add(*this, port_);
+  requests_.follow_target();
   if (take_over_) recover();
   RD_KILL_POINT("connect:ready");
   // A frontend may wait for an answer whose notification was lost before we came.

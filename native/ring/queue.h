@@ -79,6 +79,7 @@ class Queue final : public Transport {
   bool try_sleep() override;
   void on_deadline(uint64_t now_us) override;
   void on_event() override;
+  void look_at_target() override { requests_.follow_target(); }
 
  private:
   // For the engine.

@@ -11,9 +11,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/bitmap.h"
 #include "io/operation.h"
 #include "medium/facts.h"
 
@@ -121,6 +124,17 @@ class Target {
   // The process number of its worker; 0: none.
   virtual int worker() const { return 0; }
 
+  // The bitmaps in which all that is written is marked; null: none. Any thread. Who has engines on
+  // the target tells them (request/tracking.cc).
+  void track(std::shared_ptr<const Bitmaps> bitmaps) {
+    const std::lock_guard lock(tracking_mutex_);
+    tracked_ = std::move(bitmaps);
+  }
+  std::shared_ptr<const Bitmaps> tracked() const {
+    const std::lock_guard lock(tracking_mutex_);
+    return tracked_;
+  }
+
   // Whether a dead predecessor's I/O may still be under way: nothing may be written until it is
   // not. Any thread.
   bool fenced() const { return fenced_->load(std::memory_order_acquire); }
@@ -132,6 +146,8 @@ class Target {
 
  private:
   std::atomic<uint64_t> direct_end_{UINT64_MAX};
+  mutable std::mutex tracking_mutex_;  // never held on the way of a request
+  std::shared_ptr<const Bitmaps> tracked_;
 };
 
 }  // namespace ringdisk

@@ -11,6 +11,7 @@ interface AddOptions extends DaemonOptions {
   name?: string;
   readOnly?: boolean;
   allowWriters?: boolean;
+  bitmap?: string[];
 }
 
 const COLUMNS: Column<WireExport>[] = [
@@ -48,6 +49,11 @@ function addAdd(parent: Command): void {
     .option('--name <name>', "by which clients ask for it (default: after the source's)")
     .option('--read-only', 'clients may not write')
     .option('--allow-writers', 'clients may write to a disk that its guest writes to')
+    .option(
+      '--bitmap <name>',
+      'a dirty bitmap of the disk that clients can read; may be given several times',
+      (name: string, before: string[] = []) => [...before, name],
+    )
     .addHelpText(
       'after',
       '\nAn export of a disk ends with it. Exports outlive the daemon: after a restart their\n' +
@@ -61,8 +67,8 @@ function addAdd(parent: Command): void {
 }
 
 async function add(source: string, options: AddOptions): Promise<void> {
-  const { socket, name, readOnly, allowWriters } = options;
-  const request = { source, socket, name, readOnly, allowWriters };
+  const { socket, name, readOnly, allowWriters, bitmap: bitmaps } = options;
+  const request = { source, socket, name, readOnly, allowWriters, bitmaps };
   const result = await withDaemon(options, (client) => client.call('exportAdd', request));
   printResult('export add', options, result, () => printable(result.export.uri));
 }

@@ -2,6 +2,7 @@
 // The command tree.
 import { Command, type OutputConfiguration } from 'commander';
 import { packageVersion } from '../version.ts';
+import { addBitmap } from './bitmap.ts';
 import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
@@ -41,6 +42,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addDisconnect,
     addRetry,
     addExport,
+    addBitmap,
     addUpgrade,
     addDoctor,
     addDemo,

@@ -44,6 +44,10 @@ function generalFields(vbd: WireVbd): Fields {
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
     ...(vbd.onError ? ([['on error', vbd.onError]] satisfies Fields) : []),
     ...waitFields(vbd),
+    ...(vbd.bitmaps ?? []).map(({ name, state, dirtyBytes }): [string, string] => [
+      'bitmap',
+      `${name}: ${state}, ${formatBytes(dirtyBytes)} changed`,
+    ]),
     ...(vbd.askedTarget === undefined
       ? []
       : ([['asked for', vbd.askedTarget || 'no disc']] satisfies Fields)),

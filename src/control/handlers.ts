@@ -8,6 +8,7 @@ import type { Platform } from '../platform/platform.ts';
 import type { VbdInfo } from '../vbd/info.ts';
 import { RECORD_VERSION } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
+import { bitmapHandlers, bitmapsOf } from './bitmap_handlers.ts';
 import { ControlError } from './errors.ts';
 import { PROTOCOL, type ServeArguments, type WireLinkLoss, type WireVbd } from './protocol.ts';
 import type { Handlers } from './server.ts';
@@ -46,8 +47,10 @@ export function daemonHandlers(
     show: async ({ vbd }) => {
       const found = daemon.find(vbd);
       const latency = found.latency();
-      const more = { reactors: found.reactors(), ...(latency && { latency }) };
-      return { vbd: { ...wireVbd(found.info()), ...more } };
+      const info = found.info();
+      const bitmaps = bitmapsOf(daemon, info.target?.capabilities);
+      const more = { ...(latency && { latency }), ...(bitmaps && { bitmaps }) };
+      return { vbd: { ...wireVbd(info), reactors: found.reactors(), ...more } };
     },
     stats: async () => ({
       monotonicMs: performance.now(),
@@ -76,6 +79,7 @@ export function daemonHandlers(
       await daemon.exports.remove(name);
       return {};
     },
+    ...bitmapHandlers(daemon),
     handover: async () => {
       if (!platform.outlivesUs) {
         throw new ControlError('EINVAL', 'the guests of this loopback machine end with its daemon');

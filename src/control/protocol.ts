@@ -6,6 +6,7 @@
 import path from 'node:path';
 import * as v from 'valibot';
 import type { EngineCounters, TargetCapabilities, VbdCounters } from '../datapath/binding.ts';
+import { BITMAP_METHODS, BitmapSchema, bitmapName, vbdName } from './bitmap_methods.ts';
 
 export const PROTOCOL = 1;
 
@@ -172,6 +173,8 @@ const Vbd = v.object({
   /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
   reactors: v.optional(v.array(v.number())),
   latency: v.optional(Latency),
+  /** Also there only. */
+  bitmaps: v.optional(v.array(BitmapSchema)),
   fencedSince: v.optional(v.string()),
   failing: v.optional(Failing),
   error: v.optional(v.string()),
@@ -184,6 +187,7 @@ const Export = v.object({
   socket: v.string(),
   readOnly: v.boolean(),
   allowWriters: v.boolean(),
+  bitmaps: v.optional(v.array(v.string())),
   uri: v.string(),
   oldUri: v.string(),
   state: v.picklist(['exported', 'waiting']),
@@ -201,7 +205,6 @@ const ServeArguments = v.object({
   runtimeDir: v.optional(v.string()),
 });
 
-const vbdName = v.pipe(v.string(), v.maxLength(64, 'a name has at most 64 characters'));
 const nothing = v.object({});
 const oneVbd = v.object({ vbd: vbdName });
 
@@ -270,6 +273,7 @@ export const METHODS = {
       socket: v.optional(v.pipe(v.string(), v.maxLength(4096))),
       readOnly: v.optional(v.boolean()),
       allowWriters: v.optional(v.boolean()),
+      bitmaps: v.optional(v.pipe(v.array(bitmapName), v.maxLength(15))),
     }),
     result: v.object({ export: Export }),
   },
@@ -279,6 +283,7 @@ export const METHODS = {
     params: v.object({ name: v.pipe(v.string(), v.maxLength(255)) }),
     result: nothing,
   },
+  ...BITMAP_METHODS,
   /** The daemon ends at once and leaves the disks as they are, for the one that comes after it. */
   handover: {
     params: nothing,
@@ -301,6 +306,7 @@ export type Methods = {
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireExport = v.InferOutput<typeof Export>;
+export type WireBitmap = v.InferOutput<typeof BitmapSchema>;
 export type WireVbd = v.InferOutput<typeof Vbd>;
 export type WireLinkLoss = v.InferOutput<typeof Lost>;
 export type WireCounters = v.InferOutput<typeof Counters>;

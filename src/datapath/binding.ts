@@ -123,6 +123,22 @@ export interface ExportRequest {
   /** What a list of the socket's exports says of it. */
   description: string;
   readOnly: boolean;
+  /** Told as contexts of block status, by these names; files of NativeBinding.createBitmap(). */
+  bitmaps: { name: string; path: string }[];
+}
+
+/** `inconsistent`: it may have missed writes, so all of the disk counts as changed. */
+export type BitmapState = 'recording' | 'disabled' | 'inconsistent';
+
+/** One bit for each `granularity` bytes of a disk: whether they were written. Sizes in bytes. */
+export interface BitmapLook {
+  /** Whose it is, as its maker said. */
+  label: string;
+  granularity: number;
+  /** What of the disk has bits; what lies behind counts as written. */
+  covered: number;
+  state: BitmapState;
+  dirtyBytes: number;
 }
 
 /** Of an export, those that are there now. */
@@ -251,6 +267,11 @@ export interface NativeEngine {
   /** All its VBDs must be disconnected. */
   closeTarget(command: number, target: number): void;
   /**
+   * Whatever is written to the target from now on, by VBDs and exports, is marked before in these
+   * bitmap files and in no others. Done when all writers do so; what was in flight is marked, too.
+   */
+  trackTarget(command: number, target: number, bitmaps: string[]): void;
+  /**
    * done.value: the VBD's handle. All queues or none: on failure nothing stays mapped or bound, no
    * answer was shown, and journals that were to be taken over are as they were. Where queues are
    * taken over, `recovered` comes after `done`.
@@ -343,6 +364,31 @@ export interface NativeBinding {
   /** Throws when the platform is not there. */
   createEngine(options: EngineOptions, onEvents: (events: NativeEvent[]) => void): NativeEngine;
   createLoopbackGuest(machineDir: string, domid: number): NativeLoopbackGuest;
+  /**
+   * Makes the file of a bitmap of a disk of `bytes`, all clear. Where one is there already, or a
+   * number is out of bounds, it throws.
+   */
+  createBitmap(
+    path: string,
+    bytes: number,
+    granularity: number,
+    label: string,
+    state: BitmapState,
+  ): void;
+  /** For a disk of so many bytes. Throws where the file is no bitmap: ESTALE, ENOENT. */
+  lookAtBitmap(path: string, bytes: number): BitmapLook;
+  setBitmapState(path: string, state: BitmapState): void;
+  /** As well what is marked in `from`; both have the same granularity. */
+  mergeBitmap(into: string, from: string): void;
+  /** What is alike, from byte `offset` of the disk up to `end`; neighbours may be alike as well. */
+  bitmapRuns(
+    path: string,
+    offset: number,
+    end: number,
+    most: number,
+  ): [length: number, isDirty: boolean][];
+  /** The bits of 64 chunks a word, the lowest bit of the lowest byte first. */
+  bitmapWords(path: string, firstWord: number, count: number): Uint8Array;
   /** Tells systemd "READY=1" or the like; false where systemd did not start us. */
   sdNotify(state: string): boolean;
   /**

@@ -54,6 +54,11 @@ export interface OpenTarget {
   /** Pending while writes wait for a dead process's I/O; `undefined`: they do not. */
   readonly fence: Promise<void> | undefined;
   refresh(): Promise<TargetCapabilities>;
+  /**
+   * What is written to it from now on is marked in these bitmap files, and in no others. Resolves
+   * when all who write do so; what was in flight is marked as well.
+   */
+  track(bitmaps: readonly string[]): Promise<void>;
   close(): Promise<void>;
   /** What has been waiting in the kernel for more than a second. */
   waits(): TargetWait[];
@@ -271,6 +276,9 @@ class NativeDatapath implements Datapath {
         const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
         capabilities = required(done.capabilities);
         return capabilities;
+      },
+      track: async (bitmaps) => {
+        await this.#command((id) => this.#engine.trackTarget(id, handle, [...bitmaps]));
       },
       close: async () => {
         await this.#command((id) => this.#engine.closeTarget(id, handle));

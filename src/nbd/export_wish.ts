@@ -20,6 +20,8 @@ export const exportWishSchema = v.strictObject({
   readOnly: v.boolean(),
   /** The guest of the disk writes to it as well. */
   allowWriters: v.boolean(),
+  /** Dirty bitmaps of the disk that its clients can read. */
+  bitmaps: v.optional(v.array(v.string()), []),
 });
 
 export type ExportWish = Readonly<v.InferOutput<typeof exportWishSchema>>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One export: its target opened, claimed and offered; while that cannot be done, tried again.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bitmaps, PinnedBitmap } from '../bitmaps/bitmaps.ts';
 import type { VbdCounters } from '../datapath/binding.ts';
 import type { Datapath, NbdExport } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
@@ -33,6 +34,7 @@ export interface ExportServices {
   readonly openTargets: Pick<OpenTargets, 'open'>;
   /** Throws VBD_UNKNOWN. */
   readonly findVbd: (name: string) => VbdInfo;
+  readonly bitmaps: Pick<Bitmaps, 'pin'>;
   readonly backendDomid: number;
   /** How long opening a target may take. */
   readonly openMs: number;
@@ -46,6 +48,7 @@ export class Exported {
   #use: TargetUse | undefined;
   #offered: NbdExport | undefined;
   #error: string | undefined;
+  #pinned: PinnedBitmap[] = [];
 
   constructor(wish: ExportWish, services: ExportServices) {
     this.wish = wish;
@@ -58,14 +61,28 @@ export class Exported {
     const use = await this.#open();
     try {
       if (!readOnly) await use.claim({ takeOver });
-      const options = { path: socket, name, description: source, readOnly };
+      const bitmaps = this.#pinBitmaps(use);
+      const options = { path: socket, name, description: source, readOnly, bitmaps };
       this.#offered = await this.#services.datapath.addExport(use, options);
       this.#use = use;
       this.#error = undefined;
     } catch (error) {
+      this.#releaseBitmaps();
       await use.close().catch(() => {});
       throw error;
     }
+  }
+
+  /** Neither cleared nor removed while clients can read them. Throws BITMAP_UNKNOWN or _REFUSED. */
+  #pinBitmaps({ capabilities }: TargetUse): { name: string; path: string }[] {
+    for (const name of this.wish.bitmaps) {
+      this.#pinned.push(this.#services.bitmaps.pin(capabilities, name));
+    }
+    return this.#pinned.map(({ name, path }) => ({ name, path }));
+  }
+
+  #releaseBitmaps(): void {
+    for (const pinned of this.#pinned.splice(0)) pinned.release();
   }
 
   /** Tries until it is exported, or ended. */
@@ -114,6 +131,7 @@ export class Exported {
     this.#offered = this.#use = undefined;
     use?.leave();
     await offered?.remove();
+    this.#releaseBitmaps();
     await use?.close();
   }
 

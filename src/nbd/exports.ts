@@ -111,6 +111,7 @@ export class Exports {
       socket: rest.socket ?? path.join(this.#folder, `${name.replaceAll('/', '-')}.sock`),
       readOnly: rest.readOnly ?? false,
       allowWriters: rest.allowWriters ?? false,
+      bitmaps: [...new Set(rest.bitmaps ?? [])],
     };
   }
 

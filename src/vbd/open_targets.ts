@@ -56,7 +56,16 @@ export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 
   close(): Promise<void>;
 }
 
+/** Is told of the media that somebody may write to. */
+export interface MediumWatcher {
+  /** Nobody uses it before this is over. */
+  opened(identity: string, target: OpenTarget): Promise<void> | undefined;
+  /** Nobody holds it any more, nor is it reserved. */
+  released(identity: string): void;
+}
+
 export class OpenTargets {
+  watcher: MediumWatcher | undefined;
   readonly #datapath: Pick<Datapath, 'openTarget'>;
   readonly #xenstore: XenstoreClient;
   readonly #lateMs: number;
@@ -115,7 +124,33 @@ export class OpenTargets {
 
   /** By the VBD's name. What it has open is another matter. */
   release(name: string): void {
+    const { identity } = this.#reserved.get(name) ?? {};
     if (this.#reserved.delete(name)) this.#released();
+    if (identity !== undefined) this.#tellIfFree(identity);
+  }
+
+  /** All that can be written to, of one medium. */
+  writers(identity: string): OpenTarget[] {
+    const entries = this.#entries.get(identity) ?? [];
+    return entries.filter(({ readOnly }) => !readOnly).map(({ target }) => target);
+  }
+
+  /** Somebody may write to it, or goes on to when it is taken over. */
+  isHeld(identity: string): boolean {
+    const reserved = [...this.#reserved.values()];
+    return this.writers(identity).length > 0 || reserved.some((one) => one.identity === identity);
+  }
+
+  /** Of what can be written to and lies on the same medium. */
+  otherNames(identity: string): string[] {
+    const [entry] = this.#entries.get(identity) ?? [];
+    const others = entry ? this.#underOtherNames(entry) : [];
+    const names = others.filter(({ readOnly }) => !readOnly).map(nameOf);
+    return [...new Set(names)];
+  }
+
+  #tellIfFree(identity: string): void {
+    if (identity !== '' && !this.isHeld(identity)) this.watcher?.released(identity);
   }
 
   #released(): void {
@@ -166,9 +201,13 @@ export class OpenTargets {
       .finally(() => this.#pending.delete(key))
       .then((target) => {
         const admitted = this.#admit(target, spec.readOnly);
-        admitted.expected += pending.waiters;
-        admitted.closeUnused();
-        return admitted;
+        admitted.expected++;
+        const count = () => {
+          admitted.expected += pending.waiters - 1;
+          admitted.closeUnused();
+          return admitted;
+        };
+        return admitted.ready ? admitted.ready.then(count) : count();
       });
     const pending: PendingOpen = { entry, since: performance.now(), waiters: 0 };
     // Where nobody waits for it any more, nobody is to be told.
@@ -202,8 +241,10 @@ export class OpenTargets {
       const left = this.#entries.get(identity)?.filter((other) => other !== entry) ?? [];
       if (left.length > 0) this.#entries.set(identity, left);
       else this.#entries.delete(identity);
+      this.#tellIfFree(identity);
     });
     if (identity !== '') this.#entries.set(identity, [...others, entry]);
+    if (identity !== '' && !readOnly) entry.ready = this.watcher?.opened(identity, target);
     entry.siblings = () => this.#entries.get(identity)?.filter((other) => other !== entry) ?? [];
     return entry;
   }
@@ -272,6 +313,10 @@ export class OpenTargets {
   }
 }
 
+function nameOf({ target }: Entry): string {
+  return target.capabilities.identity;
+}
+
 type CountedUser = TargetUser & { readonly vms: Vms };
 
 function busy(holder: TargetUser): RingdiskError {
@@ -290,6 +335,8 @@ class Entry {
   readonly uses = new Set<Use>();
   /** Whoever is about to use it. */
   expected = 0;
+  /** Pending while it is made ready for its first user. */
+  ready: Promise<void> | undefined;
   siblings: () => Entry[] = () => [];
   readonly #onClosed: () => void;
   #claim: Promise<void> | undefined;

@@ -10,7 +10,8 @@ namespace {
 
 class CheckingChannel final : public TargetChannel {
  public:
-  explicit CheckingChannel(const Capabilities& capabilities) : capabilities_(capabilities) {}
+  explicit CheckingChannel(const Target& target)
+      : capabilities_(target.capabilities()), bitmaps_(target.tracked()) {}
 
   bool start(Operation& operation) override {
     using Kind = Operation::Kind;
@@ -20,12 +21,20 @@ class CheckingChannel final : public TargetChannel {
     FUZZ_CHECK(operation.offset <= capabilities_.capacity - operation.length);
     FUZZ_CHECK((operation.offset | operation.length) % capabilities_.io_alignment == 0);
     FUZZ_CHECK(operation.kind == Kind::read || !capabilities_.read_only);
+    if (operation.kind != Kind::read && bitmaps_) check_marked(operation);
     if (operation.kind != Kind::discard) touch(operation);
     return true;
   }
   bool advance(Operation&, int32_t) override { return true; }
 
  private:
+  void check_marked(const Operation& operation) const {
+    const uint64_t end = operation.offset + operation.length;
+    for (const auto& bitmap : *bitmaps_) {
+      const Bitmap::Run run = bitmap->run(operation.offset, end);
+      FUZZ_CHECK(run.is_set && run.length == operation.length);
+    }
+  }
   void touch(const Operation& operation) {
     FUZZ_CHECK(reinterpret_cast<uintptr_t>(operation.memory) % kPageBytes == 0);
     auto* memory = reinterpret_cast<volatile uint8_t*>(operation.memory);
@@ -37,6 +46,7 @@ class CheckingChannel final : public TargetChannel {
   }
 
   const Capabilities& capabilities_;
+  const std::shared_ptr<const Bitmaps> bitmaps_;
   uint8_t sum_ = 0;
 };
 
@@ -51,7 +61,7 @@ CheckingTarget::CheckingTarget(uint32_t io_alignment, bool read_only) {
 }
 
 std::unique_ptr<TargetChannel> CheckingTarget::open_channel(const ChannelContext&) {
-  return std::make_unique<CheckingChannel>(capabilities());
+  return std::make_unique<CheckingChannel>(*this);
 }
 
 }  // namespace ringdisk::fuzz

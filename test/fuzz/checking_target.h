@@ -10,7 +10,7 @@
 namespace ringdisk::fuzz {
 
 // A target that carries nothing out, but insists on what every target relies on, and touches every
-// byte of the memory it is given.
+// byte of the memory it is given. What is to change must have been marked in its bitmaps.
 class CheckingTarget final : public Target {
  public:
   static constexpr uint64_t kBytes = 1u << 20;

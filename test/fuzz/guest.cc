@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -175,6 +177,14 @@ struct Guest::Events final : QueueEvents {
 };
 
 // All of it on the reactor's thread, step by step, so that one input always does the same.
+// Clear: what is marked in it now is what this input has written.
+std::shared_ptr<const Bitmaps> Guest::new_bitmap() const {
+  const std::string path = machine_.dir() + "/bitmap";
+  ::unlink(path.c_str());
+  Bitmap::create(path, CheckingTarget::kBytes, Bitmap::kGranularityMin, "");
+  return std::make_shared<const Bitmaps>(Bitmaps{std::make_shared<Bitmap>(path)});
+}
+
 Guest::Outcome Guest::serve(const Setting& setting, const std::string& journal, bool take_over,
                             uint32_t answers) {
   Events events;
@@ -186,6 +196,7 @@ Guest::Outcome Guest::serve(const Setting& setting, const std::string& journal, 
   shared->capacity_sectors = setting.disk.capacity_sectors;
   shared->persistent_pages_max = setting.persistent_pages;
   shared->target = std::make_shared<CheckingTarget>(setting.io_alignment, setting.disk.read_only);
+  shared->target->track(new_bitmap());
   shared->budget = &budget_;
   shared->events = &events;
   const QueueOptions options{0, {ring_ref_}, port_, journal, take_over};

@@ -79,6 +79,7 @@ class Guest {
 
  private:
   struct Events;
+  std::shared_ptr<const Bitmaps> new_bitmap() const;
   GrantRef take_gref(Input& input) const;
   void take_segments(Input& input, uint32_t count, std::byte* to) const;
   bool can_use(uint32_t gref, bool write) const;

@@ -26,7 +26,7 @@ constexpr std::array kKillPoints = {
     KnownKillPoint{"publish:one-freed", 100},  KnownKillPoint{"publish:freed", 30},
     KnownKillPoint{"disconnect:asked", 4},     KnownKillPoint{"disconnect:drained", 4},
     KnownKillPoint{"disconnect:unmapped", 4},  KnownKillPoint{"disconnect:unbound", 4},
-    KnownKillPoint{"disconnect:discarded", 4},
+    KnownKillPoint{"disconnect:discarded", 4}, KnownKillPoint{"mark:marked", 100},
 };
 
 // Each costs a tenth of a second, the shortest wait before another try.

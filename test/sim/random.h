@@ -9,7 +9,7 @@ namespace ringdisk::sim {
 
 class Random {
  public:
-  enum class Stream : uint64_t { layout, kill, request, spoil, fault };
+  enum class Stream : uint64_t { layout, kill, request, spoil, fault, bitmap };
   Random(uint64_t seed, Stream stream, uint64_t number)
       : state_(mix(mix(seed) ^ mix(static_cast<uint64_t>(stream) << 56 ^ number))) {}
 

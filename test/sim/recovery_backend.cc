@@ -27,7 +27,7 @@ namespace {
 
 // Small, because each of thousands of processes pays for it: registering pins it.
 constexpr size_t kBounceBytes = 4u << 20;
-enum Command : uint32_t { kOpen = 1, kClaim, kConnect, kDisconnect };
+enum Command : uint32_t { kOpen = 1, kClaim, kTrack, kConnect, kDisconnect };
 
 // What a faulty disk takes, bytes; more than any journal has. And for how long.
 constexpr rlim_t kFaultyBytes = 512u << 10;
@@ -68,9 +68,10 @@ class Backend {
           [[maybe_unused]] const ssize_t written = ::write(fd, &one, sizeof one);
         }) {}
 
-  int serve(const TargetSpec& target, const TargetClaim& claim, const ConnectRequest& connect,
-            bool faulty) {
+  int serve(const TargetSpec& target, const TargetClaim& claim, const std::string& bitmap,
+            const ConnectRequest& connect, bool faulty) {
     connect_ = connect;
+    bitmap_ = bitmap;
     claim_ = claim;
     faulty_ = faulty;
     engine_.open_target(kOpen, target);
@@ -107,6 +108,8 @@ class Backend {
       if (worker_ != 0) limit_file_size(worker_, kFaultyBytes);
       engine_.claim_target(kClaim, event.value, claim_);
     } else if (event.command == kClaim) {
+      engine_.track(kTrack, connect_.target, {bitmap_});
+    } else if (event.command == kTrack) {
       engine_.connect(kConnect, connect_);
     } else if (event.command == kConnect) {
       vbd_ = event.value;
@@ -120,6 +123,7 @@ class Backend {
   Fd wake_;
   Engine engine_;
   ConnectRequest connect_;
+  std::string bitmap_;
   TargetClaim claim_;
   uint32_t vbd_ = 0;
   bool faulty_ = false;
@@ -138,15 +142,16 @@ int run(const std::vector<std::string>& arguments) {
   connect.geometry.indirect_segments_max = kIndirectSegmentsMax;
   connect.geometry.discard = true;
   connect.persistent_pages_max = 1024;
-  for (size_t i = 7; i < arguments.size(); i++)
-    connect.queues.push_back(parse_queue(arguments[i], static_cast<uint32_t>(i - 7)));
+  for (size_t i = 8; i < arguments.size(); i++)
+    connect.queues.push_back(parse_queue(arguments[i], static_cast<uint32_t>(i - 8)));
   EngineOptions options;
   options.reactors = connect.queues.size() > 1 ? 2 : 1;
   options.bounce_pool_bytes = kBounceBytes;
   const TargetSpec target{.kind = "file", .path = arguments[2]};
   TargetClaim claim;
   for (const QueueOptions& queue : connect.queues) claim.take_over |= queue.take_over;
-  return Backend(arguments[1], options).serve(target, claim, connect, arguments[6] == "faulty");
+  return Backend(arguments[1], options)
+      .serve(target, claim, arguments[7], connect, arguments[6] == "faulty");
 }
 
 }  // namespace
@@ -155,9 +160,10 @@ int run(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const std::vector<std::string> arguments(argv, argv + argc);
-  if (arguments.size() < 8) {
-    std::fputs("usage: recovery_backend MACHINE TARGET DOMID ABI GRANTS faulty|sound QUEUE...\n",
-               stderr);
+  if (arguments.size() < 9) {
+    std::fputs(
+        "usage: recovery_backend MACHINE TARGET DOMID ABI GRANTS faulty|sound BITMAP QUEUE...\n",
+        stderr);
     return 2;
   }
   return ringdisk::run(arguments);

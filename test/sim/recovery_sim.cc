@@ -119,6 +119,7 @@ void add(RunResult& total, const RunResult& one) {
   total.tally.sectors_checked += one.tally.sectors_checked;
   total.kills += one.kills;
   total.refusals += one.refusals;
+  total.clear_chunks += one.clear_chunks;
   for (const auto& [name, count] : one.kills_by_point) total.kills_by_point[name] += count;
 }
 
@@ -150,7 +151,8 @@ int main_loop(const Options& options, const std::string& backend) {
   std::cout << total.kills << " kills in " << took.count() << " s, " << total.tally.answered
             << " requests answered exactly once (" << total.tally.refused
             << " refused as they had to be), " << total.tally.sectors_checked
-            << " sectors checked, " << total.refusals << " spoilt journals refused\n";
+            << " sectors checked, " << total.refusals << " spoilt journals refused, "
+            << total.clear_chunks << " unmarked chunks unchanged\n";
   if (all || !options.all_points) return 0;
   std::cout << "FAILED: a kill point never killed\n";
   return 1;

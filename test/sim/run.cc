@@ -45,9 +45,11 @@ Layout plan_layout(uint64_t seed) {
 Run::Run(const RunOptions& options)
     : options_(options),
       target_(options.dir + "/disk"),
+      bitmap_(options.dir + "/bitmap"),
       domain_(options.dir, kDomid, kGuestPages),
       model_(kDiskSectors) {
   make_disk(target_);
+  renew_bitmap();
   for (uint32_t i = 0; i < options_.layout.queues; i++)
     queues_.push_back(
         std::make_unique<SimQueue>(domain_, model_, result_.tally, options_.layout.ring_page_order,
@@ -56,6 +58,7 @@ Run::Run(const RunOptions& options)
 
 RunResult Run::go() {
   for (uint32_t i = 0; i < options_.cycles; i++) {
+    check_bitmap(i);
     try_spoilt_journal(i);
     cycle(plan_kill(options_.seed, i, options_.kill_point));
   }
@@ -92,7 +95,8 @@ void Run::start(const KillPlan& plan) {
                                       std::to_string(kDomid),
                                       layout.abi == Abi::x86_32 ? "x86_32" : "x86_64",
                                       layout.grants,
-                                      plan.faulty ? "faulty" : "sound"};
+                                      plan.faulty ? "faulty" : "sound",
+                                      bitmap_};
   for (size_t i = 0; i < queues_.size(); i++) {
     std::string queue =
         std::to_string(queues_[i]->port()) + (has_journal(i) ? ":1:" : ":0:") + journal(i) + ":";
@@ -212,6 +216,7 @@ void Run::settle() {
   backend_->disconnect();
   wait_until_disconnected();
   bury();
+  check_bitmap(options_.cycles);
   for (size_t i = 0; i < queues_.size(); i++)
     if (std::filesystem::exists(journal(i))) throw Violation("a journal outlived its disconnect");
 }

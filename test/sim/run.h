@@ -38,7 +38,8 @@ struct RunOptions {
 struct RunResult {
   Tally tally;
   uint64_t kills = 0;
-  uint64_t refusals = 0;  // take-overs that had to be refused, and were
+  uint64_t clear_chunks = 0;  // that a bitmap had clear, rightly
+  uint64_t refusals = 0;      // take-overs that had to be refused, and were
   std::map<std::string, uint64_t> kills_by_point;
 };
 
@@ -53,6 +54,9 @@ class Run {
   // spoilt_journal.cc
   void try_spoilt_journal(uint64_t cycle);
   void await_refusal(const std::string& queue);
+  // bitmap_check.cc
+  void check_bitmap(uint64_t cycle);
+  void renew_bitmap();
   // The last life: everything is answered, read back and let go.
   void settle();
   void start(const KillPlan& plan);
@@ -74,6 +78,8 @@ class Run {
 
   const RunOptions options_;
   const std::string target_;
+  const std::string bitmap_;
+  std::string before_;  // the disk's content when the bitmap was made
   LoopbackDomain domain_;
   DiskModel model_;
   RunResult result_;

@@ -82,6 +82,14 @@ export class FakeTarget implements OpenTarget {
     return this.capabilities;
   }
 
+  /** As track() was last told. */
+  tracked: readonly string[] = [];
+
+  async track(bitmaps: readonly string[]): Promise<void> {
+    await this.#datapath.mayTrack();
+    this.tracked = bitmaps;
+  }
+
   async close(): Promise<void> {
     this.isOpen = false;
   }
@@ -135,6 +143,8 @@ export class FakeDatapath implements Datapath {
   /** What an open, or a measurement, and a claim wait for. */
   mayOpen: (spec: NativeTargetSpec) => Promise<void> = () => Promise.resolve();
   mayClaim: (spec: NativeTargetSpec) => Promise<void> = () => Promise.resolve();
+  /** What it takes until all who write mark what they write. */
+  mayTrack: () => Promise<void> = () => Promise.resolve();
   /** Opens that have been asked for. */
   opens = 0;
   connectError: string | undefined;
