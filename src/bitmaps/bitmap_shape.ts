@@ -15,8 +15,8 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 export function checkName(name: string): void {
   if (NAME.test(name)) return;
   throw invalid(
-    `The name ${showValue(name)} is not of 1 to 64 letters, digits, dots, dashes and underscores, ` +
-      'with a letter or a digit first.',
+    `The name ${showValue(name)} is not of 1 to 64 letters, digits, dots, dashes and ` +
+      'underscores, with a letter or a digit first.',
   );
 }
 

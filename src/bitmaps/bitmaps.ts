@@ -161,8 +161,8 @@ export class Bitmaps {
       const other = this.#complete(medium, from);
       if (other.granularity !== granularity) {
         throw refused(
-          `${from} has a granularity of ${other.granularity} bytes, ${into} one of ${granularity}: ` +
-            'only bitmaps of one granularity can be merged.',
+          `${from} has a granularity of ${other.granularity} bytes, ${into} one of ` +
+            `${granularity}: only bitmaps of one granularity can be merged.`,
         );
       }
       this.#files.merge(medium.identity, into, from);

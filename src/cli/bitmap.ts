@@ -28,9 +28,9 @@ export function addBitmap(program: Command): void {
     .description('keep book of what is written to a disk, for incremental backups')
     .addHelpText(
       'after',
-      '\nA bitmap is complete from when it is added for as long as its target stays open, also\n' +
-        'over a restart of the daemon. When the disk is detached, as in a reboot of its guest, or\n' +
-        'the host is started anew, all counts as changed.\n\n' +
+      '\nA bitmap is complete from when it is added for as long as its target stays open, over\n' +
+        'a restart of the daemon, too. When the disk is detached, as in a reboot of its guest,\n' +
+        'or the host is started anew, all counts as changed.\n\n' +
         'Example: a whole backup, then one of what has changed since\n' +
         '  ringdisk bitmap add 3/xvda monday\n' +
         '  ringdisk export add 3/xvda --read-only --name backup   # and copy all of it\n' +
@@ -163,8 +163,8 @@ function addDump(parent: Command): void {
     )
     .addHelpText(
       'after',
-      '\nWhat is written meanwhile may be told or not: disable the bitmap before, and add another\n' +
-        'one that goes on.',
+      '\nWhat is written meanwhile may be told or not: disable the bitmap before, and add\n' +
+        'another one that goes on.',
     );
   addDaemonOptions(command).action(dump);
 }
