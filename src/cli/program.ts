@@ -9,6 +9,7 @@ import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
+import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
 import { addRetry } from './retry.ts';
 import { addServe } from './serve.ts';
@@ -43,6 +44,8 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addRetry,
     addExport,
     addBitmap,
+    addNbdListen,
+    addNbdConnect,
     addUpgrade,
     addDoctor,
     addDemo,

@@ -62,6 +62,12 @@ const NEEDS = [
       runs('qemu-img', '--version') &&
       runs('/usr/bin/python3', '-c', 'import nbd'),
   },
+  {
+    group: 'test',
+    why: 'certificates, and another NBD server with TLS',
+    packages: ['openssl', 'nbdkit'],
+    ok: () => runs('openssl', 'version') && runs('nbdkit', '--version'),
+  },
   { group: 'test', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   {

@@ -5,14 +5,13 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { allocatedBytes, MIB, sparseFile, workload } from '../support/loopback_machine.ts';
+import { client } from '../support/nbd_client.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
 const DISK_BYTES = 64 * MIB;
-const CLIENT_MS = 30_000;
 
 let machine: RestartMachine;
 beforeEach(async () => {
@@ -21,12 +20,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await machine.close();
 });
-
-/** A client's standard output; rejects with what it said. */
-async function client(program: string, ...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(program, args, { timeout: CLIENT_MS });
-  return stdout;
-}
 
 /** A script for libnbd; `h` is connected, with its contexts. */
 function nbdsh(uri: string, script: string): Promise<string> {

@@ -25,18 +25,29 @@ export interface Started {
 }
 
 /** Starts `ringdisk ARGS`; its output is collected. */
-export function start(args: string[], extraEnv: NodeJS.ProcessEnv = {}): Started {
+export function start(
+  args: string[],
+  extraEnv: NodeJS.ProcessEnv = {},
+  user: { uid?: number; gid?: number } = {},
+): Started {
   const env = { ...process.env, NO_COLOR: '1', ...extraEnv };
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env,
-  });
+  return follow(
+    spawn(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env,
+      ...user,
+    }),
+  );
+}
+
+/** Collects the output of a process that has been started. */
+export function follow(child: ChildProcess): Started {
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
   const ended = once(child, 'close').then(([status, signal]) => ({
