@@ -190,7 +190,9 @@ ExportRequest to_export_request(const Napi::Object& object) {
                         .path = string(object, "path"),
                         .name = string(object, "name"),
                         .description = string(object, "description"),
-                        .read_only = boolean(object, "readOnly")};
+                        .read_only = boolean(object, "readOnly"),
+                        .detect_zeroes = boolean(object, "detectZeroes")};
+  if (object.Has("group")) request.group = number(object, "group");
   const Napi::Array bitmaps = array(object, "bitmaps");
   for (uint32_t i = 0; i < bitmaps.Length(); i++) {
     const auto bitmap = bitmaps.Get(i).As<Napi::Object>();

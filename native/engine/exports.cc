@@ -61,9 +61,11 @@ void ExportTable::add(uint32_t handle, const ExportRequest& request,
   if (server && server->has(request.name))
     throw std::system_error(EEXIST, std::generic_category(),
                             "there is an export of this name on this socket");
+  if (server && server->group() != request.group)
+    throw std::invalid_argument("what is exported on this socket already is for another group");
   const bool is_new = !server;
   try {
-    if (is_new) server = std::make_shared<nbd::Server>(reactors_, request.path);
+    if (is_new) server = std::make_shared<nbd::Server>(reactors_, request.path, request.group);
   } catch (...) {
     servers_.erase(request.path);
     throw;
@@ -71,7 +73,8 @@ void ExportTable::add(uint32_t handle, const ExportRequest& request,
   server->add({.facts = facts_of(request, *target),
                .target = target,
                .id = handle,
-               .bitmaps = std::move(bitmaps)});
+               .bitmaps = std::move(bitmaps),
+               .detect_zeroes = request.detect_zeroes});
   if (is_new) server->begin();
   exports_[handle] = {server, std::move(target)};
 }

@@ -3,9 +3,12 @@
 // called on any.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,6 +32,8 @@ struct ExportRequest {
   std::string description{};  // what a list of exports says of it
   bool read_only = false;
   std::vector<ExportedBitmap> bitmaps{};
+  bool detect_zeroes = false;    // by reading, where the medium does not tell
+  std::optional<gid_t> group{};  // the socket's; its members are let in
 };
 
 class ExportTable {

@@ -21,6 +21,7 @@ struct Operation {
   Kind kind;
   bool secure = false;         // discard: the secure variant
   Zeroes zeroes = Zeroes::no;  // discard
+  bool by_reading = false;     // map: zeroes are looked for where the medium does not tell
   bool cancelled = false;      // discard: nobody waits for it, start no further part (-ECANCELED)
   uint64_t offset = 0;         // bytes on the target
   uint64_t length = 0;         // bytes; 0 for flush

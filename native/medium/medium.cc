@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <stdexcept>
 
 #include "base/units.h"
@@ -43,26 +42,6 @@ int32_t zero(int fd, const LaneSubmission& call) {
   const int32_t punched = change(FALLOC_FL_PUNCH_HOLE);
   if (punched != -EOPNOTSUPP || call.call == LaneCall::zero_fast) return punched;
   return change(FALLOC_FL_ZERO_RANGE);
-}
-
-int32_t map(int fd, const LaneSubmission& call, std::byte* memory) {
-  MapExtent extents[kMapExtents] = {};
-  const auto end = static_cast<off_t>(call.offset + call.length);
-  auto at = static_cast<off_t>(call.offset);
-  for (size_t count = 0; at < end && count < kMapExtents; count++) {
-    // Behind the last data there is none to be found (ENXIO), nor behind the end of the file.
-    off_t data = ::lseek(fd, at, SEEK_DATA);
-    if (data < 0 && errno != ENXIO) return -errno;
-    if (data < 0) data = end;
-    const bool is_hole = data > at;
-    off_t next = is_hole ? data : ::lseek(fd, at, SEEK_HOLE);
-    if (next < 0) return -errno;
-    next = std::min(next, end);
-    extents[count] = {static_cast<uint64_t>(next - at), is_hole ? uint64_t{1} : 0};
-    at = next;
-  }
-  std::memcpy(memory, extents, sizeof extents);
-  return sizeof extents;
 }
 
 std::string kind_of_path(const std::string& path) {
@@ -99,7 +78,9 @@ int32_t Medium::carry_out(const LaneSubmission& call, std::byte* memory) const {
     case LaneCall::zero_fast:
       return zero(fd(), call);
     case LaneCall::map:
-      return map(fd(), call, memory);
+      return map_holes(fd(), call.offset, call.length, memory);
+    case LaneCall::map_zeroes:
+      return map_zeroes(fd(), call.offset, call.length, memory);
   }
   return -EINVAL;
 }

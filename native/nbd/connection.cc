@@ -71,6 +71,7 @@ void Connection::agree() {
   const Export& chosen = setup_.exports->all[agreement_.index];
   facts_ = chosen.facts;
   bitmaps_ = chosen.bitmaps;
+  detect_zeroes_ = chosen.detect_zeroes;
   style_ = {.structured = agreement_.structured, .extended = agreement_.extended};
   try {
     parts_ = std::make_unique<SlotPool<Part>>(kTasksMax);

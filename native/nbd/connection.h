@@ -150,6 +150,7 @@ class Connection final : public Transport, private OperationSink {
   // Once agreed on:
   ExportFacts facts_;
   Bitmaps bitmaps_;
+  bool detect_zeroes_ = false;
   Agreement agreement_;
   ReplyStyle style_;
   std::unique_ptr<SlotPool<Part>> parts_;

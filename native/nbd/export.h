@@ -22,6 +22,7 @@ struct Export {
   std::shared_ptr<Target> target;
   uint32_t id = 0;  // the engine's handle
   Bitmaps bitmaps{};
+  bool detect_zeroes = false;  // by reading, where the medium does not tell
 };
 
 // All of one socket. Never changed: a new one takes its place.

@@ -31,6 +31,21 @@ bool is_deserted(const std::string& path, const sockaddr_un& address) {
          errno == ECONNREFUSED;
 }
 
+// Without a privilege a file's group can only be one of our own. But in a folder with the setgid
+// bit a new file has the folder's.
+void let_in(gid_t group, const std::string& path) {
+  struct stat made{};
+  if (::lstat(path.c_str(), &made) != 0) fail(errno, path);
+  if (made.st_gid != group && ::lchown(path.c_str(), static_cast<uid_t>(-1), group) != 0) {
+    const int error = errno;
+    ::unlink(path.c_str());
+    throw std::system_error(error, std::generic_category(),
+                            "cannot give " + path + " to group " + std::to_string(group) +
+                                ", which is neither ours nor that of a folder with the setgid bit");
+  }
+  if (::chmod(path.c_str(), S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0) fail(errno, path);
+}
+
 bool is_passing(int32_t error) {
   return error == -EINTR || error == -EAGAIN || error == -ECONNABORTED || error == -EMFILE ||
          error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
@@ -38,7 +53,7 @@ bool is_passing(int32_t error) {
 
 }  // namespace
 
-Fd listen_on(const std::string& path) {
+Fd listen_on(const std::string& path, const Group& group) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) fail(ENAMETOOLONG, path);
@@ -55,6 +70,7 @@ Fd listen_on(const std::string& path) {
     ::unlink(path.c_str());
     if (bind() != 0) fail(errno, path);
   }
+  if (group) let_in(*group, path);
   if (::listen(fd.get(), kBacklog) != 0) fail(errno, path);
   return fd;
 }

@@ -2,7 +2,10 @@
 // Accepts on a UNIX socket, by a reactor's io_uring.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "base/fd.h"
@@ -12,9 +15,12 @@
 
 namespace ringdisk::nbd {
 
-// Binds it with mode 0600, in the place of one that nobody listens to any more. Throws
-// std::system_error with a sentence.
-Fd listen_on(const std::string& path);
+// Whose members may connect, besides our own user.
+using Group = std::optional<gid_t>;
+
+// Binds it with mode 0600, or 0660 for a group, in the place of one that nobody listens to any
+// more. Throws std::system_error with a sentence.
+Fd listen_on(const std::string& path, const Group& group = std::nullopt);
 
 // Used on its reactor's thread.
 class Listener final : private OperationSink {

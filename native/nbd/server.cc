@@ -16,10 +16,10 @@ namespace ringdisk::nbd {
 namespace {
 
 // The socket's mode says so already, but its folder may be somebody else's.
-bool is_ours(const Fd& socket) {
+bool is_welcome(const Fd& socket, const Group& group) {
   try {
     const uid_t uid = peer_credentials(socket.get()).uid;
-    return uid == 0 || uid == ::geteuid();
+    return uid == 0 || uid == ::geteuid() || (group && peer_is_in_group(socket.get(), *group));
   } catch (const std::system_error&) {
     return false;
   }
@@ -40,8 +40,11 @@ std::shared_ptr<const Exports> exports_of(std::vector<Export> all) {
 
 }  // namespace
 
-Server::Server(std::vector<Reactor*> reactors, std::string path)
-    : reactors_(std::move(reactors)), path_(std::move(path)), socket_(listen_on(path_)) {}
+Server::Server(std::vector<Reactor*> reactors, std::string path, Group group)
+    : reactors_(std::move(reactors)),
+      path_(std::move(path)),
+      group_(group),
+      socket_(listen_on(path_, group_)) {}
 
 void Server::begin() {
   reactors_.front()->post_always([self = shared_from_this()] {
@@ -130,7 +133,7 @@ std::vector<std::shared_ptr<QueueCounters>> Server::counters(uint32_t id) const 
 
 // Who is not let in finds the connection closed.
 void Server::let_in(Fd socket) {
-  if (!is_ours(socket)) return;
+  if (!is_welcome(socket, group_)) return;
   widen(socket);
   const std::lock_guard lock(mutex_);
   if (stopping_ || live_.size() >= kConnectionsMax) return;

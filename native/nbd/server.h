@@ -25,7 +25,7 @@ inline constexpr size_t kConnectionsMax = 32;
 class Server final : public std::enable_shared_from_this<Server> {
  public:
   // Throws std::system_error. Nobody is let in before begin().
-  Server(std::vector<Reactor*> reactors, std::string path);
+  Server(std::vector<Reactor*> reactors, std::string path, Group group = std::nullopt);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
@@ -40,6 +40,7 @@ class Server final : public std::enable_shared_from_this<Server> {
   void stop(std::function<void()> over);
 
   const std::string& path() const { return path_; }
+  const Group& group() const { return group_; }
   // Of the connections to one export that are there now.
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t id) const;
 
@@ -65,6 +66,7 @@ class Server final : public std::enable_shared_from_this<Server> {
 
   const std::vector<Reactor*> reactors_;
   const std::string path_;
+  const Group group_;
   const Fd socket_;
   std::unique_ptr<Listener> listener_;  // the first reactor's
 

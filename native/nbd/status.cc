@@ -28,13 +28,18 @@ struct Extents {
   std::span<const Extent> first(bool one) const { return std::span(all).first(one ? 1 : count); }
 };
 
+uint32_t state_of(MapKind kind) {
+  if (kind == MapKind::hole) return kStateHole | kStateZero;
+  return kind == MapKind::zero ? kStateZero : 0;
+}
+
 // What the worker says is looked at as anybody's word.
 Extents allocation_of(std::span<const MapExtent> found, uint64_t length) {
   Extents extents;
   uint64_t left = length;
   for (const MapExtent& one : found) {
     const uint64_t here = std::min(one.length, left);
-    if (here == 0 || !extents.add(here, one.is_hole != 0 ? kStateHole | kStateZero : 0)) break;
+    if (here == 0 || !extents.add(here, state_of(one.kind))) break;
     left -= here;
   }
   // Nothing is known of it: it may be data.

@@ -196,7 +196,10 @@ Connection::Part* Connection::make_part(Task& task, Kind kind, uint64_t length) 
   part->valid.sector_count = length / kSectorBytes;
   if (kind == Kind::read || kind == Kind::write)
     part->valid.pages = static_cast<uint16_t>((length + kPageBytes - 1) / kPageBytes);
-  if (kind == Kind::map) part->valid.pages = 1;
+  if (kind == Kind::map) {
+    part->valid.pages = 1;
+    part->valid.by_reading = detect_zeroes_;
+  }
   task.begun += length;
   return part;
 }

@@ -18,6 +18,7 @@ struct ValidRequest {
   uint64_t sector;
   uint64_t sector_count;       // all data together, or the discarded or mapped range; 0 for flush
   Zeroes zeroes = Zeroes::no;  // discard
+  bool by_reading = false;     // map: zeroes are looked for where the medium does not tell
 };
 
 }  // namespace ringdisk

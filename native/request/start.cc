@@ -47,6 +47,7 @@ void RequestEngine::start_io(Slot& slot, Stage stage, Operation::Kind kind) {
       operation.length -= kSectorBytes;
     operation.memory = slot.bounce.memory.data();
     operation.registered = slot.bounce.registered;
+    operation.by_reading = slot.valid.by_reading;
   }
   submit(slot);
 }

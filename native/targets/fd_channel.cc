@@ -49,8 +49,7 @@ bool FdChannel::start(Operation& operation) {
   begin_parts(operation);
   if (operation.kind == Kind::discard && !takes_discard(operation))
     return finish(operation, -EOPNOTSUPP);
-  if (operation.kind == Kind::map && target_.facts().kind != MediumKind::file)
-    return map_as_data(operation);
+  if (operation.kind == Kind::map && !map_call(operation)) return map_as_data(operation);
   submit_part(operation);
   return false;
 }
@@ -97,7 +96,7 @@ void FdChannel::submit_part(Operation& operation) {
       return send(operation, LaneCall::flush);
     case Kind::map:
       operation.part = operation.length;
-      return send(operation, LaneCall::map);
+      return send(operation, *map_call(operation));
     case Kind::discard:
       operation.part = discard_part_bytes(operation);
       return send(operation, discard_call(operation));
@@ -130,6 +129,13 @@ LaneCall FdChannel::discard_call(const Operation& operation) const {
   if (operation.zeroes == Zeroes::keep) return LaneCall::zero_keep;
   if (operation.zeroes == Zeroes::fast) return LaneCall::zero_fast;
   return target_.facts().kind == MediumKind::file ? LaneCall::punch_hole : LaneCall::discard;
+}
+
+// Devices do not say what is a hole.
+std::optional<LaneCall> FdChannel::map_call(const Operation& operation) const {
+  if (target_.facts().kind == MediumKind::file) return LaneCall::map;
+  if (operation.by_reading) return LaneCall::map_zeroes;
+  return std::nullopt;
 }
 
 bool FdChannel::takes_discard(const Operation& operation) const {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "targets/lanes.h"
 #include "targets/target.h"
@@ -29,6 +30,7 @@ class FdChannel final : public TargetChannel {
   void submit_transfer(Operation& operation);
   void send(Operation& operation, LaneCall call);
   LaneCall discard_call(const Operation& operation) const;
+  std::optional<LaneCall> map_call(const Operation& operation) const;
   bool takes_discard(const Operation& operation) const;
 
   const Target& target_;

@@ -141,7 +141,7 @@ void Lane::take_completions() {
     if (done.tag >= kLaneEntries || !outstanding_[done.tag].operation) return distrust(end);
     Outstanding& one = outstanding_[done.tag];
     Operation& operation = *one.operation;
-    const bool brings_data = one.call == LaneCall::read || one.call == LaneCall::map;
+    const bool brings_data = one.call == LaneCall::read || maps(one.call);
     const uint64_t most = uses_window(one.call) ? window_bytes(one.call, operation.part) : 0;
     if (brings_data && done.result > 0)
       std::memcpy(operation.memory + operation.done,

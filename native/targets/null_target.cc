@@ -27,7 +27,7 @@ class NullChannel final : public TargetChannel {
       std::memset(operation.memory, 0, operation.length);
     }
     if (operation.kind == Operation::Kind::map) {
-      const MapExtent nothing[] = {{operation.length, 1}, {}};
+      const MapExtent nothing[] = {{operation.length, MapKind::hole}, {}};
       std::memcpy(operation.memory, nothing, sizeof nothing);
     }
     return finish(operation, 0);

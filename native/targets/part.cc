@@ -30,7 +30,7 @@ bool finish(Operation& operation, int32_t result) {
 }
 
 bool map_as_data(Operation& operation) {
-  const MapExtent all[] = {{operation.length, 0}, {}};
+  const MapExtent all[] = {{operation.length, MapKind::data}, {}};
   std::memcpy(operation.memory, all, sizeof all);
   return finish(operation, 0);
 }

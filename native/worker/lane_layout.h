@@ -21,10 +21,10 @@ inline constexpr uint32_t kLaneWindowPages = kLaneWindowBytes / kPageBytes;
 // One call carries no more; what is longer takes several, one after the other.
 inline constexpr uint32_t kLaneCallBytesMax = 2u << 20;
 
-inline bool uses_window(LaneCall call) { return moves_data(call) || call == LaneCall::map; }
+inline bool uses_window(LaneCall call) { return moves_data(call) || maps(call); }
 // Of a call that does, with `length` bytes on the medium.
 inline uint64_t window_bytes(LaneCall call, uint64_t length) {
-  return call == LaneCall::map ? kMapBytes : length;
+  return maps(call) ? kMapBytes : length;
 }
 
 struct LaneCompletion {

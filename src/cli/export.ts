@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import type { WireExport } from '../control/protocol.ts';
+import { UsageError } from './exit_code.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
@@ -12,6 +15,8 @@ interface AddOptions extends DaemonOptions {
   readOnly?: boolean;
   allowWriters?: boolean;
   bitmap?: string[];
+  detectZeroes?: boolean;
+  group?: string;
 }
 
 const COLUMNS: Column<WireExport>[] = [
@@ -54,6 +59,8 @@ function addAdd(parent: Command): void {
       'a dirty bitmap of the disk that clients can read; may be given several times',
       (name: string, before: string[] = []) => [...before, name],
     )
+    .option('--detect-zeroes', 'tell clients of zeroes on a device, by reading what they ask about')
+    .option('--group <group>', 'whose members may use the socket, which has to be named then')
     .addHelpText(
       'after',
       '\nAn export of a disk ends with it. Exports outlive the daemon: after a restart their\n' +
@@ -67,10 +74,26 @@ function addAdd(parent: Command): void {
 }
 
 async function add(source: string, options: AddOptions): Promise<void> {
-  const { socket, name, readOnly, allowWriters, bitmap: bitmaps } = options;
-  const request = { source, socket, name, readOnly, allowWriters, bitmaps };
+  const { socket, name, readOnly, allowWriters, bitmap: bitmaps, detectZeroes } = options;
+  if (options.group !== undefined && socket === undefined) {
+    throw new UsageError(
+      '--group needs --socket: the folder of the others is closed to all groups',
+    );
+  }
+  const group = options.group === undefined ? undefined : await groupNumber(options.group);
+  const clients = { readOnly, allowWriters, bitmaps, detectZeroes };
+  const request = { source, socket, name, group, ...clients };
   const result = await withDaemon(options, (client) => client.call('exportAdd', request));
   printResult('export add', options, result, () => printable(result.export.uri));
+}
+
+/** Asked here: a directory service may take its time, and the daemon never waits for one. */
+async function groupNumber(group: string): Promise<number> {
+  if (/^\d{1,10}$/.test(group)) return Number(group);
+  const entry = await promisify(execFile)('getent', ['group', '--', group]).catch(() => undefined);
+  const number = entry?.stdout.split(':')[2];
+  if (number === undefined) throw new UsageError(`there is no group ${JSON.stringify(group)}`);
+  return Number(number);
 }
 
 function addList(parent: Command): void {

@@ -188,6 +188,8 @@ const Export = v.object({
   readOnly: v.boolean(),
   allowWriters: v.boolean(),
   bitmaps: v.optional(v.array(v.string())),
+  detectZeroes: v.optional(v.boolean()),
+  group: v.optional(v.number()),
   uri: v.string(),
   oldUri: v.string(),
   state: v.picklist(['exported', 'waiting']),
@@ -274,6 +276,9 @@ export const METHODS = {
       readOnly: v.optional(v.boolean()),
       allowWriters: v.optional(v.boolean()),
       bitmaps: v.optional(v.pipe(v.array(bitmapName), v.maxLength(15))),
+      detectZeroes: v.optional(v.boolean()),
+      /** By number. */
+      group: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe))),
     }),
     result: v.object({ export: Export }),
   },

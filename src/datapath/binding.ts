@@ -125,6 +125,10 @@ export interface ExportRequest {
   readOnly: boolean;
   /** Told as contexts of block status, by these names; files of NativeBinding.createBitmap(). */
   bitmaps: { name: string; path: string }[];
+  /** By reading, where the medium does not tell what is a hole. */
+  detectZeroes: boolean;
+  /** Its number; its members may use the socket. */
+  group?: number;
 }
 
 /** `inconsistent`: it may have missed writes, so all of the disk counts as changed. */

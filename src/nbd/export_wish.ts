@@ -22,6 +22,10 @@ export const exportWishSchema = v.strictObject({
   allowWriters: v.boolean(),
   /** Dirty bitmaps of the disk that its clients can read. */
   bitmaps: v.optional(v.array(v.string()), []),
+  /** Clients are told of zeroes that are found by reading, where a device does not tell. */
+  detectZeroes: v.optional(v.boolean()),
+  /** By number: its members may use the socket, besides root and the daemon's user. */
+  group: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe))),
 });
 
 export type ExportWish = Readonly<v.InferOutput<typeof exportWishSchema>>;

@@ -57,12 +57,15 @@ export class Exported {
 
   /** Rejects with what is in the way; nothing is left open then. */
   async begin(takeOver = false): Promise<void> {
-    const { name, socket, readOnly, source } = this.wish;
+    const { name, socket, readOnly, source, detectZeroes = false, group } = this.wish;
     const use = await this.#open();
     try {
       if (!readOnly) await use.claim({ takeOver });
       const bitmaps = this.#pinBitmaps(use);
-      const options = { path: socket, name, description: source, readOnly, bitmaps };
+      const options = {
+        ...{ path: socket, name, description: source, readOnly, bitmaps, detectZeroes },
+        ...(group !== undefined && { group }),
+      };
       this.#offered = await this.#services.datapath.addExport(use, options);
       this.#use = use;
       this.#error = undefined;

@@ -112,6 +112,8 @@ export class Exports {
       readOnly: rest.readOnly ?? false,
       allowWriters: rest.allowWriters ?? false,
       bitmaps: [...new Set(rest.bitmaps ?? [])],
+      ...(rest.detectZeroes && { detectZeroes: true }),
+      ...(rest.group !== undefined && { group: rest.group }),
     };
   }
 
