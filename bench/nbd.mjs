@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// An export beside nbdkit's file plugin and qemu-storage-daemon over the same medium, by fio's NBD
-// client over UNIX sockets, round by round; and the server's CPU time for each I/O. As root:
-//   npm run build && node bench/nbd.mjs [rounds]
+// An export beside nbdkit and qemu-storage-daemon over the same medium, by fio's NBD client over
+// UNIX sockets: round by round, another one first in each, a server alone at a time; and the
+// server's CPU time for each I/O. As root: npm run build && node bench/nbd.mjs --help
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
 import { ControlClient } from '../dist/control/client.js';
 import { controlSocketPath } from '../dist/control/protocol.js';
 import { Machine } from './loopback/machine.mjs';
 import { openTargets } from './loopback/targets.mjs';
-import { figure, shown } from './report/figures.mjs';
+import { digits, figure, shown } from './report/figures.mjs';
 
-const ROUNDS = 5;
-const SECONDS = 2;
+const USAGE = `usage: node bench/nbd.mjs [--rounds 5] [--seconds 2] [--targets null,loop,file]
+       [--cases 4 KiB read, QD 32;...]
+  null  nothing: what the protocol costs (nbdkit's null plugin, QEMU's null-co)
+  loop  a loop device on tmpfs; nbdkit has no O_DIRECT: it reads and writes the page cache
+  file  a file on the disk of ./out, likewise`;
 const TICKS_PER_SECOND = 100;
+const STARTED_MS = 10_000;
 const CASES = [
   { title: '4 KiB read, QD 32', rw: 'randread', bs: '4k', depth: 32 },
   { title: '4 KiB write, QD 32', rw: 'randwrite', bs: '4k', depth: 32 },
@@ -50,26 +56,36 @@ async function other(name, folder, program, args) {
   const socket = path.join(folder, `${name}.sock`);
   const given = args.map((arg) => arg.replace('SOCKET', socket));
   const child = spawn(program, given, { stdio: 'inherit' });
-  while (!existsSync(socket)) await sleep(20);
+  const ended = once(child, 'exit');
+  for (const since = performance.now(); !existsSync(socket); await sleep(20)) {
+    if (child.exitCode !== null || performance.now() > since + STARTED_MS) {
+      throw new Error(`${program} does not serve: ${given.join(' ')}`);
+    }
+  }
   const close = async () => {
     child.kill();
+    await ended;
+    rmSync(socket, { force: true });
   };
   const pids = () => [child.pid ?? 0];
   return { name, uri: `nbd+unix:///disk?socket=${socket}`, pids, close };
 }
 
 /** @param {string} folder @param {import('./loopback/targets.mjs').Target} target */
-function servers(folder, { path: medium, kind }) {
-  const driver = kind === 'block' ? 'host_device' : 'file';
+function others(folder, { path: medium, kind }) {
+  const direct = `filename=${medium},aio=io_uring,cache.direct=on`;
+  const nodes = {
+    null: `driver=null-co,size=${medium},read-zeroes=off`,
+    block: `driver=host_device,${direct}`,
+    file: `driver=file,${direct}`,
+  };
+  const plugin = kind === 'null' ? ['null', medium] : ['file', medium];
   return [
-    other('nbdkit', folder, 'nbdkit', ['-f', '-U', 'SOCKET', '-e', 'disk', 'file', medium]),
+    other('nbdkit', folder, 'nbdkit', ['-f', '-U', 'SOCKET', '-e', 'disk', ...plugin]),
     other('qemu', folder, 'qemu-storage-daemon', [
-      '--blockdev',
-      `driver=${driver},node-name=f,filename=${medium},aio=io_uring,cache.direct=on`,
-      '--nbd-server',
-      'addr.type=unix,addr.path=SOCKET',
-      '--export',
-      'type=nbd,id=e,node-name=f,name=disk,writable=on',
+      ...['--blockdev', `node-name=f,${nodes[kind]}`],
+      ...['--nbd-server', 'addr.type=unix,addr.path=SOCKET'],
+      ...['--export', 'type=nbd,id=e,node-name=f,name=disk,writable=on'],
     ]),
   ];
 }
@@ -81,13 +97,13 @@ function cpuSeconds(pid) {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** @param {Server} server @param {typeof CASES[number]} one */
-async function measure({ uri, pids }, { rw, bs, depth }) {
+/** @param {Server} server @param {typeof CASES[number]} one @param {number} seconds */
+async function measure({ uri, pids }, { rw, bs, depth }, seconds) {
   const all = pids();
   const cpu = () => all.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
   const before = cpu();
   const job = ['--name=x', '--ioengine=nbd', `--uri=${uri}`, `--rw=${rw}`, `--bs=${bs}`];
-  const long = ['--time_based', `--runtime=${SECONDS}`, '--size=256m', '--output-format=json'];
+  const long = ['--time_based', `--runtime=${seconds}`, '--size=256m', '--output-format=json'];
   const fio = spawn('fio', [...job, `--iodepth=${depth}`, ...long]);
   let text = '';
   for await (const chunk of fio.stdout) text += chunk;
@@ -96,36 +112,75 @@ async function measure({ uri, pids }, { rw, bs, depth }) {
   return { perSecond: result.read.iops + result.write.iops, cpuUs: ((cpu() - before) / ios) * 1e6 };
 }
 
-async function main() {
-  const rounds = Number(process.argv[2] ?? ROUNDS);
-  const folder = mkdtempSync('/dev/shm/ringdisk-nbd-');
-  mkdirSync('out', { recursive: true });
-  const targets = openTargets('out');
-  for (const title of ['loop', 'file']) {
-    const target = targets[title];
-    if (!target || target.missing) continue;
-    console.log(`${title}, I/Os a second and us of CPU each, medians of ${rounds} rounds`);
-    for (const one of CASES) {
-      const running = await Promise.all([ringdisk(target), ...servers(folder, target)]);
-      /** @type {Record<string, { perSecond: number, cpuUs: number }[]>} */
-      const found = {};
-      for (let round = 0; round < rounds; round++) {
-        for (const server of running) {
-          found[server.name] = [...(found[server.name] ?? []), await measure(server, one)];
-        }
-      }
-      for (const server of running) await server.close();
-      for (const [name, all] of Object.entries(found)) {
-        const speed = shown(figure(all.map(({ perSecond }) => perSecond)));
-        const cpu = shown(figure(all.map(({ cpuUs }) => cpuUs)));
-        console.log(`  ${one.title.padEnd(20)} ${name.padEnd(9)} ${speed.padEnd(26)} ${cpu}`);
-      }
-      rmSync(folder, { recursive: true });
-      mkdirSync(folder);
+/** @typedef {{ perSecond: number, cpuUs: number }} Measured */
+
+/**
+ * @param {Server[]} running @param {typeof CASES[number]} one @param {number} rounds
+ * @param {number} seconds
+ */
+async function compare(running, one, rounds, seconds) {
+  /** @type {Record<string, Measured[]>} */
+  const found = Object.fromEntries(running.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < running.length; turn++) {
+      const server = running[(round + turn) % running.length];
+      if (server) found[server.name]?.push(await measure(server, one, seconds));
     }
   }
-  for (const target of Object.values(targets)) target.close();
+  const ours = found['ringdisk'] ?? [];
+  for (const [name, all] of Object.entries(found)) {
+    const speed = shown(figure(all.map(({ perSecond }) => perSecond)));
+    const cpu = shown(figure(all.map(({ cpuUs }) => cpuUs)));
+    const ratio = figure(all.map(({ perSecond }, at) => (ours[at]?.perSecond ?? 0) / perSecond));
+    const ratios = name === 'ringdisk' ? '' : `ringdisk ×${digits(ratio.median)}`;
+    console.log(
+      `  ${one.title.padEnd(20)} ${name.padEnd(9)} ${speed.padEnd(24)} ${cpu.padEnd(20)} ${ratios}`,
+    );
+  }
+}
+
+/**
+ * @param {string} title @param {import('./loopback/targets.mjs').Target} target
+ * @param {{ rounds: number, seconds: number, cases: typeof CASES }} how
+ */
+async function measureTarget(title, target, { rounds, seconds, cases }) {
+  const folder = mkdtempSync('/dev/shm/ringdisk-nbd-');
+  console.log(`${title}: I/Os a second, us of CPU each, ratio of the same round; ${rounds} rounds`);
+  for (const one of cases) {
+    const running = await Promise.all([ringdisk(target), ...others(folder, target)]);
+    await compare(running, one, rounds, seconds);
+    for (const server of running) await server.close();
+  }
   rmSync(folder, { recursive: true });
+}
+
+async function main() {
+  const text = (/** @type {string} */ value) => ({
+    type: /** @type {const} */ ('string'),
+    default: value,
+  });
+  const titles = CASES.map(({ title }) => title).join(';');
+  const { values } = parseArgs({
+    options: {
+      ...{ rounds: text('5'), seconds: text('2'), targets: text('null,loop,file') },
+      ...{ cases: text(titles), help: { type: 'boolean' } },
+    },
+  });
+  if (values.help) return console.log(USAGE);
+  const chosen = CASES.filter(({ title }) => values.cases.split(';').includes(title));
+  const how = { rounds: Number(values.rounds), seconds: Number(values.seconds), cases: chosen };
+  mkdirSync('out', { recursive: true });
+  const targets = openTargets('out');
+  try {
+    for (const title of values.targets.split(',')) {
+      const target = targets[title];
+      if (!target) throw new Error(`there is no target ${title}`);
+      if (target.missing) console.log(`${title}: ${target.missing}`);
+      else await measureTarget(title, target, how);
+    }
+  } finally {
+    for (const target of Object.values(targets)) target.close();
+  }
 }
 
 await main();
