@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   EXPORT_INVALID: 'The name or the socket of an NBD export cannot be used.',
   EXPORT_REFUSED: 'It cannot be exported as it was asked for.',
   EXPORT_UNKNOWN: 'No NBD export has that name.',
+  FILL_NONE: 'The disk is not filled from a source.',
   KIND_TAKEN: 'Another backend of this host serves this kind of disk.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',

@@ -7,6 +7,7 @@ import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
+import { addFill } from './fill.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
 import { addResize } from './resize.ts';
@@ -43,6 +44,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addRetry,
     addExport,
     addBitmap,
+    addFill,
     addUpgrade,
     addDoctor,
     addDemo,
