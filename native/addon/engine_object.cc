@@ -101,8 +101,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   Napi::Value set_fill(const Napi::CallbackInfo& info) {
     const int64_t rate = std::max(info[1].As<Napi::Number>().Int64Value(), int64_t{0});
-    const bool known = engine().set_fill(id(info, 0), static_cast<uint64_t>(rate),
-                                         info[2].As<Napi::Boolean>());
+    const bool known =
+        engine().set_fill(id(info, 0), static_cast<uint64_t>(rate), info[2].As<Napi::Boolean>());
     return Napi::Boolean::New(info.Env(), known);
   }
   void refresh_target(const Napi::CallbackInfo& info) {

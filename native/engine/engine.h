@@ -31,7 +31,7 @@ struct EngineOptions {
   size_t bounce_pool_bytes = 32u << 20;   // per reactor
   uint32_t persistent_pages_max = 65536;  // host-wide
   std::string fill_dir{};  // on tmpfs; empty: what is here of a fill is known to this process alone
-  std::string worker_program{};           // empty: the one beside this code
+  std::string worker_program{};  // empty: the one beside this code
 };
 
 struct ConnectRequest {

@@ -131,6 +131,7 @@ inline int32_t LossyDisk::carry_out(Operation& operation, const Started& started
       return 0;
     case Operation::Kind::discard:
       if (operation.zeroes == Zeroes::fast && !zeroes_fast) return -EOPNOTSUPP;
+      if (operation.zeroes == Zeroes::no && !operation.secure && !zeroes_fast) return 0;
       put(operation.offset, nullptr, operation.length);
       return 0;
     case Operation::Kind::flush:

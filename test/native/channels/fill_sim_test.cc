@@ -108,9 +108,9 @@ class Sim final : private OperationSink {
   void step() {
     if (daemon_->load_error() > 0) return try_again();
     const uint64_t what = below(1000);
-    if (what < 2) return restart(true);
-    if (what < 4) return restart(false);
-    if (what < 5) return reopen();
+    if (what < 3) return restart(true);
+    if (what < 5) return restart(false);
+    if (what < 6) return reopen();
     if (what < 15) return errors();
     if (what < 30) return daemon_->run_alarms();
     if (what < 35 && daemon_->state().live) {
@@ -187,13 +187,13 @@ class Sim final : private OperationSink {
     }
     if (asked.first + asked.count > kSectors) return;
     asked.value = next_value_++;
-    asked.kind = what < 40   ? Operation::Kind::read
-                 : what < 75 ? Operation::Kind::write
-                 : what < 90 ? Operation::Kind::discard
+    asked.kind = what < 32   ? Operation::Kind::read
+                 : what < 65 ? Operation::Kind::write
+                 : what < 82 ? Operation::Kind::discard
                              : Operation::Kind::flush;
-    if (what >= 80 && what < 85) asked.zeroes = below(2) == 0 ? Zeroes::may_free : Zeroes::keep;
-    if (what >= 85 && what < 87) asked.zeroes = Zeroes::fast;
-    if (what == 87) asked.secure = true;
+    if (what >= 70 && what < 75) asked.zeroes = below(2) == 0 ? Zeroes::may_free : Zeroes::keep;
+    if (what >= 75 && what < 77) asked.zeroes = Zeroes::fast;
+    if (what == 77) asked.secure = true;
     issue(queue, asked);
   }
   bool is_in_the_way(const Asked& asked) const {
