@@ -47,7 +47,10 @@ void FillHome::header_is_here(int32_t result) {
                         found.source_bytes == expected.source_bytes &&
                         (expected.id == decltype(expected.id){} || found.id == expected.id);
   if (!is_known) return loaded(ESTALE, "the map of a fill was exchanged while it was opened");
-  state_.header = found;
+  // The rest is the same, and others look at it.
+  state_.header.id = found.id;
+  state_.header.local_identity = found.local_identity;
+  state_.header.source_identity = found.source_identity;
   if (found.state == FillHeader::full) {
     state_.absent = 0;
     become_straight();

@@ -58,17 +58,16 @@ std::shared_ptr<Target> FillCore::source() const {
   return source_;
 }
 
-// The disk first: who has it has all of it.
+// The disk first: who has it has all of it. Two homes of one map would not know of each other,
+// though their disks may be shared. A source may be read by many, and be written by nobody.
 void FillCore::claim(const TargetClaim& claim, Target::Answer answer, Target::Lifted lifted) {
   auto attempt = std::make_shared<Attempt>();
-  attempt->claim = claim;
   attempt->answer = std::move(answer);
   attempt->lifted = std::move(lifted);
-  claim_part(attempt, local_, claim, [self = shared_from_this(), attempt] {
-    self->claim_part(attempt, self->map_, attempt->claim, [self, attempt] {
-      // Many disks may be filled from one source.
-      const TargetClaim shared{.share = true, .take_over = attempt->claim.take_over};
-      self->claim_part(attempt, self->source(), shared, [self, attempt] {
+  const TargetClaim alone{.share = false, .take_over = claim.take_over};
+  claim_part(attempt, local_, claim, [self = shared_from_this(), attempt, alone] {
+    self->claim_part(attempt, self->map_, alone, [self, attempt, alone] {
+      self->claim_part(attempt, self->source(), alone, [self, attempt] {
         self->reactor_.post_always([self, attempt] { self->make_home(attempt); });
       });
     });
@@ -158,21 +157,21 @@ void FillCore::let_source_go() {
 }
 
 void FillCore::close(Target::Answer answer) {
-  if (!home()) return close_parts(std::move(answer));
+  if (!home_now_.exchange(nullptr)) return close_parts(std::move(answer));
   reactor_.post_always([self = shared_from_this(), answer = std::move(answer)] {
-    self->home_now_.store(nullptr, std::memory_order_release);
-    self->home_->close([self, answer] {
-      self->reactor_.later(
-          [self, answer] { self->drop_home([self, answer] { self->close_parts(answer); }); });
-    });
+    self->drop_home([self, answer] { self->close_parts(answer); });
   });
 }
 
-// On the reactor's thread, whose lanes its channels have.
+// On the reactor's thread, whose lanes its channels have. Not while it is at work.
 void FillCore::drop_home(std::function<void()> then) {
-  home_.reset();
-  place_.reset();
-  then();
+  const auto drop = [self = shared_from_this(), then = std::move(then)] {
+    self->home_.reset();
+    self->place_.reset();
+    then();
+  };
+  if (!home_) return drop();
+  home_->close([self = shared_from_this(), drop] { self->reactor_.later(drop); });
 }
 
 void FillCore::close_parts(Target::Answer answer) {

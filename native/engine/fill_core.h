@@ -61,7 +61,6 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
  private:
   // One try to claim it. Each part may say that a dead process's I/O is under way.
   struct Attempt {
-    TargetClaim claim;
     Target::Answer answer;
     Target::Lifted lifted;
     std::string warnings;
