@@ -49,8 +49,10 @@ void FillHome::job_errand_done(FillErrand& errand) {
   idle_job_errands_.push(errand);
   state_.failing.store(-errand.result, std::memory_order_relaxed);
   if (errand.result < 0) {
-    backoff_us_ = std::clamp(backoff_us_ * 2, kBackoffMinUs, kBackoffMaxUs);
-    job_at_us_ = clock_us() + backoff_us_;
+    // Several that were under way together fail once.
+    const uint64_t now = clock_us();
+    if (job_at_us_ <= now) backoff_us_ = std::clamp(backoff_us_ * 2, kBackoffMinUs, kBackoffMaxUs);
+    job_at_us_ = std::max(job_at_us_, now + backoff_us_);
   } else {
     backoff_us_ = 0;
   }

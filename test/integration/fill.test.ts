@@ -39,8 +39,15 @@ async function fillOf(guest: RestartGuest): Promise<Record<string, unknown>> {
   return (await machine.show(guest))['fill'] as Record<string, unknown>;
 }
 
+async function untilState(guest: RestartGuest, state: string): Promise<void> {
+  for (let tries = 0; (await fillOf(guest))['state'] !== state; tries++) {
+    if (tries > 100) throw new Error(`${state} is late: ${JSON.stringify(await fillOf(guest))}`);
+    await sleep(50);
+  }
+}
+
 async function untilFull(guest: RestartGuest): Promise<void> {
-  await eventually(async () => (await fillOf(guest))['state'] === 'full', 'a disk that is full');
+  await untilState(guest, 'full');
 }
 
 async function fillCommand(name: string, guest: RestartGuest, ...more: string[]) {
@@ -127,9 +134,11 @@ it('a source that fails fails reads of what is not here, and the job tries again
   const verify = workload('verify', { length: HALF, seed: GUEST_SEED });
   expect(await guest.frontend.run(verify)).toMatchObject({ errors: 0, mismatches: 0 });
   await fillCommand('rate', guest, 'off');
-  await eventually(async () => (await fillOf(guest))['state'] === 'failing', 'a failing job');
+  await untilState(guest, 'failing');
   expect(await fillOf(guest)).toMatchObject({ error: 'EIO' });
   truncateSync(source, DISK_BYTES);
+  // At once.
+  await fillCommand('resume', guest);
   await untilFull(guest);
   expect(await guest.frontend.run(read)).toMatchObject({ errors: 0 });
 }, 60_000);
