@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { eventually } from '../support/control_plane.ts';
+// @ts-expect-error: JavaScript, which the benchmarks use as well
+import * as media from '../support/hanging_media.mjs';
 import { MIB, sparseFile, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
@@ -12,6 +14,13 @@ const DISK_BYTES = 16 * MIB;
 const HALF = DISK_BYTES / 2;
 const SOURCE_SEED = 3;
 const GUEST_SEED = 4;
+
+interface HangingMedium {
+  readonly params: string;
+  hang(): void;
+  goOn(): void;
+  remove(): Promise<void>;
+}
 
 let machine: RestartMachine;
 let source: string;
@@ -142,6 +151,37 @@ it('a source that fails fails reads of what is not here, and the job tries again
   await untilFull(guest);
   expect(await guest.frontend.run(read)).toMatchObject({ errors: 0 });
 }, 60_000);
+
+it.skipIf(media.missingForHanging())(
+  'a source that hangs holds up what is not here alone, and no end of the daemon',
+  async () => {
+    const medium: HangingMedium = await media.onStoppedFuse(DISK_BYTES);
+    try {
+      const guest = await connect(`fill:rate=1K:${disk}::${medium.params.replace('aio:', '')}`);
+      const write = workload('write', { length: HALF, seed: GUEST_SEED });
+      expect(await guest.frontend.run(write)).toMatchObject({ errors: 0 });
+      medium.hang();
+      const missing = guest.frontend.run(workload('read', { offset: HALF, length: MIB, depth: 2 }));
+      await sleep(1500);
+      expect((await machine.daemon.cli('list')).stdout).toContain("hangs in source's read");
+      expect((await machine.daemon.cli('stats')).stdout).toContain(': filling 5');
+      const { stderr } = await machine.stopDaemon('SIGKILL');
+      expect(stderr).not.toContain('assertion');
+      await machine.startDaemon();
+      await sleep(300);
+      medium.goOn();
+      expect(await missing).toMatchObject({ errors: 0, bytes: MIB });
+      const verify = workload('verify', { length: HALF, seed: GUEST_SEED });
+      expect(await guest.frontend.run(verify)).toMatchObject({ errors: 0, mismatches: 0 });
+      await machine.stopDaemon('SIGKILL');
+    } finally {
+      medium.goOn();
+      await machine.close();
+      await medium.remove();
+    }
+  },
+  60_000,
+);
 
 it('what does not fit is refused with a sentence', async () => {
   const refused = async (params: string) => {
