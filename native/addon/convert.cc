@@ -188,6 +188,7 @@ TargetSpec to_target_spec(const Napi::Object& object) {
   fill->map_path = string(given, "mapPath");
   fill->chunk_bytes = number(given, "chunkBytes");
   fill->rate = whole_number(given, "rate");
+  fill->late_source = boolean(given, "lateSource");
   spec.fill = std::move(fill);
   return spec;
 }

@@ -138,12 +138,36 @@ void FillHome::feed(FillErrand& errand) {
       errand.next = errand.whole_end;
     } else if (state_.is_here(errand.next)) {
       errand.next++;
-    } else if (!begin_fetch(errand)) {
+    } else if (!source_ && source_error_ != 0) {
+      errand.result = -source_error_;
+      state_.errors.fetch_add(1, std::memory_order_relaxed);
+    } else if (!source_ || !begin_fetch(errand)) {
       errand.hungry = true;
       return hungry_.push(errand);
     }
   }
   if (errand.fetching == 0) carry_out(errand);
+}
+
+void FillHome::wake_hungry() {
+  FillList<FillErrand> hungry = hungry_.take();
+  while (FillErrand* errand = hungry.pop()) ready_.push(*errand);
+}
+
+void FillHome::source_is_here(std::unique_ptr<TargetChannel> source) {
+  enter([this, &source] {
+    source_ = std::move(source);
+    source_error_ = 0;
+    wake_hungry();
+    job_is_due();
+  });
+}
+
+void FillHome::source_is_away(int error) {
+  enter([this, error] {
+    source_error_ = error;
+    wake_hungry();
+  });
 }
 
 // False: there is no room.

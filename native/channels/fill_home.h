@@ -28,7 +28,7 @@ class FillHome final : private OperationSink {
  public:
   struct Setup {
     std::unique_ptr<TargetChannel> local;
-    std::unique_ptr<TargetChannel> source;
+    std::unique_ptr<TargetChannel> source;  // null: it comes later
     std::unique_ptr<TargetChannel> map;
     uint32_t local_alignment = 512;
     std::string live_path;  // the map on tmpfs; empty: in memory alone
@@ -60,6 +60,10 @@ class FillHome final : private OperationSink {
   // Nobody else writes to the disk any more: what came before this starts now.
   void begin();
   void take(FillErrand& errand);
+  // One that came later; and what keeps it away until it does: with that a fetch fails, and before
+  // anything is known of it a fetch waits.
+  void source_is_here(std::unique_ptr<TargetChannel> source);
+  void source_is_away(int error);
   // The job may go on, or go faster.
   void settings_changed();
   // Nothing of a queue's is here any more. Saves, as far as that can be done, and closes its
@@ -93,6 +97,7 @@ class FillHome final : private OperationSink {
   void run();
   void handle(Operation& operation);
   void admit(FillErrand& errand);
+  void wake_hungry();
   void granted(FillErrand& errand);
   void feed(FillErrand& errand);
   bool begin_fetch(FillErrand& errand);
@@ -147,6 +152,7 @@ class FillHome final : private OperationSink {
   bool begun_ = false;
   bool closing_ = false;
   bool source_leaves_ = false;
+  int source_error_ = 0;
   std::function<void()> closed_;
 
   ChunkLocks locks_;

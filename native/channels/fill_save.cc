@@ -150,14 +150,18 @@ void FillHome::become_straight() {
   context_.alarms.cancel(job_alarm_);
   source_leaves_ = true;
   // Not here: a channel may be at work when it finds that it has ended.
-  source_->close([this] {
+  const auto gone = [this] {
     post_([this] {
       source_.reset();
       source_leaves_ = false;
       on_full_();
       run();
     });
-  });
+  };
+  if (source_)
+    source_->close(gone);
+  else
+    gone();
 }
 
 }  // namespace ringdisk

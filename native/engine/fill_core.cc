@@ -47,7 +47,9 @@ FillCore::FillCore(Reactor& reactor, const FillSpec& spec, FillTarget::Parts par
       fenced_(std::move(fenced)),
       local_(std::move(parts.local)),
       map_(std::move(parts.map)),
-      source_(std::move(parts.source)) {
+      source_(std::move(parts.source)),
+      late_source_(std::move(parts.late_source)) {
+  source_alarm_.core = this;
   state_.header = parts.header;
   state_.chunks = fill_chunks(parts.header.source_bytes, parts.header.chunk_bytes);
   state_.absent = state_.chunks;
@@ -67,9 +69,12 @@ void FillCore::claim(const TargetClaim& claim, Target::Answer answer, Target::Li
   const TargetClaim alone{.share = false, .take_over = claim.take_over};
   claim_part(attempt, local_, claim, [self = shared_from_this(), attempt, alone] {
     self->claim_part(attempt, self->map_, alone, [self, attempt, alone] {
-      self->claim_part(attempt, self->source(), alone, [self, attempt] {
+      const auto go_on = [self, attempt] {
         self->reactor_.post_always([self, attempt] { self->make_home(attempt); });
-      });
+      };
+      const std::shared_ptr<Target> source = self->source();
+      if (!source) return go_on();  // it comes later
+      self->claim_part(attempt, source, alone, go_on);
     });
   });
 }
@@ -99,7 +104,7 @@ void FillCore::make_home(const Try& attempt) {
     FillHome::Setup setup;
     setup.local = local_->open_channel(context);
     setup.map = map_->open_channel(context);
-    setup.source = source()->open_channel(context);
+    if (const std::shared_ptr<Target> now = source()) setup.source = now->open_channel(context);
     setup.local_alignment = local_->capabilities().io_alignment;
     setup.live_path = live_path_;
     setup.rate = rate_;
@@ -121,6 +126,9 @@ void FillCore::loaded(const Try& attempt, int error, const std::string& text) {
   if (error != 0)
     return drop_home([attempt, error, text] { attempt->answer({.error = error, .text = text}); });
   home_now_.store(home_.get(), std::memory_order_release);
+  const bool is_full = state_.straight.load(std::memory_order_relaxed);
+  source_is_late_ = late_source_.open && !source() && !is_full;
+  if (source_is_late_) open_source();
   release(attempt, true, "");
 }
 
@@ -147,6 +155,7 @@ void FillCore::settings_changed() {
 }
 
 void FillCore::let_source_go() {
+  stop_opening_source();
   std::shared_ptr<Target> source;
   {
     const std::lock_guard lock(mutex_);
@@ -165,6 +174,7 @@ void FillCore::close(Target::Answer answer) {
 
 // On the reactor's thread, whose lanes its channels have. Not while it is at work.
 void FillCore::drop_home(std::function<void()> then) {
+  stop_opening_source();
   const auto drop = [self = shared_from_this(), then = std::move(then)] {
     self->home_.reset();
     self->place_.reset();

@@ -74,6 +74,12 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
   void loaded(const Try& attempt, int error, const std::string& text);
   void release(const Try& attempt, bool is_last_claim, const std::string& warning);
   void let_source_go();
+  // fill_source.cc
+  void open_source();
+  void source_is_open(const std::shared_ptr<Target>& target, int error);
+  void source_is_claimed(const std::shared_ptr<Target>& target, const TargetAnswer& answer);
+  void source_failed(int error);
+  void stop_opening_source();
   void drop_home(std::function<void()> then);
   void close_parts(Target::Answer answer);
 
@@ -87,6 +93,15 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
   std::shared_ptr<Target> source_;
   FillState state_;
   // On the reactor's thread.
+  struct SourceAlarm final : Alarm {
+    FillCore* core = nullptr;
+    void on_alarm(uint64_t) override { core->open_source(); }
+  };
+  const FillSource late_source_;
+  FillSource::Cancel cancel_source_;
+  SourceAlarm source_alarm_;
+  uint64_t source_delay_us_ = 0;
+  bool source_is_late_ = false;  // it is opened, or to be opened again
   std::unique_ptr<FillPlace> place_;
   std::unique_ptr<FillHome> home_;
   std::atomic<FillHome*> home_now_{nullptr};

@@ -96,7 +96,13 @@ void FillOpen::map_is_open(Workers::Opened opened) {
   }
   TargetSpec source = fill_.source;
   source.read_only = true;
-  next(source, &FillOpen::source_is_open);
+  if (head_ == FillHead::fresh || !fill_.late_source)
+    return next(source, &FillOpen::source_is_open);
+  parts_.late_source = {
+      .open = [open = open_, source](Done opened_later) { return open(source, opened_later); },
+      .wrong = [self = shared_from_this(),
+                found](const Target& target) { return self->wrong_source(target, found); }};
+  finish();
 }
 
 std::string FillOpen::wrong_map(const FillHeader& found) const {
@@ -131,6 +137,10 @@ void FillOpen::source_is_open(Workers::Opened opened) {
     return fail(EINVAL, "cannot fill " + fill_.local.path + " of " + bytes(has) +
                             " from a source of " + bytes(header.source_bytes) +
                             ": make it at least as large");
+  finish();
+}
+
+void FillOpen::finish() {
   parts_.local = std::move(local_);
   done_({.error = 0,
          .text = "",

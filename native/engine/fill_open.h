@@ -34,6 +34,7 @@ class FillOpen : public std::enable_shared_from_this<FillOpen> {
   void source_is_open(Workers::Opened opened);
   std::string wrong_map(const FillHeader& found) const;
   std::string wrong_source(const Target& source, const FillHeader& found) const;
+  void finish();
   void fail(int error, const std::string& text);
 
   const TargetSpec spec_;

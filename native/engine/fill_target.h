@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "channels/fill_map.h"
 #include "targets/target.h"
+#include "targets/workers.h"
 
 namespace ringdisk {
 
 class FillCore;
 class Reactor;
+
+// How a source is opened that may be away.
+struct FillSource {
+  using Cancel = std::function<void()>;
+  std::function<Cancel(Workers::OnOpened)> open{};
+  // Why it is not the one that is meant; empty: it is.
+  std::function<std::string(const Target&)> wrong{};
+};
 
 // What can be looked at of a fill.
 struct FillStatus {
@@ -33,7 +43,8 @@ class FillTarget final : public Target {
  public:
   struct Parts {
     std::shared_ptr<Target> local;
-    std::shared_ptr<Target> source;
+    std::shared_ptr<Target> source;  // null: it comes later
+    FillSource late_source{};        // then
     std::shared_ptr<Target> map;
     FillHeader header{};  // what the map says, or shall say
     std::string map_path;

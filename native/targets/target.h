@@ -46,7 +46,9 @@ struct FillSpec {
   std::string map_path;      // empty: beside a local file
   std::string live_dir;      // on tmpfs; empty: nothing outlives the process but what was saved
   uint32_t chunk_bytes = 0;  // of a new map
-  uint64_t rate = 0;         // of the job, bytes a second; 0: as fast as it goes
+  // One that was filled before goes on without its source until that is there.
+  bool late_source = false;
+  uint64_t rate = 0;  // of the job, bytes a second; 0: as fast as it goes
 };
 
 // See medium/claim.h.

@@ -80,6 +80,8 @@ export interface NativeFillSpec {
   chunkBytes: number;
   /** Bytes a second, where no other was set; 0: as fast as it goes. */
   rate: number;
+  /** Where it was filled before: it goes on without its source until that is there. */
+  lateSource: boolean;
 }
 
 /** Of a target that is being filled; chunks, but for those named otherwise. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or
 // a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
-import type { NativeTargetSpec, OnError, TargetKind } from '../datapath/binding.ts';
+import type { NativeFillSpec, NativeTargetSpec, OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
 import { textBytes } from '../text.ts';
 import { readFillText } from './fill_text.ts';
@@ -72,12 +72,13 @@ export function parseTarget(params: string): ParsedTarget {
 }
 
 /** For the data path, which is told what a fill is made of. */
-export function withFill(spec: NativeTargetSpec): NativeTargetSpec {
-  return spec.kind === 'fill' ? { ...spec, fill: parseFill(spec.path) } : spec;
+export function withFill(spec: NativeTargetSpec, isTakeOver: boolean): NativeTargetSpec {
+  if (spec.kind !== 'fill') return spec;
+  return { ...spec, fill: { ...parseFill(spec.path), lateSource: isTakeOver } };
 }
 
 /** Throws TargetSpecError. */
-function parseFill(text: string): NonNullable<NativeTargetSpec['fill']> {
+function parseFill(text: string): Omit<NativeFillSpec, 'lateSource'> {
   const { local, source, map = '', chunkBytes, rate } = readFillText(text);
   return {
     local: partOfFill(local, 'disk', ['file', 'block', 'nvme']),

@@ -102,7 +102,7 @@ export class OpenTargets {
     options: { takeOver: boolean; signal: AbortSignal },
   ): Promise<TargetUse> {
     const vms = await readVms(this.#xenstore, user.domid);
-    const entry = await this.#expect(spec, options.signal);
+    const entry = await this.#expect(withFill(spec, options.takeOver), options.signal);
     try {
       const newcomer = { ...user, vms };
       const users = () => this.#usersOf(entry);
@@ -199,11 +199,11 @@ export class OpenTargets {
   }
 
   #open(spec: NativeTargetSpec): PendingOpen {
-    const key = JSON.stringify([spec.kind, spec.path, spec.readOnly]);
+    const key = JSON.stringify([spec.kind, spec.path, spec.readOnly, spec.fill?.lateSource]);
     const known = this.#pending.get(key);
     if (known) return known;
     this.#refuseTooMany();
-    const opened = this.#datapath.openTarget(withFill(spec), { signal: this.#end.signal });
+    const opened = this.#datapath.openTarget(spec, { signal: this.#end.signal });
     const entry = opened
       .finally(() => this.#pending.delete(key))
       .then((target) => {

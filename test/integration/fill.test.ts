@@ -152,6 +152,27 @@ it('a source that fails fails reads of what is not here, and the job tries again
   expect(await guest.frontend.run(read)).toMatchObject({ errors: 0 });
 }, 60_000);
 
+it('a daemon that takes over while the source is away serves what is here, and finds it', async () => {
+  const guest = await connect(`fill:rate=1K:${disk}::${source}`);
+  const write = workload('write', { length: HALF, seed: GUEST_SEED });
+  expect(await guest.frontend.run(write)).toMatchObject({ errors: 0 });
+  await machine.stopDaemon('SIGKILL');
+  renameSync(source, `${source}.away`);
+  await machine.startDaemon();
+  const verify = workload('verify', { length: HALF, seed: GUEST_SEED });
+  expect(await guest.frontend.run(verify)).toMatchObject({ errors: 0, mismatches: 0 });
+  const missing = workload('read', { offset: HALF, length: MIB });
+  expect((await guest.frontend.run(missing)).errors).toBeGreaterThan(0);
+  // Another one in its place is not taken for it.
+  sparseFile(source, DISK_BYTES);
+  await sleep(1500);
+  expect((await guest.frontend.run(missing)).errors).toBeGreaterThan(0);
+  renameSync(`${source}.away`, source);
+  await fillCommand('rate', guest, 'off');
+  await untilFull(guest);
+  await expectBoth(guest);
+}, 60_000);
+
 it.skipIf(media.missingForHanging())(
   'a source that hangs holds up what is not here alone, and no end of the daemon',
   async () => {
@@ -168,11 +189,14 @@ it.skipIf(media.missingForHanging())(
       const { stderr } = await machine.stopDaemon('SIGKILL');
       expect(stderr).not.toContain('assertion');
       await machine.startDaemon();
-      await sleep(300);
+      // The next one has taken the guest over, though the source cannot even be opened.
+      const here = workload('verify', { length: HALF, seed: GUEST_SEED });
+      const state = async () => (await machine.show(guest))['state'];
+      await eventually(async () => (await state()) === 'Connected', 'a take-over');
+      expect((await fillOf(guest))['bytesHere']).toBeGreaterThanOrEqual(HALF);
       medium.goOn();
       expect(await missing).toMatchObject({ errors: 0, bytes: MIB });
-      const verify = workload('verify', { length: HALF, seed: GUEST_SEED });
-      expect(await guest.frontend.run(verify)).toMatchObject({ errors: 0, mismatches: 0 });
+      expect(await guest.frontend.run(here)).toMatchObject({ errors: 0, mismatches: 0 });
       await machine.stopDaemon('SIGKILL');
     } finally {
       medium.goOn();

@@ -162,7 +162,7 @@ test('what a script has its own words for is shown as usual', () => {
 describe('a disk that is filled', () => {
   const readFill = (params: string) => {
     const { kind, path } = parseTarget(params);
-    return withFill({ kind: kind ?? 'auto', path, readOnly: false }).fill;
+    return withFill({ kind: kind ?? 'auto', path, readOnly: false }, false).fill;
   };
 
   test('names its parts, and has defaults', () => {
@@ -172,6 +172,7 @@ describe('a disk that is filled', () => {
       mapPath: '',
       chunkBytes: 65536,
       rate: 0,
+      lateSource: false,
     });
   });
 
@@ -184,6 +185,7 @@ describe('a disk that is filled', () => {
       mapPath: '/var/lib/a.fill',
       chunkBytes: 131072,
       rate: 20 * 1024 ** 2,
+      lateSource: false,
     });
   });
 
