@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import path from 'node:path';
 import * as v from 'valibot';
 import type { EngineOptions, PlatformKind } from './datapath/binding.ts';
 import { ConfigError } from './errors.ts';
@@ -166,7 +167,9 @@ export async function loadConfig(
 export function engineOptions(config: Config): Omit<EngineOptions, 'platform' | 'machineDir'> {
   const { reactors, bouncePoolBytes, persistentPagesMax } = config;
   const pollBudgetUs = config.pollBudgetUs === 'auto' ? autoPollBudgetUs() : config.pollBudgetUs;
-  return { reactors, cpus: [...config.cpus], pollBudgetUs, bouncePoolBytes, persistentPagesMax };
+  const fillDir = path.join(config.runtimeDir, 'fills');
+  const cpus = [...config.cpus];
+  return { reactors, cpus, pollBudgetUs, bouncePoolBytes, persistentPagesMax, fillDir };
 }
 
 function describe(issue: v.InferIssue<typeof schema>): string {

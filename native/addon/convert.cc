@@ -88,7 +88,7 @@ OnError to_on_error(const Napi::Object& object) {
 }
 
 // In the order of MediumKind.
-constexpr std::array kKindNames = {"file", "block", "nvme", "null"};
+constexpr std::array kKindNames = {"file", "block", "nvme", "null", "fill"};
 
 Napi::Array from_lines(Napi::Env env, const std::string& text) {
   Napi::Array lines = Napi::Array::New(env);
@@ -172,13 +172,25 @@ EngineSettings to_engine_settings(const Napi::Object& object) {
   settings.options.poll_budget_us = number(object, "pollBudgetUs");
   settings.options.bounce_pool_bytes = number(object, "bouncePoolBytes");
   settings.options.persistent_pages_max = number(object, "persistentPagesMax");
+  settings.options.fill_dir = string(object, "fillDir");
   if (settings.options.reactors < 1 || settings.options.reactors > 64)
     reject(object.Env(), "reactors must be 1 to 64");
   return settings;
 }
 
 TargetSpec to_target_spec(const Napi::Object& object) {
-  return {string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+  TargetSpec spec{string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+  if (!object.Has("fill") || !object.Get("fill").IsObject()) return spec;
+  const auto given = object.Get("fill").As<Napi::Object>();
+  auto fill = std::make_shared<FillSpec>();
+  fill->local = to_target_spec(given.Get("local").As<Napi::Object>());
+  fill->source = to_target_spec(given.Get("source").As<Napi::Object>());
+  fill->map_path = string(given, "mapPath");
+  fill->chunk_bytes = number(given, "chunkBytes");
+  fill->rate = whole_number(given, "rate");
+  fill->late_source = boolean(given, "lateSource");
+  spec.fill = std::move(fill);
+  return spec;
 }
 
 TargetClaim to_target_claim(const Napi::Object& object) {
@@ -294,6 +306,22 @@ Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits) {
     all[i] = wait;
   }
   return all;
+}
+
+Napi::Value from_fill_status(Napi::Env env, const std::optional<FillStatus>& status) {
+  if (!status) return env.Null();
+  Napi::Object object = Napi::Object::New(env);
+  object["chunkBytes"] = static_cast<double>(status->chunk_bytes);
+  object["chunks"] = static_cast<double>(status->chunks);
+  object["here"] = static_cast<double>(status->here);
+  object["unsaved"] = static_cast<double>(status->unsaved);
+  object["fetchedBytes"] = static_cast<double>(status->fetched_bytes);
+  object["errors"] = static_cast<double>(status->errors);
+  object["failing"] = status->failing == 0 ? "" : errno_name(status->failing);
+  object["rate"] = static_cast<double>(status->rate);
+  object["paused"] = status->paused;
+  object["full"] = status->full;
+  return object;
 }
 
 Napi::Object from_vbd_counters(Napi::Env env,

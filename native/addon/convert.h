@@ -33,6 +33,7 @@ std::vector<std::string> to_paths(const Napi::Array& array);
 
 Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);
 Napi::Object from_event(Napi::Env env, const EngineEvent& event);
+Napi::Value from_fill_status(Napi::Env env, const std::optional<FillStatus>& status);
 Napi::Object from_vbd_counters(Napi::Env env,
                                const std::vector<std::shared_ptr<QueueCounters>>& queues);
 Napi::Object from_vbd_latency(Napi::Env env,

@@ -20,6 +20,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::claim_target>("claimTarget"),
                            InstanceMethod<&EngineObject::target_waits>("targetWaits"),
                            InstanceMethod<&EngineObject::target_worker>("targetWorker"),
+                           InstanceMethod<&EngineObject::fill_status>("fillStatus"),
+                           InstanceMethod<&EngineObject::set_fill>("setFill"),
                            InstanceMethod<&EngineObject::refresh_target>("refreshTarget"),
                            InstanceMethod<&EngineObject::close_target>("closeTarget"),
                            InstanceMethod<&EngineObject::track_target>("trackTarget"),
@@ -93,6 +95,15 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   Napi::Value target_worker(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), engine().target_worker(id(info, 0)));
+  }
+  Napi::Value fill_status(const Napi::CallbackInfo& info) {
+    return from_fill_status(info.Env(), engine().fill_status(id(info, 0)));
+  }
+  Napi::Value set_fill(const Napi::CallbackInfo& info) {
+    const int64_t rate = std::max(info[1].As<Napi::Number>().Int64Value(), int64_t{0});
+    const bool known =
+        engine().set_fill(id(info, 0), static_cast<uint64_t>(rate), info[2].As<Napi::Boolean>());
+    return Napi::Boolean::New(info.Env(), known);
   }
   void refresh_target(const Napi::CallbackInfo& info) {
     engine().refresh_target(id(info, 0), id(info, 1));

@@ -25,6 +25,7 @@ std::string stats_page_path(const std::string& journal) {
 Engine::Engine(std::unique_ptr<Platform> platform, const EngineOptions& options,
                std::function<void()> wake)
     : platform_(std::move(platform)),
+      fill_dir_(options.fill_dir),
       budget_(options.persistent_pages_max, grant_maps_max()),
       bus_(std::make_shared<EventBus>(std::move(wake))) {
   const UringFeatures features = probe_uring();

@@ -14,6 +14,7 @@
 #include "engine/event_bus.h"
 #include "engine/exchange.h"
 #include "engine/exports.h"
+#include "engine/fill_target.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/reactor.h"
@@ -29,7 +30,8 @@ struct EngineOptions {
   uint32_t poll_budget_us = 50;
   size_t bounce_pool_bytes = 32u << 20;   // per reactor
   uint32_t persistent_pages_max = 65536;  // host-wide
-  std::string worker_program{};           // empty: the one beside this code
+  std::string fill_dir{};  // on tmpfs; empty: what is here of a fill is known to this process alone
+  std::string worker_program{};  // empty: the one beside this code
 };
 
 struct ConnectRequest {
@@ -117,6 +119,10 @@ class Engine final : private QueueEvents {
   std::vector<TargetWait> target_waits(uint32_t target) const;
   // The process number of the target's worker; 0: it has none.
   int target_worker(uint32_t target) const;
+  // Of a target of kind fill; none: it is none, or was full when it was opened.
+  std::optional<FillStatus> fill_status(uint32_t target) const;
+  // Of its job; false: there is none.
+  bool set_fill(uint32_t target, uint64_t rate, bool paused);
 
  private:
   struct Vbd {
@@ -149,6 +155,7 @@ class Engine final : private QueueEvents {
   void take_down(Vbd& vbd);
   void handle(BusMessage& message);
   void on_target(BusMessage& message);
+  FillTarget* find_fill(uint32_t target) const;
   void target_opened(BusMessage& message);
   void target_claimed(const BusMessage& message);
   void tell_of_target(const BusMessage& message);
@@ -163,13 +170,14 @@ class Engine final : private QueueEvents {
   void fail(uint32_t command, int error, std::string text);
 
   std::unique_ptr<Platform> platform_;
+  const std::string fill_dir_;
   GrantBudget budget_;
   std::shared_ptr<EventBus> bus_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::unique_ptr<ExportTable> exports_;
   // Lanes are the reactors', targets ask it: between the two.
   std::unique_ptr<Workers> workers_;
-  std::unordered_map<uint32_t, uint64_t> opening_;  // by command: the ticket
+  std::unordered_map<uint32_t, std::function<void()>> opening_;  // by command: how it is given up
   size_t next_reactor_ = 0;
   uint32_t next_handle_ = 1;
   std::unordered_map<uint32_t, std::shared_ptr<Target>> targets_;

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "engine/engine.h"
+#include "engine/fill_open.h"
 #include "targets/null_target.h"
 
 namespace ringdisk {
@@ -20,31 +21,68 @@ BusMessage failure(uint32_t command, const TargetAnswer& answer) {
           .text = answer.text};
 }
 
+// Of any kind that is no composition of others. Any thread; returns how it is given up.
+FillOpen::Cancel open_plain(Workers& workers, const TargetSpec& spec,
+                            const Workers::OnOpened& done) {
+  if (spec.kind != "null") {
+    const uint64_t ticket = workers.open(spec, done);
+    return [&workers, ticket] { workers.cancel_open(ticket); };
+  }
+  try {
+    done({.error = 0, .text = "", .target = std::make_unique<NullTarget>(spec)});
+  } catch (const std::invalid_argument& error) {
+    done({.error = EINVAL, .text = error.what(), .target = nullptr});
+  }
+  return [] {};
+}
+
 }  // namespace
 
 void Engine::open_target(uint32_t command, const TargetSpec& spec) {
-  if (spec.kind == "null") {
-    try {
-      bus_->send({.type = BusMessage::Type::target_opened,
-                  .command = command,
-                  .target = std::make_shared<NullTarget>(spec)});
-    } catch (const std::invalid_argument& error) {
-      refuse(command, EINVAL, error.what());
-    }
-    return;
-  }
-  opening_[command] = workers_->open(spec, [bus = bus_, command](Workers::Opened opened) {
-    if (opened.error != 0)
-      return bus->send(failure(command, {.error = opened.error, .text = opened.text}));
+  const auto opened = [bus = bus_, command](Workers::Opened result) {
+    if (result.error != 0)
+      return bus->send(failure(command, {.error = result.error, .text = result.text}));
     bus->send({.type = BusMessage::Type::target_opened,
                .command = command,
-               .target = std::move(opened.target)});
-  });
+               .target = std::move(result.target)});
+  };
+  if (spec.kind != "fill") {
+    opening_[command] = open_plain(*workers_, spec, opened);
+    return;
+  }
+  if (!spec.fill) return refuse(command, EINVAL, "a fill has a disk and a source");
+  const auto open = [&workers = *workers_](const TargetSpec& part, Workers::OnOpened done) {
+    return open_plain(workers, part, done);
+  };
+  Reactor& reactor = *reactors_[next_reactor_++ % reactors_.size()];
+  auto fill = std::make_shared<FillSpec>(*spec.fill);
+  fill->live_dir = fill_dir_;
+  TargetSpec whole = spec;
+  whole.fill = std::move(fill);
+  auto opening = std::make_shared<FillOpen>(whole, open, reactor, opened);
+  opening_[command] = [opening] { opening->cancel(); };
+  opening->begin();
 }
 
 void Engine::cancel_open(uint32_t open_command) {
   const auto found = opening_.find(open_command);
-  if (found != opening_.end()) workers_->cancel_open(found->second);
+  if (found != opening_.end()) found->second();
+}
+
+FillTarget* Engine::find_fill(uint32_t target) const {
+  const auto found = targets_.find(target);
+  return found == targets_.end() ? nullptr : dynamic_cast<FillTarget*>(found->second.get());
+}
+
+std::optional<FillStatus> Engine::fill_status(uint32_t target) const {
+  const FillTarget* fill = find_fill(target);
+  return fill ? std::optional(fill->status()) : std::nullopt;
+}
+
+bool Engine::set_fill(uint32_t target, uint64_t rate, bool paused) {
+  FillTarget* fill = find_fill(target);
+  if (fill) fill->set(rate, paused);
+  return fill != nullptr;
 }
 
 void Engine::claim_target(uint32_t command, uint32_t handle, const TargetClaim& claim) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "medium/nvme_command.h"
@@ -24,7 +25,7 @@ struct Capabilities {
   bool rotational = false;
 };
 
-enum class MediumKind : uint8_t { file, block, nvme, null };
+enum class MediumKind : uint8_t { file, block, nvme, null, fill };
 
 struct MediumFacts {
   MediumKind kind = MediumKind::file;
@@ -36,6 +37,8 @@ struct MediumFacts {
   bool writes_without_waiting = false;
   // Equal texts: the same medium. Empty: it cannot be told from another.
   std::array<char, 512> identity{};
+  // Of a file that is made where it is not there: what it begins with.
+  std::array<std::byte, 128> head{};
   // Sentences for the operator, one a line; empty: none.
   std::array<char, 768> warnings{};
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "medium/make_file.h"
 #include "medium/open_path.h"
 #include "medium/probe.h"
 
@@ -30,6 +31,7 @@ uint64_t size_of(int fd, const std::string& path) {
 }  // namespace
 
 FileMedium::FileMedium(const MediumSpec& spec) : path_(spec.path) {
+  if (spec.create_bytes > 0) facts_.head = make_file(spec);
   const struct stat status = stat_target(spec, S_IFREG);
   fd_ = open_path(spec, 0);
   open_direct(spec);

@@ -118,6 +118,7 @@ std::unique_ptr<Medium> adopt_medium(const MediumSpec& spec, const MediumFacts& 
     case MediumKind::nvme:
       return std::make_unique<NvmeMedium>(spec, facts, std::move(fd));
     case MediumKind::null:
+    case MediumKind::fill:
       break;
   }
   throw std::invalid_argument("nothing to adopt");

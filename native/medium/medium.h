@@ -21,6 +21,7 @@ struct MediumSpec {
   std::string kind;  // "file", "block", "nvme", "auto": whichever the path is
   std::string path;
   bool read_only = false;
+  uint64_t create_bytes = 0;  // see MediumFacts::head
 };
 
 class Medium {

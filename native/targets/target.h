@@ -28,10 +28,27 @@ class Lanes;
 class Uring;
 struct QueueCounters;
 
+struct FillSpec;
+
 struct TargetSpec {
-  std::string kind;  // "file", "block", "nvme", "null", or "auto": whichever the path is
+  std::string kind;  // "file", "block", "nvme", "null", "fill", or "auto": whichever the path is
   std::string path;  // null: the capacity in bytes, decimal
   bool read_only = false;
+  // Of a file: if it is not there it is made so large, durably; its first bytes come as facts.head.
+  uint64_t create_bytes = 0;
+  std::shared_ptr<const FillSpec> fill{};  // kind fill only
+};
+
+// A disk that is filled from a read-only source while it is used.
+struct FillSpec {
+  TargetSpec local;
+  TargetSpec source;
+  std::string map_path;      // empty: beside a local file
+  std::string live_dir;      // on tmpfs; empty: nothing outlives the process but what was saved
+  uint32_t chunk_bytes = 0;  // of a new map
+  // One that was filled before goes on without its source until that is there.
+  bool late_source = false;
+  uint64_t rate = 0;  // of the job, bytes a second; 0: as fast as it goes
 };
 
 // See medium/claim.h.
@@ -100,7 +117,7 @@ class Target {
   const MediumFacts& facts() const { return facts_; }
   // What measure() has found. The target's owner calls it where it reads `capacity`; no other field
   // changes once a target is open, so channels may read those on their own threads.
-  void resize(uint64_t capacity, uint64_t direct_end) {
+  virtual void resize(uint64_t capacity, uint64_t direct_end) {
     facts_.capabilities.capacity = capacity;
     direct_end_.store(direct_end, std::memory_order_relaxed);
   }

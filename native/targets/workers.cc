@@ -232,6 +232,7 @@ void Workers::ask_to_open(Record& record) {
   WorkerRequest request;
   request.type = WorkerRequest::Type::open;
   request.read_only = record.spec.read_only;
+  request.create_bytes = record.spec.create_bytes;
   put_text(request.kind, record.spec.kind);
   put_text(request.path, record.spec.path);
   ask(record, request, {},

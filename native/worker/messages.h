@@ -22,9 +22,10 @@ struct WorkerRequest {
   uint32_t lane = 0;
   bool read_only = false;
   bool share = false;
-  bool take_over = false;  // claim: with what a dead worker had by O_EXCL, if anything
-  bool adopt = false;      // open: the descriptor comes with it, it is not opened anew
-  MediumFacts facts{};     // open with adopt: what was found when it was opened
+  bool take_over = false;     // claim: with what a dead worker had by O_EXCL, if anything
+  bool adopt = false;         // open: the descriptor comes with it, it is not opened anew
+  uint64_t create_bytes = 0;  // open: see MediumFacts::head
+  MediumFacts facts{};        // open with adopt: what was found when it was opened
   std::array<char, 16> kind{};
   std::array<char, 4096> path{};
 };

@@ -19,8 +19,9 @@ namespace {
 constexpr std::array kAllowed = {
     // the medium
     SYS_openat, SYS_open, SYS_close, SYS_pread64, SYS_pwrite64, SYS_preadv2, SYS_fdatasync,
-    SYS_fallocate, SYS_ioctl, SYS_flock, SYS_stat, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_statfs,
-    SYS_fstatfs, SYS_readlink, SYS_readlinkat, SYS_lseek, SYS_uname, SYS_fcntl,
+    SYS_fsync, SYS_ftruncate, SYS_fallocate, SYS_ioctl, SYS_flock, SYS_stat, SYS_fstat,
+    SYS_newfstatat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_readlink, SYS_readlinkat, SYS_lseek,
+    SYS_uname, SYS_fcntl,
     // the daemon
     SYS_recvmsg, SYS_sendmsg, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_poll,
     // memory and threads

@@ -61,7 +61,8 @@ void Server::handle(const WorkerRequest& request, std::vector<Fd>& fds) {
 
 void Server::open(const WorkerRequest& request, std::vector<Fd>& fds) {
   if (medium_) throw std::invalid_argument("it is open already");
-  const MediumSpec spec{request.kind.data(), request.path.data(), request.read_only};
+  const MediumSpec spec{request.kind.data(), request.path.data(), request.read_only,
+                        request.create_bytes};
   if (request.adopt && fds.size() == 1)
     medium_ = adopt_medium(spec, request.facts, std::move(fds[0]));
   else

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
-import type { Methods, WireLinkLoss, WireVbd } from '../control/protocol.ts';
+import type { Methods, WireFill, WireLinkLoss, WireVbd } from '../control/protocol.ts';
+import { fillName } from './fill.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
@@ -46,8 +47,12 @@ function lostLine({ since, reason }: WireLinkLoss): string {
 }
 
 function stateOf(vbd: WireVbd): string {
-  const waits = waitNames(vbd);
+  const waits = [...waitNames(vbd), ...(isFilling(vbd) ? [fillName(vbd.fill)] : [])];
   return waits.length > 0 ? `${vbd.state} (${waits.join(', ')})` : vbd.state;
+}
+
+function isFilling(vbd: WireVbd): vbd is WireVbd & { fill: WireFill } {
+  return vbd.fill !== undefined && vbd.fill.state !== 'full';
 }
 
 function sizeOf(vbd: WireVbd): string {

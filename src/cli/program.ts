@@ -7,6 +7,7 @@ import { addDemo } from './demo.ts';
 import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
+import { addFill } from './fill.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addList } from './list.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
@@ -46,6 +47,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addBitmap,
     addNbdListen,
     addNbdConnect,
+    addFill,
     addUpgrade,
     addDoctor,
     addDemo,

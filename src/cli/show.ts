@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import type { WireVbd } from '../control/protocol.ts';
+import { fillFields } from './fill.ts';
 import { formatLatencyRows, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { printResult } from './output.ts';
 import { formatFields } from './table.ts';
@@ -29,7 +30,9 @@ async function show(vbd: string, options: DaemonOptions): Promise<void> {
 }
 
 function formatVbd(vbd: WireVbd): string {
-  const sections = [generalFields(vbd), targetFields(vbd), agreedFields(vbd), counterFields(vbd)];
+  const filled = vbd.fill ? fillFields(vbd.fill) : [];
+  const before = [generalFields(vbd), targetFields(vbd), filled];
+  const sections = [...before, agreedFields(vbd), counterFields(vbd)];
   const fields = sections.filter((section) => section.length > 0).map(formatFields);
   const latency = vbd.latency ? formatLatencyRows(latencyRows(vbd.name, vbd.latency)) : '';
   return [...fields, ...(latency ? [latency] : [])].join('\n\n');

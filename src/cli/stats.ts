@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { ControlClient } from '../control/client.ts';
 import type { Stats, WireCounters, WireLatency } from '../control/protocol.ts';
 import { UsageError } from './exit_code.ts';
+import { fillName } from './fill.ts';
 import { formatLatencyRows, growth, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
@@ -131,7 +132,10 @@ export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
 
 function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
   const mapped = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
-  const host = [...waitLines(vbds), mapped].join('\n');
+  const filling = vbds.flatMap(({ name, fill }) =>
+    fill && fill.state !== 'full' ? [`${name}: ${fillName(fill)}`] : [],
+  );
+  const host = [...waitLines(vbds), ...filling, mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
   const latencies = formatLatencyRows(
     rows.flatMap(({ name, latency, seconds }) =>

@@ -55,11 +55,12 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing } = vbd.info();
+        const { name, counters, fencedSince, failing, fill } = vbd.info();
         if (!counters) return [];
         const latency = vbd.latency();
         const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        return [{ name, counters, ...(latency && { latency }), ...waits }];
+        const filled = fill && { fill };
+        return [{ name, counters, ...(latency && { latency }), ...waits, ...filled }];
       }),
       engine: daemon.counters(),
     }),
@@ -72,6 +73,7 @@ export function daemonHandlers(
       await daemon.find(vbd).disconnect({ force });
       return {};
     },
+    fill: async ({ vbd, ...change }) => ({ fill: daemon.find(vbd).fill(change) }),
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
     exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
     exportList: async () => ({ exports: daemon.exports.list() }),

@@ -152,6 +152,17 @@ const Negotiated = v.object({
 });
 
 const Failing = v.object({ since: v.string(), error: v.string() });
+/** FillInfo of src/vbd/info.ts as it travels. */
+const Fill = v.object({
+  state: v.picklist(['filling', 'paused', 'failing', 'full']),
+  bytes: v.number(),
+  bytesHere: v.number(),
+  bytesUnsaved: v.number(),
+  bytesFetched: v.number(),
+  rate: v.number(),
+  errors: v.number(),
+  error: v.optional(v.string()),
+});
 const Wait = v.object({ call: v.string(), since: v.string(), count: v.number() });
 
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
@@ -165,6 +176,7 @@ const Vbd = v.object({
   frontendState: v.string(),
   readOnly: v.boolean(),
   target: v.optional(Target),
+  fill: v.optional(Fill),
   askedTarget: v.optional(v.string()),
   waits: v.optional(v.array(Wait)),
   agreement: v.optional(Negotiated),
@@ -250,6 +262,8 @@ export const METHODS = {
           fencedSince: v.optional(v.string()),
           /** Requests that failed wait since then and are tried again; the errno of the first. */
           failing: v.optional(Failing),
+          /** Where it is filled from a source. */
+          fill: v.optional(Fill),
         }),
       ),
       engine: Engine,
@@ -264,6 +278,15 @@ export const METHODS = {
   disconnect: {
     params: v.object({ vbd: vbdName, force: v.optional(v.boolean()) }),
     result: nothing,
+  },
+  /** How far a disk is filled, after what is to be changed; rate: bytes a second, 0: no bound. */
+  fill: {
+    params: v.object({
+      vbd: vbdName,
+      rate: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+      paused: v.optional(v.boolean()),
+    }),
+    result: v.object({ fill: Fill }),
   },
   /** Tries at once what failed, and says what became of it. */
   retry: { params: oneVbd, result: v.object({ vbd: Vbd }) },
@@ -310,6 +333,7 @@ export type Methods = {
 };
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
+export type WireFill = v.InferOutput<typeof Fill>;
 export type WireExport = v.InferOutput<typeof Export>;
 export type WireBitmap = v.InferOutput<typeof BitmapSchema>;
 export type WireVbd = v.InferOutput<typeof Vbd>;

@@ -10,7 +10,7 @@ export type Abi = 'native' | 'x86_32' | 'x86_64';
 export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
 /** What becomes of a request whose I/O fails: an error for the guest, or another try, later. */
 export type OnError = 'report' | 'stop';
-export type TargetKind = 'file' | 'block' | 'nvme' | 'null';
+export type TargetKind = 'file' | 'block' | 'nvme' | 'null' | 'fill';
 
 export interface UringFeatures {
   available: boolean;
@@ -37,6 +37,8 @@ export interface EngineOptions {
   bouncePoolBytes: number;
   /** Host-wide bound on persistently mapped pages. */
   persistentPagesMax: number;
+  /** A folder on tmpfs, made if need be: what is here of disks that are filled; "": nowhere. */
+  fillDir: string;
 }
 
 /** All sizes in bytes. */
@@ -65,6 +67,37 @@ export interface NativeTargetSpec {
   /** null: the capacity in bytes, decimal. */
   path: string;
   readOnly: boolean;
+  /** kind fill only: what `path` says. */
+  fill?: NativeFillSpec;
+}
+
+export interface NativeFillSpec {
+  local: NativeTargetSpec;
+  source: NativeTargetSpec;
+  /** "": beside a local file. */
+  mapPath: string;
+  /** Of a map that is new. */
+  chunkBytes: number;
+  /** Bytes a second, where no other was set; 0: as fast as it goes. */
+  rate: number;
+  /** Where it was filled before: it goes on without its source until that is there. */
+  lateSource: boolean;
+}
+
+/** Of a target that is being filled; chunks, but for those named otherwise. */
+export interface FillStatus {
+  chunkBytes: number;
+  chunks: number;
+  here: number;
+  /** Of these, not yet known as here after the host's death. */
+  unsaved: number;
+  fetchedBytes: number;
+  errors: number;
+  /** The errno that the job met last; "": it goes on. */
+  failing: string;
+  rate: number;
+  paused: boolean;
+  full: boolean;
 }
 
 export interface ClaimOptions {
@@ -266,6 +299,10 @@ export interface NativeEngine {
   targetWaits(target: number): TargetWait[];
   /** The process number of its worker; 0: it has none. */
   targetWorker(target: number): number;
+  /** null: it is no fill, or was full when it was opened. */
+  fillStatus(target: number): FillStatus | null;
+  /** Bytes a second (0: as fast as it goes), and whether only what guests ask for is fetched. */
+  setFill(target: number, rate: number, paused: boolean): boolean;
   /** Re-reads the size; connected VBDs see a grown capacity at once. done.capabilities is set. */
   refreshTarget(command: number, target: number): void;
   /** All its VBDs must be disconnected. */

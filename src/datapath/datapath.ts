@@ -8,6 +8,7 @@ import type {
   EngineOptions,
   ExportClients,
   ExportRequest,
+  FillStatus,
   NativeBinding,
   NativeEngine,
   NativeEvent,
@@ -62,6 +63,10 @@ export interface OpenTarget {
   close(): Promise<void>;
   /** What has been waiting in the kernel for more than a second. */
   waits(): TargetWait[];
+  /** Of a disk that is being filled; undefined: it is none, or was full when it was opened. */
+  fill(): FillStatus | undefined;
+  /** See NativeEngine; nothing for a target that is not being filled. */
+  setFill(rate: number, paused: boolean): void;
 }
 
 /** What a connected VBD may report by itself. */
@@ -272,6 +277,11 @@ class NativeDatapath implements Datapath {
         capabilities = done.capabilities ?? capabilities;
       },
       waits: () => (this.#closed ? [] : this.#engine.targetWaits(handle)),
+      fill: () => (this.#closed ? undefined : (this.#engine.fillStatus(handle) ?? undefined)),
+      setFill: (rate, paused) => {
+        this.#assertOpen();
+        this.#engine.setFill(handle, rate, paused);
+      },
       refresh: async () => {
         const done = await this.#command((id) => this.#engine.refreshTarget(id, handle));
         capabilities = required(done.capabilities);

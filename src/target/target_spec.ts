@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a toolstack writes into `params`, as a target: xl's "aio:/dev/zvol/a", XAPI's bare path, or
 // a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
-import type { OnError, TargetKind } from '../datapath/binding.ts';
+import type { NativeFillSpec, NativeTargetSpec, OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
 import { textBytes } from '../text.ts';
+import { readFillText } from './fill_text.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
@@ -34,7 +35,13 @@ const SPEC_BYTES_MAX = 4095;
 const PREFIXES_MAX = 8;
 const SECTOR_BYTES = 512;
 
-const TARGET_KINDS: readonly string[] = ['file', 'block', 'nvme', 'null'] satisfies TargetKind[];
+const TARGET_KINDS: readonly string[] = [
+  'file',
+  'block',
+  'nvme',
+  'null',
+  'fill',
+] satisfies TargetKind[];
 // xl's words for "the bytes of the target are the bytes of the disk"; they say nothing of its kind.
 const RAW_FORMATS: readonly string[] = ['aio', 'raw', 'phy'];
 const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk', 'vdi', 'vhdx'];
@@ -56,8 +63,49 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 export function parseTarget(params: string): ParsedTarget {
   const { rest, ...prefixes } = stripPrefixes(checked(params));
   if (rest === '' && prefixes.kind !== 'null') throw new TargetSpecError('The target is empty.');
+  if (prefixes.kind === 'fill') {
+    parseFill(rest);
+    return { ...prefixes, path: rest };
+  }
   const path = prefixes.kind === 'null' ? parseSize(rest) : toPath(params, rest, prefixes.kind);
   return { ...prefixes, path };
+}
+
+/** For the data path, which is told what a fill is made of. */
+export function withFill(spec: NativeTargetSpec, isTakeOver: boolean): NativeTargetSpec {
+  if (spec.kind !== 'fill') return spec;
+  return { ...spec, fill: { ...parseFill(spec.path), lateSource: isTakeOver } };
+}
+
+/** Throws TargetSpecError. */
+function parseFill(text: string): Omit<NativeFillSpec, 'lateSource'> {
+  const { local, source, map = '', chunkBytes, rate } = readFillText(text);
+  return {
+    local: partOfFill(local, 'disk', ['file', 'block', 'nvme']),
+    source: { ...partOfFill(source, 'source', undefined), readOnly: true },
+    mapPath: map,
+    chunkBytes,
+    rate,
+  };
+}
+
+function partOfFill(
+  text: string,
+  part: string,
+  kinds: readonly TargetKind[] | undefined,
+): NativeTargetSpec {
+  const { kind, path, ...options } = parseTarget(text);
+  if (Object.keys(options).length > 0) {
+    throw new TargetSpecError(
+      `The ${part} ${showValue(text)} of a fill has options; put them in front of fill:.`,
+    );
+  }
+  const isServed = kind !== 'fill' && (kind === undefined || (kinds?.includes(kind) ?? true));
+  if (isServed) return { kind: kind ?? 'auto', path, readOnly: false };
+  throw new TargetSpecError(
+    `The ${part} of a fill is ${showValue(text)}; ` +
+      (kinds ? `it is one of ${kinds.join(', ')}.` : 'it can be any target but a fill.'),
+  );
 }
 
 /**
@@ -107,6 +155,8 @@ function stripPrefixes(params: string): Prefixes & { rest: string } {
     if (whole === undefined || word === undefined) return { ...prefixes, rest };
     takePrefix(params, word.toLowerCase(), prefixes);
     rest = rest.slice(whole.length);
+    // What follows is a language of its own.
+    if (prefixes.kind === 'fill') return { ...prefixes, rest };
   }
   throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
 }

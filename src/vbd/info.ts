@@ -3,6 +3,7 @@
 import type { OnError, TargetCapabilities, TargetKind, VbdCounters } from '../datapath/binding.ts';
 import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';
+import { describeFill, type FillInfo } from './fill.ts';
 import { vbdName } from './id.ts';
 import { type Agreement, isReadOnlyMode } from './negotiate.ts';
 import type { OurState } from './states.ts';
@@ -27,6 +28,8 @@ export interface VbdInfo {
     readonly path: string;
     readonly capabilities: TargetCapabilities;
   };
+  /** Where its target is filled from a source; sizes in bytes. */
+  readonly fill?: FillInfo;
   /** What the toolstack asks for instead, while the guest goes on with what it has. */
   readonly askedTarget?: string;
   /** What hangs in a call to its storage, and since when (ISO 8601). */
@@ -69,6 +72,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
       link?.agreement.readOnly ?? medium?.readOnly ?? isReadOnlyMode({ mode: toolstack?.mode }),
     ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
     ...(medium && { target: describeTarget(medium) }),
+    ...(medium?.spec.kind === 'fill' && { fill: describeFill(medium) }),
     ...(device.askedTarget !== undefined && { askedTarget: device.askedTarget }),
     ...(waits.length > 0 && { waits }),
     ...(link && { agreement: link.agreement, onError: link.onError }),

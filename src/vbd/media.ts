@@ -116,7 +116,9 @@ async function openAs(
   try {
     const spec = { kind: kind ?? ('auto' as const), path, readOnly };
     const target = await device.services.openTargets.open(spec, user, { takeOver: false, signal });
-    const opened = { kind: target.capabilities.kind, path };
+    // One that is full is opened as what it has become, and stays what it was called.
+    const found = kind === 'fill' ? kind : target.capabilities.kind;
+    const opened = { kind: found, path };
     return { params, spec: opened, readOnly, share, onError, target };
   } catch (error) {
     throw withHint(error as Error, confinementHint(error, path));

@@ -4,9 +4,15 @@
 // turns out to be open already is closed again. An open that hangs is kept until it answers and
 // joined by whoever asks for the same, so that nobody can pile them up.
 import { setMaxListeners } from 'node:events';
-import type { NativeTargetSpec, TargetCapabilities, TargetWait } from '../datapath/binding.ts';
+import type {
+  FillStatus,
+  NativeTargetSpec,
+  TargetCapabilities,
+  TargetWait,
+} from '../datapath/binding.ts';
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
+import { withFill } from '../target/target_spec.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
 import {
   type Extent,
@@ -40,7 +46,8 @@ interface Reservation {
 }
 
 /** One VBD's use of an open target. */
-export interface TargetUse extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence'> {
+export interface TargetUse
+  extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence' | 'fill' | 'setFill'> {
   /**
    * See OpenTarget; whoever shares the target has made the claim for all. Also waits for what those
    * who go have under way.
@@ -95,7 +102,7 @@ export class OpenTargets {
     options: { takeOver: boolean; signal: AbortSignal },
   ): Promise<TargetUse> {
     const vms = await readVms(this.#xenstore, user.domid);
-    const entry = await this.#expect(spec, options.signal);
+    const entry = await this.#expect(withFill(spec, options.takeOver), options.signal);
     try {
       const newcomer = { ...user, vms };
       const users = () => this.#usersOf(entry);
@@ -192,7 +199,7 @@ export class OpenTargets {
   }
 
   #open(spec: NativeTargetSpec): PendingOpen {
-    const key = JSON.stringify([spec.kind, spec.path, spec.readOnly]);
+    const key = JSON.stringify([spec.kind, spec.path, spec.readOnly, spec.fill?.lateSource]);
     const known = this.#pending.get(key);
     if (known) return known;
     this.#refuseTooMany();
@@ -433,6 +440,14 @@ class Use implements TargetUse {
 
   waits(): TargetWait[] {
     return this.#entry.target.waits();
+  }
+
+  fill(): FillStatus | undefined {
+    return this.#entry.target.fill();
+  }
+
+  setFill(rate: number, paused: boolean): void {
+    this.#entry.target.setFill(rate, paused);
   }
 
   leave(): void {

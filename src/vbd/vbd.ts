@@ -28,6 +28,7 @@ import {
   type View,
 } from './device.ts';
 import { clearError, publishRefusal, writeError } from './error_nodes.ts';
+import { changeFill, type FillChange, type FillInfo } from './fill.ts';
 import { isOurs, mayBePrepared } from './hotplug.ts';
 import { type VbdId, vbdName } from './id.ts';
 import { describeVbd, type VbdInfo } from './info.ts';
@@ -116,6 +117,11 @@ export class Vbd {
   /** While connected. */
   latency(): VbdLatency | undefined {
     return this.#device.link?.connection.latency();
+  }
+
+  /** Changes the pace of a disk that is being filled. Throws FILL_NONE. */
+  fill(change: FillChange): FillInfo {
+    return changeFill(this.#device, change);
   }
 
   /** See run.ts. Throws VBD_BUSY if the target does not answer. */

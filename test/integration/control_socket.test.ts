@@ -41,6 +41,7 @@ const handlers = {
     throw new Error('a bug');
   },
   resize: async () => ({ before: 1, after: 2 }),
+  fill: () => new Promise(() => {}),
   retry: async ({ vbd }) => {
     throw new ControlError('ENOENT', `no VBD ${vbd}`);
   },

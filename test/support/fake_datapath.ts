@@ -7,6 +7,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import type {
   ClaimOptions,
   EngineCounters,
+  FillStatus,
   NativeTargetSpec,
   TargetCapabilities,
   TargetWait,
@@ -74,6 +75,16 @@ export class FakeTarget implements OpenTarget {
 
   waits(): TargetWait[] {
     return this.hangs;
+  }
+
+  filling: FillStatus | undefined;
+
+  fill(): FillStatus | undefined {
+    return this.filling;
+  }
+
+  setFill(rate: number, paused: boolean): void {
+    if (this.filling) this.filling = { ...this.filling, rate, paused };
   }
 
   async refresh(): Promise<TargetCapabilities> {

@@ -2,7 +2,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TargetSpecError } from '../../../src/errors.ts';
-import { isEmptyTarget, parseTarget, shownSizes } from '../../../src/target/target_spec.ts';
+import {
+  isEmptyTarget,
+  parseTarget,
+  shownSizes,
+  withFill,
+} from '../../../src/target/target_spec.ts';
 
 describe('parseTarget', () => {
   test.each([
@@ -33,6 +38,8 @@ describe('parseTarget', () => {
     ['aio:block:vg/a:b', 'block', '/dev/vg/a:b'],
     ['nvme:ng0n1', 'nvme', '/dev/ng0n1'],
     ['disk/by-path/pci-0000:00:1f.2', undefined, '/dev/disk/by-path/pci-0000:00:1f.2'],
+    ['fill:/srv/a.img::/mnt/b.img', 'fill', '/srv/a.img::/mnt/b.img'],
+    ['aio:fill:rate=1M:/a::null:1M', 'fill', 'rate=1M:/a::null:1M'],
     ['/srv/a b,c:[x]&\nä', undefined, '/srv/a b,c:[x]&\nä'],
     ['/srv/d\udce9j', undefined, '/srv/d\udce9j'],
   ])('%s', (params, kind, path) => {
@@ -150,4 +157,77 @@ test.each([
 test('what a script has its own words for is shown as usual', () => {
   expect(shownSizes('drbd:r0')).toEqual({});
   expect(shownSizes('sector-size=4096:/a')).toMatchObject({ sectorSize: 4096 });
+});
+
+describe('a disk that is filled', () => {
+  const readFill = (params: string) => {
+    const { kind, path } = parseTarget(params);
+    return withFill({ kind: kind ?? 'auto', path, readOnly: false }, false).fill;
+  };
+
+  test('names its parts, and has defaults', () => {
+    expect(readFill('fill:file:/srv/a.img::block:vg/b')).toEqual({
+      local: { kind: 'file', path: '/srv/a.img', readOnly: false },
+      source: { kind: 'block', path: '/dev/vg/b', readOnly: true },
+      mapPath: '',
+      chunkBytes: 65536,
+      rate: 0,
+      lateSource: false,
+    });
+  });
+
+  test('takes options, in any order', () => {
+    const text = 'on-error=stop:fill:map=/var/lib/a.fill:rate=20M:chunk=128K:vg/a::/mnt/b::c.img';
+    expect(parseTarget(text)).toMatchObject({ onError: 'stop', kind: 'fill' });
+    expect(readFill(text)).toEqual({
+      local: { kind: 'auto', path: '/dev/vg/a', readOnly: false },
+      source: { kind: 'auto', path: '/mnt/b::c.img', readOnly: true },
+      mapPath: '/var/lib/a.fill',
+      chunkBytes: 131072,
+      rate: 20 * 1024 ** 2,
+      lateSource: false,
+    });
+  });
+
+  test.each([
+    ['fill:/srv/a.img', 'does not name a disk and its source'],
+    ['fill:::/srv/a.img', 'does not name a disk and its source'],
+    ['fill:/srv/a.img::', 'does not name a disk and its source'],
+    ['fill:null:1M::/srv/a.img', 'The disk of a fill is "null:1M"'],
+    ['fill:/a::fill:/b::/c', 'it can be any target but a fill'],
+    ['fill:/a::on-error=stop:/b', 'put them in front of fill:'],
+    ['fill:share:/a::/b', 'put them in front of fill:'],
+    ['fill:chunk=100K:/a::/b', 'is not a power of two from 16K to 2M'],
+    ['fill:chunk=4M:/a::/b', 'is not a power of two from 16K to 2M'],
+    ['fill:rate=1:/a::/b', 'at least 1K'],
+    ['fill:rate=fast:/a::/b', 'at least 1K'],
+    ['fill:map=a.fill:/a::/b', 'is not an absolute path'],
+    ['fill:/a::qcow2:/b', 'qcow2 image'],
+  ])('%s is refused', (params, sentence) => {
+    expect(() => parseTarget(params)).toThrow(TargetSpecError);
+    expect(() => parseTarget(params)).toThrow(sentence);
+  });
+
+  test('whatever it says, it is read or refused with a sentence', () => {
+    const word = fc.constantFrom(
+      'chunk=',
+      'rate=',
+      'map=',
+      '/a',
+      '::',
+      ':',
+      '64K',
+      'fill:',
+      'null:1',
+    );
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 12 }), (words) => {
+        try {
+          readFill(`fill:${words.join('')}`);
+        } catch (error) {
+          expect(error).toBeInstanceOf(TargetSpecError);
+        }
+      }),
+    );
+  });
 });
