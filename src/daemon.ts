@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Config } from './config.ts';
 import type { EngineCounters } from './datapath/binding.ts';
 import { RingdiskError } from './errors.ts';
+import { Images } from './formats/images.ts';
 import { vbdLogger } from './log.ts';
 import { Exports } from './nbd/exports.ts';
 import type { Platform } from './platform/platform.ts';
@@ -72,10 +73,11 @@ export class Daemon {
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const frontends = new SharedWatches(xenstore);
-    const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
+    const images = new Images(datapath, config.runtimeDir, log);
+    const openTargets = new OpenTargets(images, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
-    this.#services = { ...shared, records, takeOvers, openTargets, endExports };
+    this.#services = { ...shared, records, takeOvers, images, openTargets, endExports };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
@@ -94,6 +96,7 @@ export class Daemon {
   async start(): Promise<void> {
     const { records } = this.#services;
     records.tidy();
+    this.#services.images.begin();
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
@@ -131,6 +134,7 @@ export class Daemon {
     );
     await this.#discovery.stop();
     this.#services.openTargets.end();
+    await this.#services.images.stop();
     this.#services.takeOvers.handOver();
     this.#vbds.clear();
   }
@@ -148,6 +152,7 @@ export class Daemon {
   leave(): void {
     this.#stopped ??= Promise.resolve();
     this.#services.takeOvers.leave();
+    this.#services.images.leave();
     for (const vbd of this.#vbds.values()) vbd.leave();
   }
 

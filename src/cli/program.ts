@@ -7,6 +7,7 @@ import { addDisconnect } from './disconnect.ts';
 import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
 import { addFlamegraph } from './flamegraph.ts';
+import { addImageHelper } from './image_helper.ts';
 import { addList } from './list.ts';
 import { addResize } from './resize.ts';
 import { addRetry } from './retry.ts';
@@ -44,6 +45,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addUpgrade,
     addDoctor,
     addDemo,
+    addImageHelper,
   ];
   for (const add of adders) add(program);
   return program;

@@ -130,11 +130,21 @@ const Capabilities = v.object({
   warnings: v.array(v.string()),
 });
 
+/** HelperInfo of src/formats/helper.ts as it travels. */
+const Helper = v.object({
+  program: v.string(),
+  pid: v.optional(v.number()),
+  restarts: v.number(),
+  error: v.optional(v.string()),
+  chain: v.array(v.object({ format: v.string(), path: v.string(), isDevice: v.boolean() })),
+});
+
 const Target = v.object({
   spec: v.string(),
   kind: v.string(),
   path: v.string(),
   capabilities: Capabilities,
+  helper: v.optional(Helper),
 });
 
 const QueueNodes = v.object({ ringRefs: v.array(v.number()), eventChannel: v.number() });

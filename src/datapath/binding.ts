@@ -10,7 +10,19 @@ export type Abi = 'native' | 'x86_32' | 'x86_64';
 export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
 /** What becomes of a request whose I/O fails: an error for the guest, or another try, later. */
 export type OnError = 'report' | 'stop';
-export type TargetKind = 'file' | 'block' | 'nvme' | 'null';
+/** The last six are another program's: see src/formats, which serves them by NBD. */
+export type TargetKind =
+  | 'file'
+  | 'block'
+  | 'nvme'
+  | 'null'
+  | 'nbd'
+  | 'qcow2'
+  | 'vhd'
+  | 'vhdx'
+  | 'vmdk'
+  | 'rbd'
+  | 'https';
 
 export interface UringFeatures {
   available: boolean;
@@ -333,6 +345,18 @@ export interface NativeLoopbackGuest {
   close(): void;
 }
 
+/** What a process is to become, and what is left to it then; paths are absolute. */
+export interface HelperProgram {
+  program: string;
+  /** With its name first. */
+  args: string[];
+  readable: string[];
+  writable: string[];
+  /** To make its socket in. */
+  folder: string;
+  network: boolean;
+}
+
 export interface NativeBinding {
   /**
    * journalVersion: a journal is taken over by daemons whose number is the same. worker: the path
@@ -357,6 +381,13 @@ export interface NativeBinding {
    * and for good (execve, no_new_privs). Returns only where there is nothing to give up. Throws.
    */
   restartUnprivileged(program: string, args: string[]): void;
+  /**
+   * Of a process that is about to become a helper: standard error becomes the FIFO `log`, and the
+   * lock is its own until its end. False while another process has the lock. Throws.
+   */
+  beginHelper(log: string, lock: string): boolean;
+  /** After beginHelper(): becomes that program, confined (execve). Only ever throws. */
+  becomeHelper(helper: HelperProgram): void;
   /** From now on, a crash (not a SIGKILL) leaves an empty file there. */
   noteCrashes(path: string): void;
 }
