@@ -3,7 +3,6 @@
 // the image, which may take for ever, says what it found, and becomes that program. So the number
 // that the daemon is told stays right, and nothing but the program's end ends it.
 import { accessSync, constants, readSync, statSync, writeSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import * as v from 'valibot';
 import { native } from '../datapath/binding.ts';
@@ -54,7 +53,7 @@ export async function becomeHelper(): Promise<void> {
 
 async function become(request: HelperRequest): Promise<void> {
   const spec = parseImagePath(request.format, request.image);
-  const files = await begin(request);
+  const files = begin(request);
   const chain = await examine(spec);
   if (request.identity !== undefined && request.identity !== chain.identity) {
     throw invalid(
@@ -85,9 +84,8 @@ async function become(request: HelperRequest): Promise<void> {
   native.becomeHelper({ program, args, folder: files.folder, ...access(spec, chain, readOnly) });
 }
 
-async function begin({ runtimeDir, format, image, readOnly }: HelperRequest): Promise<HelperFiles> {
+function begin({ runtimeDir, format, image, readOnly }: HelperRequest): HelperFiles {
   const folder = imagesFolder(runtimeDir);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
   const files = helperFiles(folder, helperKey(format, image, readOnly));
   if (Buffer.byteLength(files.socket) > SOCKET_PATH_BYTES_MAX) {
     const { socket } = files;

@@ -163,7 +163,7 @@ function checkedRbd(location: string): string {
 
 function checkedUrl(location: string): string {
   const url = URL.canParse(location) ? new URL(location) : undefined;
-  if (url?.protocol !== 'https:' || url.hostname === '' || /[\s\p{Cc}]/u.test(location)) {
+  if (!url || !/^https:\/\/[^/]/.test(location) || /[\s\p{Cc}]/u.test(location)) {
     throw new TargetSpecError(`The image ${showValue(location)} is no https://HOST/PATH.`);
   }
   if (url.username !== '' || url.password !== '') {

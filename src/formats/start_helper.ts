@@ -3,7 +3,7 @@
 // unit of its own; elsewhere as a process with a session of its own, confined by what the daemon is
 // confined by. Either way it gets one line and gives one back.
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -11,7 +11,7 @@ import * as v from 'valibot';
 import { LineSplitter } from '../control/framing.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { packageRoot } from '../package_root.ts';
-import type { HelperRecord } from './helper_record.ts';
+import { type HelperRecord, imagesFolder } from './helper_record.ts';
 import { GO_ON, type HelperRequest, helperAnswerSchema, LINE_BYTES_MAX } from './helper_request.ts';
 
 /** The hidden command; see src/cli/image_helper.ts. */
@@ -30,6 +30,8 @@ export async function startHelper(
   request: HelperRequest,
   found: (record: HelperRecord) => void,
 ): Promise<void> {
+  // In a unit of its own it sees this folder, and could not make it.
+  mkdirSync(imagesFolder(request.runtimeDir), { recursive: true, mode: 0o700 });
   const socket = helperSocket(request.runtimeDir);
   const line = `${JSON.stringify(request)}\n`;
   if (existsSync(socket)) {

@@ -91,7 +91,9 @@ export function parseTarget(params: string): ParsedTarget {
 
 function toLocation(params: string, rest: string, format: ImageFormat): string {
   if (format === 'https') return `https:${rest}`;
-  return format === 'rbd' ? rest : toPath(params, rest, format);
+  if (format === 'rbd' || rest.startsWith('/')) return rest.replace(/^\/+/, '/');
+  // A word that is no option after all is not to be taken for a folder below /dev.
+  throw new TargetSpecError(`The target ${showValue(params)} does not end in an absolute path.`);
 }
 
 /**
