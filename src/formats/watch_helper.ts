@@ -6,6 +6,8 @@ import { Socket } from 'node:net';
 import { type HelperFiles, type HelperRecord, startOfProcess } from './helper_record.ts';
 
 const LINE_LENGTH_MAX = 500;
+/** Of one without an end; QEMU says all of an option before what is wrong with it. */
+const REST_LENGTH_MAX = 64 * 1024;
 const LINES_KEPT = 8;
 
 export interface HelperWatch {
@@ -18,13 +20,15 @@ export interface HelperWatch {
   stop(): void;
 }
 
-export function isAlive({ pid, startedAt }: HelperRecord): boolean {
+type Process = Pick<HelperRecord, 'pid' | 'startedAt'>;
+
+export function isAlive({ pid, startedAt }: Process): boolean {
   return startOfProcess(pid) === startedAt;
 }
 
 export function watchHelper(
-  record: HelperRecord,
-  { log }: HelperFiles,
+  record: Process,
+  { log }: Pick<HelperFiles, 'log'>,
   onLine: (line: string) => void,
 ): HelperWatch {
   const lines: string[] = [];
@@ -32,7 +36,8 @@ export function watchHelper(
   const socket = new Socket({ fd, readable: true, writable: false });
   let isOver = false;
   let rest = '';
-  const take = (line: string) => {
+  const take = (text: string) => {
+    const line = withoutOption(text).slice(0, LINE_LENGTH_MAX);
     if (line === '') return;
     lines.push(line);
     if (lines.length > LINES_KEPT) lines.shift();
@@ -40,8 +45,8 @@ export function watchHelper(
   };
   socket.setEncoding('utf8').on('data', (text: string) => {
     const parts = (rest + text).split('\n');
-    rest = (parts.pop() ?? '').slice(0, LINE_LENGTH_MAX);
-    for (const part of parts) take(part.slice(0, LINE_LENGTH_MAX));
+    rest = (parts.pop() ?? '').slice(0, REST_LENGTH_MAX);
+    for (const part of parts) take(part);
   });
   const ended = new Promise<void>((resolve) => {
     socket.on('error', () => socket.destroy());
@@ -57,16 +62,21 @@ export function watchHelper(
   return { ended, isOver: () => isOver, lines, stop: () => socket.destroy() };
 }
 
+function withoutOption(line: string): string {
+  return line.replace(/^(qemu-storage-daemon: )--[a-z-]+ \{.*\}: /, '$1');
+}
+
 /** What a program said before it ended, as the reason that it gives. */
 export function reasonOf(lines: readonly string[]): { code: string; message: string } {
-  const last = lines.at(-1) ?? 'it has not said why';
-  const message = last
-    .replace(/^(qemu-storage-daemon|nbdkit): /, '')
-    .replace(/^(--blockdev|--export) .*?}: /, '');
-  const code = REASONS.find(([pattern]) => pattern.test(last))?.[1] ?? 'EIO';
-  const hint = HINTS.find(([pattern]) => pattern.test(last))?.[1];
+  // Behind an error QEMU may say what to do about it.
+  const said = lines.findLast((line) => NAMED.test(line)) ?? lines.at(-1) ?? 'it does not say why';
+  const message = said.replace(NAMED, '');
+  const code = REASONS.find(([pattern]) => pattern.test(said))?.[1] ?? 'EIO';
+  const hint = HINTS.find(([pattern]) => pattern.test(said))?.[1];
   return { code, message: hint === undefined ? message : `${message}. ${hint}` };
 }
+
+const NAMED = /^(qemu-storage-daemon|nbdkit): /;
 
 const REASONS: readonly [RegExp, string][] = [
   [/Failed to get .* lock/, 'EBUSY'],

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What serves an image, by itself: started, confined, found again, ended. NBD's own clients look
 // at it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -14,7 +16,9 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Helper, type ImageWish } from '../../src/formats/helper.ts';
+import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { isImageFormat } from '../../src/formats/image_spec.ts';
+import { watchHelper } from '../../src/formats/watch_helper.ts';
 import { parseTarget } from '../../src/target/target_spec.ts';
 import { makeImage, nbdUri, qemuIo, run } from '../support/images.ts';
 import { temporaryFolder } from '../support/temporary_folder.ts';
@@ -131,6 +135,14 @@ describe('an image', () => {
   });
 });
 
+/** As old versions of qemu-img left it: the header's extension that says it becomes unknown. */
+function forgetBaseFormat(image: string): void {
+  const bytes = readFileSync(image);
+  const at = bytes.indexOf(Buffer.from('e2792aca', 'hex'));
+  bytes.writeUInt32BE(0x01020304, at);
+  writeFileSync(image, bytes);
+}
+
 describe('is refused with a sentence', () => {
   const refused = (target: string) => helperOf(target).start();
 
@@ -147,7 +159,9 @@ describe('is refused with a sentence', () => {
     const image = makeImage('qcow2', file('a'), '16M');
     const first = await serve(`qcow2:${image}`);
     const second = refused(`qcow2:l2-cache-size=1M:${image}`);
-    await expect(second).rejects.toThrow(/Failed to get "?write"? lock.*Another program uses it/s);
+    await expect(second).rejects.toThrow(
+      /image: Failed to get "write" lock\. Another program uses it/,
+    );
     await expect(second).rejects.toMatchObject({ code: 'EBUSY' });
     expect(qemuIo(first.socket, 'write -P 7 0 64k')).not.toMatch(/fail/i);
   });
@@ -169,8 +183,7 @@ describe('is refused with a sentence', () => {
   it('where it is based on what nobody says the format of', async () => {
     makeImage('qcow2', file('guest.raw'), '16M');
     const image = makeImage('qcow2', file('a'), undefined, ['qcow2', file('guest.raw')]);
-    // As old versions of qemu-img left it.
-    run('qemu-img', 'rebase', '-u', '-F', '', '-b', file('guest.raw'), image);
+    forgetBaseFormat(image);
     await expect(refused(`qcow2:${image}`)).rejects.toThrow(/does not say in which format/);
     const alone = await serve(`qcow2:backing=none:${image}`);
     expect(qemuIo(alone.socket, 'write -P 7 0 64k')).not.toMatch(/fail/i);
@@ -248,6 +261,30 @@ describe('what serves it', () => {
     await found.end();
     expect(existsSync(`/proc/${pid}`)).toBe(false);
     expect(Helper.adopt(first.key, folder, log)).toBeUndefined();
+  });
+
+  it('talks without end: what nobody reads is lost, and it does not wait', async () => {
+    const files = { log: file('log'), lock: file('lock') };
+    const talk = `
+      const native = require('node-gyp-build')(process.cwd());
+      native.beginHelper('${files.log}', '${files.lock}');
+      process.stdin.once('data', () => {
+        const fs = require('node:fs');
+        const text = ('x'.repeat(5000) + '\\n').repeat(100);
+        for (let i = 0; i < 20; i++) { try { fs.writeSync(2, text); } catch {} }
+        process.exit(0);
+      });
+      require('node:fs').writeSync(1, 'ready');`;
+    const child = spawn(process.execPath, ['-e', talk], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    const record = { pid: child.pid ?? 0, startedAt: startOfProcess(child.pid ?? 0) ?? '' };
+    const lines: string[] = [];
+    const watch = watchHelper(record, files, (line) => lines.push(line));
+    child.stdin.end('go');
+    await watch.ended;
+    expect(lines.length).toBeGreaterThan(0);
+    expect(watch.lines.length).toBeLessThanOrEqual(8);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(500);
   });
 
   it('opens nothing but what is named', () => {
