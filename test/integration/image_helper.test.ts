@@ -2,6 +2,7 @@
 // What serves an image, by itself: started, confined, found again, ended. NBD's own clients look
 // at it.
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -20,7 +21,8 @@ import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { isImageFormat } from '../../src/formats/image_spec.ts';
 import { watchHelper } from '../../src/formats/watch_helper.ts';
 import { parseTarget } from '../../src/target/target_spec.ts';
-import { makeImage, nbdUri, qemuIo, run } from '../support/images.ts';
+import { serveHttps } from '../support/https_image.ts';
+import { makeImage, nbdUri, qemuIo, run, runAside } from '../support/images.ts';
 import { temporaryFolder } from '../support/temporary_folder.ts';
 
 const log = pino({ level: 'silent' });
@@ -132,6 +134,26 @@ describe('an image', () => {
     run('mv', '--', file('plain'), image);
     const helper = await serve(`qcow2:${image}`);
     expect(qemuIo(helper.socket, 'write -P 7 0 64k', 'read -P 7 0 64k')).not.toMatch(/fail/i);
+  });
+});
+
+describe('an image elsewhere', () => {
+  it('is read by https, from a server with a certificate that is known', async () => {
+    const content = randomBytes(1024 ** 2);
+    const server = await serveHttps(folder, content);
+    try {
+      const helper = await serve(`cainfo=${server.ca}:${server.url}`, true);
+      expect(helper.info()).toMatchObject({ program: 'nbdkit', chain: [] });
+      await runAside('nbdcopy', nbdUri(helper.socket), file('copy'));
+      expect(readFileSync(file('copy')).equals(content)).toBe(true);
+      const wrong = helperOf(server.url, true);
+      await wrong.start();
+      // nbdkit asks the server when a client comes.
+      await expect(runAside('nbdinfo', nbdUri(wrong.socket))).rejects.toThrow();
+      expect(server.requests()).toBeGreaterThan(0);
+    } finally {
+      await server.close();
+    }
   });
 });
 

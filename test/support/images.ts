@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images and NBD's clients, by the programs that make and are them.
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
+import { promisify } from 'node:util';
 import { EXPORT_NAME } from '../../src/formats/helper_command.ts';
 
 /** Throws with what the program said. */
 export function run(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** As run(), while this process goes on: it may be what the program speaks to. */
+export async function runAside(program: string, ...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(program, args);
+  return stdout;
 }
 
 /** `base`: its format and its path. */
