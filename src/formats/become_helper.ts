@@ -17,6 +17,7 @@ import {
   imagesFolder,
   makeHelperFolder,
   readHelperRecord,
+  removeHelperFiles,
   startOfProcess,
   writeHelperRecord,
 } from './helper_record.ts';
@@ -54,6 +55,15 @@ export async function becomeHelper(): Promise<void> {
 async function become(request: HelperRequest): Promise<void> {
   const spec = parseImagePath(request.format, request.image);
   const files = begin(request);
+  try {
+    await serve(request, spec, files);
+  } catch (error) {
+    removeHelperFiles(files);
+    throw error;
+  }
+}
+
+async function serve(request: HelperRequest, spec: ImageSpec, files: HelperFiles): Promise<void> {
   const chain = await examine(spec);
   if (request.identity !== undefined && request.identity !== chain.identity) {
     throw invalid(
@@ -78,7 +88,7 @@ async function become(request: HelperRequest): Promise<void> {
   if (!helper) throw new Error(`the record ${files.record} cannot be read`);
   answer({ helper });
   // A daemon that has died meanwhile wants nothing.
-  if (readLine() !== GO_ON) return;
+  if (readLine() !== GO_ON) throw new Error('the daemon that asked for it has ended');
   process.umask(UMASK);
   const args = [command.program, ...command.args];
   native.becomeHelper({ program, args, folder: files.folder, ...access(spec, chain, readOnly) });

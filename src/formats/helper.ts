@@ -164,7 +164,7 @@ export class Helper {
       await Promise.race([watch.ended, sleep(LOOK_MS, undefined, { ref: false })]);
     }
     if (watch.isOver()) {
-      removeHelperFiles(this.#files);
+      this.#forget(record);
       const { code, message } = reasonOf(watch.lines);
       throw new DatapathError(code, `${record.program} cannot serve the image: ${message}`);
     }
@@ -211,6 +211,12 @@ export class Helper {
       if (isAlive(record)) process.kill(record.pid, 'SIGTERM');
       await watch.ended;
     }
-    removeHelperFiles(this.#files);
+    if (record) this.#forget(record);
+  }
+
+  /** What is there by now may be another's. */
+  #forget({ pid, startedAt }: HelperRecord): void {
+    const there = readHelperRecord(this.#files);
+    if (there?.pid === pid && there.startedAt === startedAt) removeHelperFiles(this.#files);
   }
 }
