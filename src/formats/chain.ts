@@ -119,7 +119,8 @@ export function baseOf(
   if (driver === undefined) {
     throw invalid(
       `${showValue(file)} is based on ${showValue(whole)} and does not say in which format, and ` +
-        'what a guest has written may look like any. Say it: qemu-img rebase -u -F raw -b BASE IMAGE',
+        'what a guest has written may look like any. Say it: ' +
+        'qemu-img rebase -u -F raw -b BASE IMAGE',
     );
   }
   if (BASE_FORMATS.includes(driver)) return { driver, file: whole };

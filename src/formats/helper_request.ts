@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a daemon says to the process that is to serve an image, one line of JSON, and the line that
-// it gets back; then it lets it go on. A daemon meets guests: so this says which image, never which program.
+// it gets back; then it lets it go on. A daemon meets guests: so this says which image, never which
+// program.
 import * as v from 'valibot';
 import { helperRecordSchema } from './helper_record.ts';
 import { IMAGE_FORMATS } from './image_spec.ts';
