@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A qcow2 image with nine cache settings beside a raw file of the same size, round by round, by way
-// of a guest's ring on the loopback machine; and the CPU time of daemon and helper for each I/O. The
-// image's tables are there and its data are holes, so that what is measured is the format and not a
+// of a guest's ring on the loopback machine; and the CPU time of daemon and helper for each I/O.
+// The image's tables are there and its data are holes, so that the format is measured and not a
 // disk. As root:
 //   npm run build && node bench/formats.mjs [rounds] [GiB] [folder]
 import { spawnSync } from 'node:child_process';

@@ -72,8 +72,9 @@ describe('qemu-storage-daemon', () => {
       },
     ],
     [
-      'qcow2:l2-cache-size=8M:l2-cache-entry-size=8K:cache.direct=on:cache.no-flush=on:' +
-        'aio=native:discard=ignore:detect-zeroes=on:lazy-refcounts=off:cache-clean-interval=60:/srv/a',
+      'qcow2:l2-cache-size=8M:l2-cache-entry-size=8K:cache.direct=on:' +
+        'cache.no-flush=on:aio=native:discard=ignore:detect-zeroes=on:' +
+        'lazy-refcounts=off:cache-clean-interval=60:/srv/a',
       [node('qcow2', '/srv/a')],
       {
         driver: 'qcow2',
