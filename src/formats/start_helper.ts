@@ -11,15 +11,17 @@ import * as v from 'valibot';
 import { LineSplitter } from '../control/framing.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { packageRoot } from '../package_root.ts';
+import { isFileFormat } from './helper_command.ts';
 import { type HelperRecord, imagesFolder } from './helper_record.ts';
 import { GO_ON, type HelperRequest, helperAnswerSchema, LINE_BYTES_MAX } from './helper_request.ts';
+import type { ImageFormat } from './image_spec.ts';
 
 /** The hidden command; see src/cli/image_helper.ts. */
 export const HELPER_COMMAND = 'image-helper';
 
-/** Of ringdisk-image.socket. */
-export function helperSocket(runtimeDir: string): string {
-  return path.join(runtimeDir, 'images.sock');
+/** Of ringdisk-image.socket, or of ringdisk-image-net.socket for what lies elsewhere. */
+export function helperSocket(runtimeDir: string, format: ImageFormat): string {
+  return path.join(runtimeDir, isFileFormat(format) ? 'images.sock' : 'images-net.sock');
 }
 
 /**
@@ -32,7 +34,7 @@ export async function startHelper(
 ): Promise<void> {
   // In a unit of its own it sees this folder, and could not make it.
   mkdirSync(imagesFolder(request.runtimeDir), { recursive: true, mode: 0o700 });
-  const socket = helperSocket(request.runtimeDir);
+  const socket = helperSocket(request.runtimeDir, request.format);
   const line = `${JSON.stringify(request)}\n`;
   if (existsSync(socket)) {
     try {

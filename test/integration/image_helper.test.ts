@@ -4,17 +4,28 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Helper, type ImageWish } from '../../src/formats/helper.ts';
 import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { isImageFormat } from '../../src/formats/image_spec.ts';
+import { HELPER_COMMAND, helperSocket } from '../../src/formats/start_helper.ts';
 import { watchHelper } from '../../src/formats/watch_helper.ts';
 import { parseTarget } from '../../src/target/target_spec.ts';
 import { serveHttps } from '../support/https_image.ts';
 import { makeImage, nbdUri, qemuIo, run, runAside } from '../support/images.ts';
+import { MAIN } from '../support/serve_process.ts';
 import { temporaryFolder } from '../support/temporary_folder.ts';
 
 const log = pino({ level: 'silent' });
@@ -326,5 +337,40 @@ describe('what serves it', () => {
     expect(seen).toMatch(/secret: Permission denied/);
     expect(seen).toMatch(/cannot create .*named: Permission denied/);
     expect(readFileSync(named, 'utf8')).toBe('named');
+  });
+});
+
+describe('under systemd', () => {
+  it('is started by the connection to its socket', async ({ skip }) => {
+    const socket = helperSocket(folder, 'qcow2');
+    const command = [process.execPath, MAIN, HELPER_COMMAND];
+    const args = ['--listen', socket, '--accept', '--inetd', '--setenv=PATH', ...command];
+    const systemd = spawn('systemd-socket-activate', args, { stdio: 'ignore' });
+    const missing = await Promise.race([
+      once(systemd, 'error').then(() => true),
+      expect.poll(() => existsSync(socket)).toBe(true),
+    ]);
+    if (missing === true) skip('there is no systemd-socket-activate');
+    try {
+      const helper = await serve(`qcow2:${makeImage('qcow2', file('a'), '16M')}`);
+      expect(qemuIo(helper.socket, 'write -P 7 0 64k', 'read -P 7 0 64k')).not.toMatch(/fail/i);
+      const [, , , parent] = readFileSync(`/proc/${pidOf(helper)}/stat`, 'utf8').split(' ');
+      expect(parent).toBe(String(systemd.pid));
+      await expect(serve(`qcow2:${file('b')}`)).rejects.toMatchObject({ code: 'ENOENT' });
+      await helper.end();
+    } finally {
+      systemd.kill();
+    }
+  });
+
+  it('is started by the daemon where nobody listens there any more', async () => {
+    const socket = helperSocket(folder, 'qcow2');
+    const server = createServer().listen(socket);
+    await once(server, 'listening');
+    run('ln', socket, file('kept'));
+    server.close();
+    await once(server, 'close');
+    run('mv', file('kept'), socket);
+    await serve(`qcow2:${makeImage('qcow2', file('a'), '16M')}`);
   });
 });
