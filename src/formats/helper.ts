@@ -175,7 +175,7 @@ export class Helper {
 
   #ended({ lines }: HelperWatch): void {
     if (this.#end.signal.aborted) return;
-    const error = `${this.#record?.program} ended: ${reasonOf(lines).message}`;
+    const error = `${this.#record?.program} has ended: ${reasonOf(lines).message}`;
     this.#error = error;
     this.#log.error({ error }, 'what serves the image has ended; it is started again');
     if (performance.now() - this.#startedMs > STEADY_MS) this.#backoff.reset();
@@ -208,7 +208,7 @@ export class Helper {
     const record = this.#record;
     const watch = this.#watch;
     if (record && watch && !watch.isOver()) {
-      if (isAlive(record)) process.kill(record.pid, 'SIGTERM');
+      askToEnd(record);
       await watch.ended;
     }
     if (record) this.#forget(record);
@@ -218,5 +218,14 @@ export class Helper {
   #forget({ pid, startedAt }: HelperRecord): void {
     const there = readHelperRecord(this.#files);
     if (there?.pid === pid && there.startedAt === startedAt) removeHelperFiles(this.#files);
+  }
+}
+
+function askToEnd(record: HelperRecord): void {
+  if (!isAlive(record)) return;
+  try {
+    process.kill(record.pid, 'SIGTERM');
+  } catch {
+    // It has just ended.
   }
 }
