@@ -10,7 +10,7 @@ export type Abi = 'native' | 'x86_32' | 'x86_64';
 export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
 /** What becomes of a request whose I/O fails: an error for the guest, or another try, later. */
 export type OnError = 'report' | 'stop';
-export type TargetKind = 'file' | 'block' | 'nvme' | 'null';
+export type TargetKind = 'file' | 'block' | 'nvme' | 'null' | 'nbd';
 
 export interface UringFeatures {
   available: boolean;
@@ -51,6 +51,8 @@ export interface TargetCapabilities {
   discardGranularity: number;
   discardAlignment: number;
   rotational: boolean;
+  /** It is used by one queue at a time. */
+  oneChannel: boolean;
   /** What it turned out to be. */
   kind: TargetKind;
   /** Tells one medium from another, whatever its path; "" where there is none (null). */
@@ -62,7 +64,7 @@ export interface TargetCapabilities {
 export interface NativeTargetSpec {
   /** auto: a regular file or a block device, as the path has it. */
   kind: TargetKind | 'auto';
-  /** null: the capacity in bytes, decimal. */
+  /** null: the capacity in bytes, decimal; nbd: see src/target/nbd_address.ts. */
   path: string;
   readOnly: boolean;
 }

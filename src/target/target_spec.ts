@@ -4,10 +4,11 @@
 import type { OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
 import { textBytes } from '../text.ts';
+import { NBD_WORDS, parseNbdAddress } from './nbd_address.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
-  /** An absolute path; for null: the capacity in bytes, decimal. */
+  /** An absolute path; for null: the capacity in bytes, decimal; for nbd: see nbd_address.ts. */
   readonly path: string;
 }
 
@@ -56,8 +57,12 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 export function parseTarget(params: string): ParsedTarget {
   const { rest, ...prefixes } = stripPrefixes(checked(params));
   if (rest === '' && prefixes.kind !== 'null') throw new TargetSpecError('The target is empty.');
-  const path = prefixes.kind === 'null' ? parseSize(rest) : toPath(params, rest, prefixes.kind);
-  return { ...prefixes, path };
+  return { ...prefixes, path: pathOf(params, rest, prefixes.kind) };
+}
+
+function pathOf(params: string, rest: string, kind: TargetKind | undefined): string {
+  if (kind === 'null') return parseSize(rest);
+  return kind === 'nbd' ? parseNbdAddress(params, rest) : toPath(params, rest, kind);
 }
 
 /**
@@ -105,6 +110,10 @@ function stripPrefixes(params: string): Prefixes & { rest: string } {
     // A slash before the colon: "disk/by-path/pci-0000:00" is a path.
     const [whole, word] = /^([^/:]*):/.exec(rest) ?? [];
     if (whole === undefined || word === undefined) return { ...prefixes, rest };
+    if (NBD_WORDS.includes(word.toLowerCase())) {
+      takeKind(params, 'nbd', prefixes);
+      return { ...prefixes, rest };
+    }
     takePrefix(params, word.toLowerCase(), prefixes);
     rest = rest.slice(whole.length);
   }
@@ -169,7 +178,7 @@ function checkFormat(params: string, word: string): void {
   const options = Object.keys(OPTIONS).map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-      `${[...RAW_FORMATS, ...TARGET_KINDS, ...options, 'share'].join(', ')}.`,
+      `${[...RAW_FORMATS, ...TARGET_KINDS, 'nbd', ...options, 'share'].join(', ')}.`,
   );
 }
 

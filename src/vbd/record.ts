@@ -29,7 +29,7 @@ const queueSchema = v.strictObject({
 const targetEntries = {
   /** As the toolstack wrote it, and what it turned out to be. */
   params: v.string(),
-  kind: v.picklist(['file', 'block', 'nvme', 'null']),
+  kind: v.picklist(['file', 'block', 'nvme', 'nbd', 'null']),
   path: v.string(),
   readOnly: v.boolean(),
 } as const;
