@@ -88,7 +88,7 @@ OnError to_on_error(const Napi::Object& object) {
 }
 
 // In the order of MediumKind.
-constexpr std::array kKindNames = {"file", "block", "nvme", "null"};
+constexpr std::array kKindNames = {"file", "block", "nvme", "null", "nbd"};
 
 Napi::Array from_lines(Napi::Env env, const std::string& text) {
   Napi::Array lines = Napi::Array::New(env);
@@ -111,6 +111,7 @@ Napi::Object from_facts(Napi::Env env, const MediumFacts& facts) {
   object["discardGranularity"] = capabilities.discard_granularity;
   object["discardAlignment"] = capabilities.discard_alignment;
   object["rotational"] = capabilities.rotational;
+  object["oneChannel"] = capabilities.one_channel;
   object["kind"] = kKindNames[static_cast<size_t>(facts.kind)];
   object["identity"] = facts.identity.data();
   object["warnings"] = from_lines(env, facts.warnings.data());

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -40,6 +41,8 @@ class Lanes {
   // Before a sleep: whoever completes something from now on rings. False: something has come.
   bool arm();
   uint32_t in_flight() const { return in_flight_; }
+  // Any thread: runs `work` on the reactor's.
+  void post(std::function<void()> work) { post_(std::move(work)); }
   // Any thread: runs `work` on the reactor's with the lane, unless it is gone by then.
   void with_lane(uint32_t id, std::function<void(Lane&)> work);
 

@@ -26,8 +26,8 @@ class Uring;
 struct QueueCounters;
 
 struct TargetSpec {
-  std::string kind;  // "file", "block", "nvme", "null", or "auto": whichever the path is
-  std::string path;  // null: the capacity in bytes, decimal
+  std::string kind;  // "file", "block", "nvme", "nbd", "null", or "auto": whichever the path is
+  std::string path;  // null: the capacity in bytes, decimal; nbd: see medium/nbd_link.h
   bool read_only = false;
 };
 

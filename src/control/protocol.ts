@@ -110,7 +110,7 @@ const Engine = v.object({
   ),
 });
 
-type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational';
+type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational' | 'oneChannel';
 
 const Capabilities = v.object({
   ...numbers<Omit<TargetCapabilities, Flags | 'kind' | 'identity' | 'warnings'>>({
@@ -125,6 +125,7 @@ const Capabilities = v.object({
   discard: v.boolean(),
   secureDiscard: v.boolean(),
   rotational: v.boolean(),
+  oneChannel: v.boolean(),
   kind: v.string(),
   identity: v.string(),
   warnings: v.array(v.string()),

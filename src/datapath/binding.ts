@@ -63,6 +63,8 @@ export interface TargetCapabilities {
   discardGranularity: number;
   discardAlignment: number;
   rotational: boolean;
+  /** It is used by one queue at a time. */
+  oneChannel: boolean;
   /** What it turned out to be. */
   kind: TargetKind;
   /** Tells one medium from another, whatever its path; "" where there is none (null). */
@@ -74,7 +76,7 @@ export interface TargetCapabilities {
 export interface NativeTargetSpec {
   /** auto: a regular file or a block device, as the path has it. */
   kind: TargetKind | 'auto';
-  /** null: the capacity in bytes, decimal. */
+  /** null: the capacity in bytes, decimal; nbd: see src/target/nbd_address.ts. */
   path: string;
   readOnly: boolean;
 }

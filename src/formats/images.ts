@@ -54,7 +54,7 @@ export class Images implements OpenTargets {
     const { helper } = used;
     try {
       await helper.start();
-      const nbd = `unix:${helper.socket}:exportname=${EXPORT_NAME}`;
+      const nbd = `${helper.socket}:exportname=${EXPORT_NAME}`;
       const target = await this.#datapath.openTarget({ kind: 'nbd', path: nbd, readOnly }, options);
       return asImage(target, used, () => this.#release(used));
     } catch (error) {

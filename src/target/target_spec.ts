@@ -13,12 +13,13 @@ import {
   PATH_OPTIONS,
 } from '../formats/image_spec.ts';
 import { textBytes } from '../text.ts';
+import { NBD_WORDS, parseNbdAddress } from './nbd_address.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
   /**
-   * An absolute path; for null: the capacity in bytes, decimal; for images: see imagePath(), their
-   * options are in it.
+   * An absolute path; for null: the capacity in bytes, decimal; for nbd: see nbd_address.ts; for
+   * images: see imagePath(), their options are in it.
    */
   readonly path: string;
 }
@@ -86,7 +87,12 @@ export function parseTarget(params: string): ParsedTarget {
         `(${IMAGE_FORMATS.join(', ')}), and does not say which it is.`,
     );
   }
-  return { ...prefixes, path: kind === 'null' ? parseSize(rest) : toPath(params, rest, kind) };
+  return { ...prefixes, path: pathOf(params, rest, kind) };
+}
+
+function pathOf(params: string, rest: string, kind: TargetKind | undefined): string {
+  if (kind === 'null') return parseSize(rest);
+  return kind === 'nbd' ? parseNbdAddress(params, rest) : toPath(params, rest, kind);
 }
 
 function toLocation(params: string, rest: string, format: ImageFormat): string {
@@ -145,6 +151,10 @@ function stripPrefixes(params: string): Prefixes & { rest: string } {
   for (let count = 0; count <= PREFIXES_MAX; count++) {
     const [whole, word] = PREFIX.exec(rest) ?? [];
     if (whole === undefined || word === undefined) return { ...prefixes, rest };
+    if (NBD_WORDS.includes(word.toLowerCase())) {
+      takeKind(params, 'nbd', prefixes);
+      return { ...prefixes, rest };
+    }
     takePrefix(params, word, prefixes);
     rest = rest.slice(whole.length);
   }
@@ -214,7 +224,7 @@ function checkFormat(params: string, word: string): void {
   const options = Object.keys(OPTIONS).map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-      `${[...RAW_FORMATS, ...TARGET_KINDS, ...options, 'share'].join(', ')}.`,
+      `${[...RAW_FORMATS, ...TARGET_KINDS, 'nbd', ...options, 'share'].join(', ')}.`,
   );
 }
 

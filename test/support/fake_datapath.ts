@@ -33,6 +33,7 @@ export const someCapabilities: TargetCapabilities = {
   discardGranularity: 4096,
   discardAlignment: 0,
   rotational: false,
+  oneChannel: false,
   kind: 'null',
   identity: '',
   warnings: [],
