@@ -3,6 +3,7 @@
 // They outlive it: the next daemon finds them, and ends those that nobody asks for.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
+import { TargetSpecError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Helper, type HelperInfo, type ImageWish } from './helper.ts';
 import { EXPORT_NAME } from './helper_command.ts';
@@ -50,6 +51,9 @@ export class Images implements OpenTargets {
   async openTarget(spec: Spec, options?: Options): Promise<OpenTarget> {
     const { kind, path, readOnly } = spec;
     if (!isImageFormat(kind)) return this.#datapath.openTarget(spec, options);
+    if (kind === 'https' && !readOnly) {
+      throw new TargetSpecError('What is read by https cannot be written: attach it read only.');
+    }
     const used = await this.#use({ format: kind, image: path, readOnly });
     const { helper } = used;
     try {

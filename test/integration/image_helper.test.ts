@@ -20,6 +20,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Helper, type ImageWish } from '../../src/formats/helper.ts';
 import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { isImageFormat } from '../../src/formats/image_spec.ts';
+import { Images } from '../../src/formats/images.ts';
 import { HELPER_COMMAND, helperSocket } from '../../src/formats/start_helper.ts';
 import { watchHelper } from '../../src/formats/watch_helper.ts';
 import { parseTarget } from '../../src/target/target_spec.ts';
@@ -286,6 +287,18 @@ describe('what serves it', () => {
     await found.end();
     await expect.poll(() => startOfProcess(pid)).toBeUndefined();
     expect(Helper.adopt(first.key, folder, log)).toBeUndefined();
+  });
+
+  it('is ended where nobody asks for it any more', async () => {
+    const first = await serve(`qcow2:${makeImage('qcow2', file('a'), '16M')}`);
+    const pid = pidOf(first);
+    first.leave();
+    const nothing = { openTarget: () => Promise.reject(new Error('nobody asks')) };
+    const images = new Images(nothing, folder, log);
+    images.begin(300);
+    expect(startOfProcess(pid)).toBeDefined();
+    await expect.poll(() => startOfProcess(pid), { timeout: 10_000 }).toBeUndefined();
+    await images.stop();
   });
 
   it('talks without end: what nobody reads is lost, and it does not wait', async () => {

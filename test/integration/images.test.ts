@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images as guests' disks: the daemon, what serves the image, and either of them killed.
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startOfProcess } from '../../src/formats/helper_record.ts';
@@ -21,7 +23,10 @@ afterEach(async () => {
   await machine.close();
   for (const pid of helpers) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
   helpers.clear();
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
+
+const folders: string[] = [];
 
 /** All that were seen: whatever a failed test leaves. */
 const helpers = new Set<number>();
@@ -41,6 +46,11 @@ async function pidOf(guest: RestartGuest): Promise<number> {
   const { pid } = (await targetOf(guest)).helper;
   if (pid === undefined) throw new Error('nothing serves the image');
   return pid;
+}
+
+async function errorOf(guest: RestartGuest): Promise<string> {
+  const { error } = (await machine.show(guest)) as { error?: string };
+  return error ?? '';
 }
 
 function fill(seed: number) {
@@ -68,7 +78,7 @@ describe('a guest on an image', () => {
     await guest.frontend.connect();
     const { kind, helper } = await targetOf(guest);
     expect(kind).toBe('qcow2');
-    expect(helper.chain.map(({ path }) => path)).toEqual([top, middle, base]);
+    expect(helper.chain.map((node) => node.path)).toEqual([top, middle, base]);
     await guest.frontend.run(fill(1));
     await guest.frontend.run(workload('flush'));
     await expectFilled(guest, 1);
@@ -108,7 +118,10 @@ describe('a guest on an image', () => {
   it('that is read by https', async () => {
     const server = await serveHttps(machine.runtimeDir, randomBytes(8 * MIB));
     try {
-      const guest = await machine.plug(0, `cainfo=${server.ca}:${server.url}`);
+      const target = `cainfo=${server.ca}:${server.url}`;
+      const writer = await machine.plug(0, target);
+      await expect.poll(() => errorOf(writer)).toMatch(/attach it read only/);
+      const guest = await machine.plug(0, target, 'r');
       await guest.frontend.connect();
       const { helper } = await targetOf(guest);
       expect(helper.program).toBe('nbdkit');
@@ -192,12 +205,35 @@ describe('killed under load', () => {
   }, 60_000);
 });
 
-describe('refused', () => {
-  const errorOf = async (guest: RestartGuest) => {
-    const { error } = (await machine.show(guest)) as { error?: string };
-    return error ?? '';
-  };
+describe('a daemon that is told to end', () => {
+  it('leaves what serves the image to the next one', async () => {
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    await guest.frontend.run(fill(1));
+    expect((await machine.stopDaemon('SIGTERM')).status).toBe(0);
+    expect(startOfProcess(pid)).toBeDefined();
+    await machine.startDaemon();
+    await expectFilled(guest, 1);
+    expect(await pidOf(guest)).toBe(pid);
+  }, 30_000);
 
+  it('ends it with its disks where the configuration says so', async () => {
+    await machine.stopDaemon('SIGTERM');
+    writeFileSync(machine.file('config.json'), '{"closeOnStop":true}');
+    await machine.startDaemon('--config', machine.file('config.json'));
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    const stopped = machine.stopDaemon('SIGTERM');
+    await guest.frontend.closedByBackend();
+    expect((await stopped).status).toBe(0);
+    expect(startOfProcess(pid)).toBeUndefined();
+    expect(left()).toEqual([]);
+  }, 30_000);
+});
+
+describe('refused', () => {
   it('for want of the program, with its package', async () => {
     await machine.stopDaemon('SIGTERM');
     const { PATH = '' } = process.env;
@@ -213,7 +249,10 @@ describe('refused', () => {
   }, 30_000);
 
   it('while another VM uses it, as an image or as a file', async () => {
-    const file = image();
+    // Files of a file system without a device are not told to be the same.
+    const folder = mkdtempSync(path.join(tmpdir(), 'ringdisk-'));
+    folders.push(folder);
+    const file = makeImage('qcow2', path.join(folder, 'disk.qcow2'), '64M');
     const first = await machine.plug(0, `qcow2:${file}`);
     await first.frontend.connect();
     await targetOf(first);
