@@ -177,10 +177,22 @@ export class Helper {
     if (this.#end.signal.aborted) return;
     const error = `${this.#record?.program} has ended: ${reasonOf(lines).message}`;
     this.#error = error;
-    this.#log.error({ error }, 'what serves the image has ended; it is started again');
+    this.#log.error(
+      { error, ...this.#loss() },
+      'what serves the image has ended; it is started again',
+    );
     if (performance.now() - this.#startedMs > STEADY_MS) this.#backoff.reset();
     else this.#backoff.failed();
     this.#starting = this.#startAgain();
+  }
+
+  /** QEMU keeps qcow2's tables in its memory until a flush, and other formats' not at all. */
+  #loss(): { lost?: string } {
+    const { format, image, readOnly } = this.wish;
+    if (readOnly || format !== 'qcow2' || image.includes('cache.writeback=off:')) return {};
+    return {
+      lost: 'what the guest has written since its last flush (cache.writeback=off keeps it)',
+    };
   }
 
   async #startAgain(): Promise<void> {

@@ -51,14 +51,15 @@ export function helperCommand(
   places: HelperPlaces,
 ): HelperCommand {
   if (spec.format === 'https') return nbdkit(spec, places);
-  return qemu(blockdev(spec, nodes, readOnly), readOnly, places);
+  const isThrough = spec.options['cache.writeback'] === 'off';
+  return qemu(blockdev(spec, nodes, readOnly), { readOnly, isThrough }, places);
 }
 
 type Blockdev = Record<string, unknown>;
 
 function qemu(
   blockdev: Blockdev,
-  readOnly: boolean,
+  { readOnly, isThrough }: { readOnly: boolean; isThrough: boolean },
   { socket, pidFile }: HelperPlaces,
 ): HelperCommand {
   const server = { addr: { type: 'unix', path: socket }, 'max-connections': CONNECTIONS_MAX };
@@ -68,6 +69,7 @@ function qemu(
     'node-name': NODE,
     name: EXPORT_NAME,
     writable: !readOnly,
+    ...(isThrough && { writethrough: true }),
   };
   return {
     program: 'qemu-storage-daemon',

@@ -67,6 +67,7 @@ const OPTIONS: Readonly<Record<string, Option>> = {
   'lazy-refcounts': { formats: ['qcow2'], ...onOff },
   backing: { formats: ['qcow2', 'vmdk'], ...oneOf('none') },
   'cache.direct': { formats: FILES, ...onOff },
+  'cache.writeback': { formats: [...FILES, 'rbd'], ...onOff },
   'cache.no-flush': { formats: [...FILES, 'rbd'], ...onOff },
   aio: { formats: FILES, ...oneOf('threads', 'native', 'io_uring') },
   discard: { formats: [...FILES, 'rbd'], ...oneOf('unmap', 'ignore') },

@@ -134,6 +134,12 @@ describe('qemu-storage-daemon', () => {
     });
   });
 
+  it('flushes after each write where it is to keep nothing back', () => {
+    const { args } = commandOf('qcow2:cache.writeback=off:/srv/a', [node('qcow2', '/srv/a')]);
+    expect(JSON.parse(args[5] ?? '')).toMatchObject({ writable: true, writethrough: true });
+    expect(args[1]).not.toMatch(/writeback/);
+  });
+
   it('writes nothing for a reader', () => {
     const nodes = [node('qcow2', '/srv/a')];
     const { args } = commandOf('qcow2:/srv/a', nodes, true);
