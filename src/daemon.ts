@@ -72,6 +72,7 @@ export class Daemon {
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const frontends = new SharedWatches(xenstore);
+    datapath.onWarning((message) => log.warn(message));
     const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
