@@ -73,6 +73,7 @@ export class Daemon {
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const frontends = new SharedWatches(xenstore);
+    datapath.onWarning((message) => log.warn(message));
     const images = new Images(datapath, config.runtimeDir, log);
     const openTargets = new OpenTargets(images, xenstore, timing.openMs);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };

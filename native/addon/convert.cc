@@ -153,6 +153,8 @@ const char* event_name(EngineEvent::Type type) {
       return "io-recovered";
     case EngineEvent::Type::fence_lifted:
       return "fence-lifted";
+    case EngineEvent::Type::target_warned:
+      return "target-warned";
   }
   return "unknown";
 }
@@ -250,6 +252,11 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::fence_lifted:
       object["target"] = event.value;
       if (!event.text.empty()) object["warning"] = event.text;
+      break;
+    case EngineEvent::Type::target_warned:
+      object["target"] = event.value;
+      object["message"] = from_bytes(env, event.text);
+      if (event.facts) object["capabilities"] = from_facts(env, *event.facts);
       break;
     case EngineEvent::Type::ring_broken:
       object["vbd"] = event.vbd;

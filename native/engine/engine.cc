@@ -253,6 +253,8 @@ void Engine::handle(BusMessage& message) {
       return on_target(message);
     case BusMessage::Type::fence_lifted:
       return on_fence_lifted(message);
+    case BusMessage::Type::target_warned:
+      return on_target_warned(message);
     case BusMessage::Type::queue_made:
     case BusMessage::Type::queue_serving:
     case BusMessage::Type::queue_failed:

@@ -20,6 +20,7 @@ struct BusMessage {
     target_refreshed,
     target_claimed,
     target_closed,
+    target_warned,
     command_failed,
     fence_lifted,
     queue_made,

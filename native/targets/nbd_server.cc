@@ -55,7 +55,7 @@ void NbdServer::connected(uint64_t server) {
           "in its own memory is lost");
 }
 
-void NbdServer::on_warning(std::function<void(const std::string&)> tell) {
+void NbdServer::on_warning(Target::Warn tell) {
   const std::lock_guard lock(mutex_);
   tell_ = std::move(tell);
 }

@@ -47,7 +47,7 @@ class NbdServer {
   // A channel has a connection again, or for the first time: of this server process.
   void connected(uint64_t server);
   // Told of what the operator should know.
-  void on_warning(std::function<void(const std::string&)> tell);
+  void on_warning(Target::Warn tell);
 
  private:
   Workers& workers_;
@@ -58,7 +58,7 @@ class NbdServer {
   mutable std::mutex mutex_;  // guards what follows
   std::vector<NbdWaiting*> channels_;
   uint64_t server_ = 0;
-  std::function<void(const std::string&)> tell_;
+  Target::Warn tell_;
 };
 
 }  // namespace ringdisk

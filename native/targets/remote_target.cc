@@ -48,6 +48,10 @@ std::unique_ptr<TargetChannel> RemoteTarget::open_channel(const ChannelContext& 
   return open_nvme_channel(link_->io(), facts_.nvme, facts_.capabilities, context);
 }
 
+void RemoteTarget::on_warning(Warn tell) {
+  if (nbd_) nbd_->on_warning(std::move(tell));
+}
+
 std::vector<TargetWait> RemoteTarget::waits(uint64_t before_us) const {
   return nbd_ ? nbd_->waits(before_us) : link_->waits(before_us);
 }

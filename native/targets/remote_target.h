@@ -11,9 +11,9 @@ namespace ringdisk {
 
 class NbdServer;
 
-// A file, block device, NVMe namespace or NBD export, opened by its worker. What never waits is done
-// here, by the descriptor that came with it or by connections that the worker makes; everything
-// else is asked of the worker.
+// A file, block device, NVMe namespace or NBD export, opened by its worker. What never waits is
+// done here, by the descriptor that came with it or by connections that the worker makes;
+// everything else is asked of the worker.
 class RemoteTarget final : public Target {
  public:
   RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link, std::string path,
@@ -25,6 +25,7 @@ class RemoteTarget final : public Target {
   void close(Answer answer) override;
   std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) override;
   std::vector<TargetWait> waits(uint64_t before_us) const override;
+  void on_warning(Warn tell) override;
   int worker() const override { return link_->process(); }
   // How often the medium itself was flushed.
   uint64_t device_flushes() const { return link_->device_flushes(); }

@@ -116,6 +116,9 @@ class Target {
   // No channel may be left. Answered when the medium is let go of.
   virtual void close(Answer answer) { answer({}); }
   virtual std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) = 0;
+  // Called on any thread with what the operator should know of a target in use.
+  using Warn = std::function<void(const std::string&)>;
+  virtual void on_warning(Warn) {}
   // What has been waited for since before `before_us`.
   virtual std::vector<TargetWait> waits(uint64_t /*before_us*/) const { return {}; }
   // The process number of its worker; 0: none.

@@ -66,8 +66,8 @@ class Workers {
     std::string why{};  // there is none
   };
   struct Wish {
-    uint32_t id = 0;        // whose; instead of what it wished for before
-    uint32_t ended = 0;     // see Connector::Wish
+    uint32_t id = 0;     // whose; instead of what it wished for before
+    uint32_t ended = 0;  // see Connector::Wish
     uint32_t failures = 0;
     std::function<void(const Connection&)> on_told;
   };

@@ -239,7 +239,14 @@ export type NativeEvent =
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
   | { type: 'io-failing'; vbd: number; queue: number; error: string }
   | { type: 'io-recovered'; vbd: number; queue: number }
-  | { type: 'fence-lifted'; target: number };
+  | { type: 'fence-lifted'; target: number }
+  /** What the operator should know of a target in use. */
+  | {
+      type: 'target-warned';
+      target: number;
+      message: string;
+      capabilities: TargetCapabilities;
+    };
 
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
 export interface NativeEngine {

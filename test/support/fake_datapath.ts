@@ -159,6 +159,7 @@ export class FakeDatapath implements Datapath {
     const process = this.#process;
     const alive = <T>(call: () => Promise<T>) => (process === this.#process ? call() : never());
     return {
+      onWarning: () => {},
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       addExport: () => this.addExport(),
@@ -170,6 +171,8 @@ export class FakeDatapath implements Datapath {
   async addExport(): Promise<NbdExport> {
     return { clients: () => undefined, remove: async () => {} };
   }
+
+  onWarning(): void {}
 
   async openTarget(
     spec: NativeTargetSpec,
