@@ -7,6 +7,7 @@ import { Bitmaps } from './bitmaps/bitmaps.ts';
 import type { Config } from './config.ts';
 import type { EngineCounters } from './datapath/binding.ts';
 import { RingdiskError } from './errors.ts';
+import { Images } from './formats/images.ts';
 import { vbdLogger } from './log.ts';
 import { Exports } from './nbd/exports.ts';
 import type { Platform } from './platform/platform.ts';
@@ -75,12 +76,14 @@ export class Daemon {
     const records = new Records(config.runtimeDir);
     const takeOvers = new TakeOvers(records, TAKE_OVERS);
     const frontends = new SharedWatches(xenstore);
-    const openTargets = new OpenTargets(datapath, xenstore, timing.openMs);
+    datapath.onWarning((message) => log.warn(message));
+    const images = new Images(datapath, config.runtimeDir, log);
+    const openTargets = new OpenTargets(images, xenstore, timing.openMs);
     this.bitmaps = new Bitmaps(config.runtimeDir, openTargets, log);
     openTargets.watcher = this.bitmaps;
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
-    this.#services = { ...shared, records, takeOvers, openTargets, endExports };
+    this.#services = { ...shared, records, takeOvers, images, openTargets, endExports };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
@@ -99,6 +102,7 @@ export class Daemon {
   async start(): Promise<void> {
     const { records } = this.#services;
     records.tidy();
+    this.#services.images.begin();
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
@@ -137,6 +141,7 @@ export class Daemon {
     );
     await this.#discovery.stop();
     this.#services.openTargets.end();
+    await this.#services.images.stop();
     this.#services.takeOvers.handOver();
     this.#vbds.clear();
   }
@@ -154,6 +159,7 @@ export class Daemon {
   leave(): void {
     this.#stopped ??= Promise.resolve();
     this.#services.takeOvers.leave();
+    this.#services.images.leave();
     for (const vbd of this.#vbds.values()) vbd.leave();
   }
 

@@ -21,7 +21,7 @@ const NATIVE_BUILDS = [
   { name: 'native tsan', sanitize: 'thread', besides: [] },
 ];
 
-const FUZZERS = ['validate', 'nbd', 'queue', 'recover'];
+const FUZZERS = ['validate', 'nbd', 'nbd_server', 'queue', 'recover'];
 /** About 2000 kills; the planted bugs are those of native/ that say RD_PLANTED. */
 const SIMULATION = { seed: 1, runs: 50, planted: ['duplicate', 'lost', 'torn', 'unmarked'] };
 

@@ -6,9 +6,11 @@
 #include "addon/convert.h"
 #include "addon/crash_note.h"
 #include "addon/engine_object.h"
+#include "addon/helper_process.h"
 #include "addon/lock_file.h"
 #include "addon/loopback_guest.h"
 #include "addon/sd_notify.h"
+#include "addon/text.h"
 #include "addon/unprivileged.h"
 #include "base/beside_us.h"
 #include "base/peer_credentials.h"
@@ -26,14 +28,39 @@ Napi::Value call_peer_credentials(const Napi::CallbackInfo& info) {
   return result;
 }
 
-Napi::Value call_restart_unprivileged(const Napi::CallbackInfo& info) {
-  const auto given = info[1].As<Napi::Array>();
-  std::vector<std::string> arguments;
-  arguments.reserve(given.Length());
+std::vector<std::string> to_texts(const Napi::Value& value) {
+  const auto given = value.As<Napi::Array>();
+  std::vector<std::string> texts;
+  texts.reserve(given.Length());
   for (uint32_t index = 0; index < given.Length(); index++) {
-    arguments.push_back(given.Get(index).As<Napi::String>());
+    texts.push_back(to_bytes(given.Get(index).As<Napi::String>()));
   }
+  return texts;
+}
+
+Napi::Value call_restart_unprivileged(const Napi::CallbackInfo& info) {
+  const std::vector<std::string> arguments = to_texts(info[1]);
   guarded(info.Env(), [&] { restart_unprivileged(info[0].As<Napi::String>(), arguments); });
+  return info.Env().Undefined();
+}
+
+Napi::Value call_begin_helper(const Napi::CallbackInfo& info) {
+  const bool begun = guarded(info.Env(), [&] {
+    return begin_helper(info[0].As<Napi::String>(), info[1].As<Napi::String>());
+  });
+  return Napi::Boolean::New(info.Env(), begun);
+}
+
+Napi::Value call_become_helper(const Napi::CallbackInfo& info) {
+  const auto object = info[0].As<Napi::Object>();
+  HelperProgram helper;
+  helper.program = object.Get("program").As<Napi::String>();
+  helper.arguments = to_texts(object.Get("args"));
+  helper.readable = to_texts(object.Get("readable"));
+  helper.writable = to_texts(object.Get("writable"));
+  helper.folder = object.Get("folder").As<Napi::String>();
+  helper.network = object.Get("network").As<Napi::Boolean>();
+  guarded(info.Env(), [&] { become_helper(helper); });
   return info.Env().Undefined();
 }
 
@@ -58,6 +85,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   });
   exports["peerCredentials"] = Napi::Function::New(env, call_peer_credentials);
   exports["restartUnprivileged"] = Napi::Function::New(env, call_restart_unprivileged);
+  exports["beginHelper"] = Napi::Function::New(env, call_begin_helper);
+  exports["becomeHelper"] = Napi::Function::New(env, call_become_helper);
   exports["noteCrashes"] =
       Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
         guarded(info.Env(), [&] { note_crashes(info[0].As<Napi::String>()); });

@@ -88,7 +88,7 @@ OnError to_on_error(const Napi::Object& object) {
 }
 
 // In the order of MediumKind.
-constexpr std::array kKindNames = {"file", "block", "nvme", "null", "fill"};
+constexpr std::array kKindNames = {"file", "block", "nvme", "null", "fill", "nbd"};
 
 Napi::Array from_lines(Napi::Env env, const std::string& text) {
   Napi::Array lines = Napi::Array::New(env);
@@ -111,6 +111,7 @@ Napi::Object from_facts(Napi::Env env, const MediumFacts& facts) {
   object["discardGranularity"] = capabilities.discard_granularity;
   object["discardAlignment"] = capabilities.discard_alignment;
   object["rotational"] = capabilities.rotational;
+  object["oneChannel"] = capabilities.one_channel;
   object["kind"] = kKindNames[static_cast<size_t>(facts.kind)];
   object["identity"] = facts.identity.data();
   object["warnings"] = from_lines(env, facts.warnings.data());
@@ -152,6 +153,8 @@ const char* event_name(EngineEvent::Type type) {
       return "io-recovered";
     case EngineEvent::Type::fence_lifted:
       return "fence-lifted";
+    case EngineEvent::Type::target_warned:
+      return "target-warned";
   }
   return "unknown";
 }
@@ -276,6 +279,11 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::fence_lifted:
       object["target"] = event.value;
       if (!event.text.empty()) object["warning"] = event.text;
+      break;
+    case EngineEvent::Type::target_warned:
+      object["target"] = event.value;
+      object["message"] = from_bytes(env, event.text);
+      if (event.facts) object["capabilities"] = from_facts(env, *event.facts);
       break;
     case EngineEvent::Type::ring_broken:
       object["vbd"] = event.vbd;

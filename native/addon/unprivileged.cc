@@ -48,8 +48,16 @@ void lift_memory_lock_limit() {
   if (::setrlimit(RLIMIT_MEMLOCK, &limit) != 0) fail("cannot raise the memory lock limit");
 }
 
-// Of this thread; the others end with execve.
-void drop_all() {
+// Node marks all it was given to be closed by execve.
+void keep_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_SETFD, 0) != 0 && errno != EBADF) fail("cannot keep a standard stream");
+  }
+}
+
+}  // namespace
+
+void give_up_privileges() {
   for (unsigned long capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0;
        capability++) {
     // Without CAP_SETPCAP it stays in the bounding set, where no_new_privs keeps it from us.
@@ -62,20 +70,16 @@ void drop_all() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("cannot give up new privileges");
 }
 
-// Node marks all it was given to be closed by execve.
-void keep_standard_streams() {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (::fcntl(fd, F_SETFD, 0) != 0 && errno != EBADF) fail("cannot keep a standard stream");
-  }
-}
-
-}  // namespace
-
 void restart_unprivileged(const std::string& program, const std::vector<std::string>& arguments) {
   if (is_unprivileged()) return;
   lift_memory_lock_limit();
-  drop_all();
+  // The other threads end with execve.
+  give_up_privileges();
   keep_standard_streams();
+  execute(program, arguments);
+}
+
+void execute(const std::string& program, const std::vector<std::string>& arguments) {
   std::vector<char*> pointers;
   pointers.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) {
@@ -83,7 +87,7 @@ void restart_unprivileged(const std::string& program, const std::vector<std::str
   }
   pointers.push_back(nullptr);
   ::execv(program.c_str(), pointers.data());
-  const std::string what = "cannot start " + program + " again without privileges";
+  const std::string what = "cannot start " + program;
   fail(what.c_str());
 }
 

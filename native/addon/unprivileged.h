@@ -16,4 +16,11 @@ namespace ringdisk {
 // them, nor anything else that could remember. Throws std::system_error.
 void restart_unprivileged(const std::string& program, const std::vector<std::string>& arguments);
 
+// No capability in any set of this thread, for good: what it becomes by execve has none. Throws
+// std::system_error.
+void give_up_privileges();
+
+// execve(2); `arguments` begin with the program's name. Throws std::system_error.
+[[noreturn]] void execute(const std::string& program, const std::vector<std::string>& arguments);
+
 }  // namespace ringdisk

@@ -66,6 +66,8 @@ void Engine::check(const ConnectRequest& request, const Target& target) {
     refuse("a read-only target serves read-only VBDs only");
   if (target.capabilities().io_alignment > kSectorBytes && request.queues.size() > 1)
     refuse("a medium with blocks above 512 bytes is served by one queue");
+  if (target.capabilities().one_channel && request.queues.size() > 1)
+    refuse("an NBD server without multi-conn is used by one queue");
 }
 
 void Engine::connect(uint32_t command, const ConnectRequest& request) {
@@ -253,6 +255,8 @@ void Engine::handle(BusMessage& message) {
       return on_target(message);
     case BusMessage::Type::fence_lifted:
       return on_fence_lifted(message);
+    case BusMessage::Type::target_warned:
+      return on_target_warned(message);
     case BusMessage::Type::queue_made:
     case BusMessage::Type::queue_serving:
     case BusMessage::Type::queue_failed:

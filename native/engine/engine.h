@@ -57,6 +57,7 @@ struct EngineEvent {
     io_failing,
     io_recovered,
     fence_lifted,
+    target_warned,  // facts: with it (value: the target)
   };
   Type type;
   uint32_t command = 0;  // recovered: that of the connect
@@ -160,6 +161,7 @@ class Engine final : private QueueEvents {
   void target_claimed(const BusMessage& message);
   void tell_of_target(const BusMessage& message);
   void on_fence_lifted(const BusMessage& message);
+  void on_target_warned(const BusMessage& message);
   void on_queue(BusMessage& message);
   void exchanged(const BusMessage& message);
   void tell_if_recovered(const Vbd& vbd);

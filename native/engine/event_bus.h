@@ -21,6 +21,7 @@ struct BusMessage {
     target_claimed,
     target_closed,
     target_tracked,
+    target_warned,
     command_failed,
     fence_lifted,
     queue_made,

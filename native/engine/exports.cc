@@ -7,7 +7,7 @@
 #include <system_error>
 #include <utility>
 
-#include "nbd/wire.h"
+#include "protocol/nbd_wire.h"
 
 namespace ringdisk {
 namespace {

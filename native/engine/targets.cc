@@ -192,6 +192,9 @@ void Engine::target_claimed(const BusMessage& message) {
 void Engine::target_opened(BusMessage& message) {
   const uint32_t handle = next_handle_++;
   targets_.emplace(handle, message.target);
+  message.target->on_warning([bus = bus_, handle](const std::string& text) {
+    bus->send({.type = BusMessage::Type::target_warned, .handle = handle, .text = text});
+  });
   events_.push_back({.type = EngineEvent::Type::done,
                      .command = message.command,
                      .value = handle,
@@ -215,6 +218,16 @@ void Engine::on_fence_lifted(const BusMessage& message) {
     reactor->post_always([reactor = reactor.get()] { reactor->activate_blocked(); });
   events_.push_back(
       {.type = EngineEvent::Type::fence_lifted, .value = message.handle, .text = message.text});
+}
+
+void Engine::on_target_warned(const BusMessage& message) {
+  const auto found = targets_.find(message.handle);
+  if (found == targets_.end()) return;
+  found->second->warn(message.text);
+  events_.push_back({.type = EngineEvent::Type::target_warned,
+                     .value = message.handle,
+                     .facts = found->second->facts(),
+                     .text = message.text});
 }
 
 // Connected VBDs may use the new end at once; the guest learns of it from the control plane.

@@ -92,6 +92,13 @@ class Uring {
   const Counters& counters() const { return counters_; }
   // Reserved for and not collected yet, without those that wait for a client.
   uint32_t operations_in_flight() const { return operations_in_flight_; }
+  // Those that have no submission of their own, as many that share a socket: begun and over.
+  void count_begun() { operations_in_flight_++; }
+  void count_over() { operations_in_flight_--; }
+  // The place of what is reserved next; and whether the kernel has taken what was reserved there.
+  // Until then what it points to may be changed.
+  uint64_t next_place() const { return counters_.submissions + io_uring_sq_ready(&ring_); }
+  bool has_taken(uint64_t place) const { return counters_.submissions > place; }
 
  private:
   static constexpr size_t kWakeupKinds = 5;  // indexed by Wakeup

@@ -27,21 +27,28 @@ class Claim {
  public:
   // `fd` outlives this. `exclusive_path`: a block device to be claimed by O_EXCL; empty: none.
   Claim(int fd, std::string path, bool read_only, std::string exclusive_path);
+  virtual ~Claim() = default;
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
 
   // Without `take_over` somebody else's claim is waited for some seconds (the last user may be
   // closing), then std::system_error(EBUSY) says who to look for. With it, it makes this pending.
   // Again: nothing is done that is done already.
-  void take(const ClaimOptions& options);
+  virtual void take(const ClaimOptions& options);
   // A dead process's I/O may still be under way: nothing may be written.
   bool pending() const { return pending_; }
   // Until it is not; for as long as the device takes. Throws std::system_error.
-  void wait();
+  virtual void wait();
   // A device's claim by O_EXCL; -1: there is none. Whoever else writes while this process may be
   // dead keeps a copy of it, which adopt() takes back.
   int exclusive() const { return exclusive_.get(); }
   void adopt(Fd exclusive) { exclusive_ = std::move(exclusive); }
   // What the operator should know; empty: nothing.
   const std::string& warning() const { return warning_; }
+
+ protected:
+  bool pending_ = false;
+  std::string warning_;
 
  private:
   bool try_both();
@@ -58,8 +65,6 @@ class Claim {
   bool take_over_ = false;
   bool locked_ = false;
   Fd exclusive_;  // for nothing but O_EXCL: no I/O keeps it open when we die
-  bool pending_ = false;
-  std::string warning_;
 };
 
 }  // namespace ringdisk

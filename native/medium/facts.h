@@ -23,14 +23,22 @@ struct Capabilities {
   uint32_t discard_granularity = 0;
   uint32_t discard_alignment = 0;
   bool rotational = false;
+  bool one_channel = false;  // it is used by one queue at a time
 };
 
-enum class MediumKind : uint8_t { file, block, nvme, null, fill };
+enum class MediumKind : uint8_t { file, block, nvme, null, fill, nbd };
+
+// kind nbd: what a channel needs of nbd::ServerFacts.
+struct NbdFacts {
+  uint16_t flags = 0;
+  uint32_t bytes_max = 0;  // of a read or write
+};
 
 struct MediumFacts {
   MediumKind kind = MediumKind::file;
   Capabilities capabilities{};
   NvmeGeometry nvme{};  // kind nvme only
+  NbdFacts nbd{};       // kind nbd only
   // What can be done without ever waiting for the medium, by the reactors themselves through the
   // descriptor that comes with this. Where neither can, no descriptor comes: closing it may wait.
   bool reads_without_waiting = false;

@@ -17,6 +17,7 @@
 #include "medium/block_map.h"
 #include "medium/block_medium.h"
 #include "medium/file_medium.h"
+#include "medium/nbd_medium.h"
 #include "medium/nvme_medium.h"
 #include "medium/open_path.h"
 
@@ -105,8 +106,9 @@ std::unique_ptr<Medium> open_medium(const MediumSpec& given) {
   if (spec.kind == "file") return std::make_unique<FileMedium>(spec);
   if (spec.kind == "block") return std::make_unique<BlockMedium>(spec);
   if (spec.kind == "nvme") return std::make_unique<NvmeMedium>(spec);
+  if (spec.kind == "nbd") return std::make_unique<NbdMedium>(spec);
   throw std::invalid_argument("there is no target kind \"" + spec.kind +
-                              "\": file, block, nvme and null are known");
+                              "\": file, block, nvme, nbd and null are known");
 }
 
 std::unique_ptr<Medium> adopt_medium(const MediumSpec& spec, const MediumFacts& facts, Fd fd) {
@@ -119,6 +121,7 @@ std::unique_ptr<Medium> adopt_medium(const MediumSpec& spec, const MediumFacts& 
       return std::make_unique<NvmeMedium>(spec, facts, std::move(fd));
     case MediumKind::null:
     case MediumKind::fill:
+    case MediumKind::nbd:
       break;
   }
   throw std::invalid_argument("nothing to adopt");

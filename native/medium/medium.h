@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "base/fd.h"
@@ -18,8 +19,8 @@
 namespace ringdisk {
 
 struct MediumSpec {
-  std::string kind;  // "file", "block", "nvme", "auto": whichever the path is
-  std::string path;
+  std::string kind;  // "file", "block", "nvme", "nbd", "auto": whichever the path is
+  std::string path;  // nbd: see NbdAddress
   bool read_only = false;
   uint64_t create_bytes = 0;  // see MediumFacts::head
 };
@@ -29,6 +30,13 @@ class Medium {
   struct Size {
     uint64_t capacity;    // bytes, a multiple of 512
     uint64_t direct_end;  // bytes that aligned I/O reaches; what lies behind goes by the worker
+  };
+
+  struct Connected {
+    Fd socket;
+    uint32_t peer = 0;    // see UnixPeers
+    uint64_t server = 0;  // equal: the same process; 0: it cannot be told
+    bool structured = false;
   };
 
   virtual ~Medium() = default;
@@ -43,6 +51,11 @@ class Medium {
   // Makes it ours before anything is written. See Claim.
   void claim(const ClaimOptions& options) { claim_->take(options); }
   Claim& claimed() { return *claim_; }
+  // Another connection, for media that have them: to those who ask for it, one after the other.
+  // Throws as the open did.
+  virtual Connected connect() { throw std::invalid_argument("it has no connections"); }
+  // Whether the other end of one may still carry out what it was asked over it.
+  virtual bool is_open(uint32_t /*peer*/) const { return false; }
   // One call, however long it takes. Bytes or 0, or -errno. Any thread.
   virtual int32_t carry_out(const LaneSubmission& call, std::byte* memory) const;
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "nbd/wire.h"
+#include "protocol/nbd_wire.h"
 
 namespace ringdisk::nbd {
 namespace {

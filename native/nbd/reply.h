@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "nbd/wire.h"
+#include "protocol/nbd_wire.h"
 
 namespace ringdisk::nbd {
 

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "nbd/negotiation.h"
-#include "nbd/wire.h"
+#include "protocol/nbd_wire.h"
 
 namespace ringdisk::nbd {
 

@@ -7,6 +7,7 @@
 
 #include "io/uring.h"
 #include "targets/fd_channel.h"
+#include "targets/nbd_channel.h"
 #include "targets/nvme_channel.h"
 #include "targets/workers.h"
 
@@ -16,6 +17,8 @@ RemoteTarget::RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link, s
                            const MediumFacts& facts)
     : workers_(workers), link_(std::move(link)), path_(std::move(path)) {
   facts_ = facts;
+  if (facts_.kind == MediumKind::nbd)
+    nbd_ = std::make_shared<NbdServer>(workers_, link_, path_, facts_);
 }
 
 RemoteTarget::~RemoteTarget() {
@@ -34,6 +37,7 @@ void RemoteTarget::close(Answer answer) {
 }
 
 std::unique_ptr<TargetChannel> RemoteTarget::open_channel(const ChannelContext& context) {
+  if (nbd_) return open_nbd_channel(nbd_, context);
   if (facts_.kind != MediumKind::nvme) return std::make_unique<FdChannel>(*this, link_, context);
   const UringFeatures& features = context.uring.features();
   if (!features.big_entries || !features.uring_cmd)
@@ -44,8 +48,12 @@ std::unique_ptr<TargetChannel> RemoteTarget::open_channel(const ChannelContext& 
   return open_nvme_channel(link_->io(), facts_.nvme, facts_.capabilities, context);
 }
 
+void RemoteTarget::on_warning(Warn tell) {
+  if (nbd_) nbd_->on_warning(std::move(tell));
+}
+
 std::vector<TargetWait> RemoteTarget::waits(uint64_t before_us) const {
-  return link_->waits(before_us);
+  return nbd_ ? nbd_->waits(before_us) : link_->waits(before_us);
 }
 
 }  // namespace ringdisk

@@ -130,6 +130,7 @@ void Workers::hand_lanes_over(Record& record) {
   record.serving_since_us = now_us();
   record.answered_before = record.link->page_->answered.load(std::memory_order_relaxed);
   record.link->up_.store(true, std::memory_order_release);
+  send_wishes(record);
   for (const LaneRecord& lane : record.lanes) {
     lane.lanes->with_lane(lane.id,
                           [this, link = record.link, generation = record.generation](Lane& mine) {
@@ -150,6 +151,7 @@ void Workers::could_not_revive(Record& record) {
   record.revive_at_us = now_us() + record.revive_delay_us;
   if (record.revive_delay_us < kPatientBelowUs) return;
   record.link->up_.store(false, std::memory_order_release);
+  tell_of_none(record);
   for (const LaneRecord& lane : record.lanes)
     lane.lanes->with_lane(lane.id, [](Lane& mine) { mine.fail_all(); });
 }

@@ -76,7 +76,8 @@ void Workers::start(Record& record) {
   // Only this end: a worker may wait for us, but we never for it.
   ::fcntl(record.socket.get(), F_SETFL, O_NONBLOCK);
   const std::string parent = std::to_string(::getpid());
-  const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.path.c_str(), nullptr};
+  const char* arguments[] = {"ringdisk-worker", parent.c_str(), record.spec.kind.c_str(),
+                             record.spec.path.c_str(), nullptr};
   const ChildFiles files(theirs.get(), record.link->page_memory_.get(), program_file());
   const std::string program = "/proc/self/fd/" + std::to_string(kWorkerProgramFd);
   posix_spawnattr_t attributes;

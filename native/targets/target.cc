@@ -7,6 +7,7 @@ namespace ringdisk {
 
 void Target::warn(const std::string& sentence) {
   std::string all = facts_.warnings.data();
+  if (all.find(sentence) != std::string::npos) return;
   if (!all.empty()) all += '\n';
   all += sentence;
   const size_t kept = std::min(all.size(), facts_.warnings.size() - 1);

@@ -31,8 +31,9 @@ struct QueueCounters;
 struct FillSpec;
 
 struct TargetSpec {
-  std::string kind;  // "file", "block", "nvme", "null", "fill", or "auto": whichever the path is
-  std::string path;  // null: the capacity in bytes, decimal
+  // "file", "block", "nvme", "nbd", "null", "fill", or "auto": whichever the path is
+  std::string kind;
+  std::string path;  // null: the capacity in bytes, decimal; nbd: see medium/nbd_link.h
   bool read_only = false;
   // Of a file: if it is not there it is made so large, durably; its first bytes come as facts.head.
   uint64_t create_bytes = 0;
@@ -136,6 +137,9 @@ class Target {
   // No channel may be left. Answered when the medium is let go of.
   virtual void close(Answer answer) { answer({}); }
   virtual std::unique_ptr<TargetChannel> open_channel(const ChannelContext& context) = 0;
+  // Called on any thread with what the operator should know of a target in use.
+  using Warn = std::function<void(const std::string&)>;
+  virtual void on_warning(Warn) {}
   // What has been waited for since before `before_us`.
   virtual std::vector<TargetWait> waits(uint64_t /*before_us*/) const { return {}; }
   // The process number of its worker; 0: none.

@@ -202,9 +202,10 @@ bool Workers::send(Record& record, const WorkerRequest& request, std::span<const
 // as it likes.
 void Workers::keep(Record& record, const WorkerRequest& request, std::span<const int> fds) {
   using Type = WorkerRequest::Type;
-  if (request.type == Type::remove_lane) {
+  if (request.type == Type::remove_lane || request.type == Type::forget) {
+    const Type begun = request.type == Type::forget ? Type::connect : Type::add_lane;
     const auto same = [&](const Unsent& one) {
-      return one.request.type == Type::add_lane && one.request.lane == request.lane;
+      return one.request.type == begun && one.request.lane == request.lane;
     };
     if (std::erase_if(record.unsent, same) > 0) return;
   }
@@ -287,6 +288,8 @@ void Workers::on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds) 
     record.unfit = true;
     return end_process(record);
   }
+  if (reply.type == WorkerReply::Type::connected || reply.type == WorkerReply::Type::unreachable)
+    return on_connection(record, reply, fds);
   if (reply.type != WorkerReply::Type::fence_lifted) return;
   keep_exclusive(record, fds);
   fence_is_lifted(record, reply.text.data());

@@ -55,6 +55,24 @@ class Workers {
   void add_lane(const Link& link, uint32_t id, Lanes& lanes, Fd memory);
   void remove_lane(const Link& link, uint32_t id);
   void end_process(const Link& link);
+  // A connection to the target's server, for media that have them. `on_told` is called on this
+  // object's thread: with its socket, once; before that perhaps without, when there has been none
+  // for some time.
+  struct Connection {
+    std::shared_ptr<Fd> socket{};
+    uint32_t peer = 0;  // as what follows: see Medium::Connected
+    uint64_t server = 0;
+    bool structured = false;
+    std::string why{};  // there is none
+  };
+  struct Wish {
+    uint32_t id = 0;     // whose; instead of what it wished for before
+    uint32_t ended = 0;  // see Connector::Wish
+    uint32_t failures = 0;
+    std::function<void(const Connection&)> on_told;
+  };
+  void connect(const Link& link, Wish wish);
+  void forget(const Link& link, uint32_t id);
 
  private:
   struct LaneRecord {
@@ -84,6 +102,7 @@ class Workers {
     std::map<uint32_t, OnReply> asked;
     std::deque<Unsent> unsent;  // it waits for its medium and reads nothing
     std::vector<LaneRecord> lanes;
+    std::map<uint32_t, Wish> wishes;  // for connections
     pid_t pid = 0;
     Fd socket;
     Fd ended;                 // a pidfd
@@ -117,6 +136,10 @@ class Workers {
   void opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
   void on_readable(Record& record);
   void on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
+  static void on_connection(Record& record, const WorkerReply& reply, std::vector<Fd>& fds);
+  void send_wish(Record& record, const Wish& wish);
+  void send_wishes(Record& record);
+  static void tell_of_none(Record& record);
   static void keep_exclusive(Record& record, std::vector<Fd>& fds);
   void on_ended(Record& record);
   void end_process(Record& record);

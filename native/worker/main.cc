@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "worker/sandbox.h"
 #include "worker/server.h"
@@ -45,7 +46,7 @@ int main(int argc, char** argv) {
   ::signal(SIGXFSZ, SIG_IGN);  // a write beyond a limit is an error as any other
   void* page = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kWorkerPageFd, 0);
   if (page == MAP_FAILED) return 1;
-  confine_worker();
+  confine_worker(argc > 2 && std::strcmp(argv[2], "nbd") == 0);
   // Never destroyed: threads that come out of a call find it as it was, and its medium stays open.
   Server& server = *new Server(kWorkerSocketFd, *static_cast<WorkerPage*>(page));
   const bool daemon_ends = server.run();

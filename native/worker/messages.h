@@ -16,10 +16,21 @@
 namespace ringdisk {
 
 struct WorkerRequest {
-  enum class Type : uint32_t { open, claim, measure, add_lane, remove_lane, close };
+  enum class Type : uint32_t {
+    open,
+    claim,
+    measure,
+    add_lane,
+    remove_lane,
+    connect,
+    forget,
+    close
+  };
   Type type{};
-  uint32_t number = 0;  // echoed by the reply; the last three have none
-  uint32_t lane = 0;
+  uint32_t number = 0;    // echoed by the reply; only the first three have one
+  uint32_t lane = 0;      // connect, forget: who wants a connection
+  uint32_t ended = 0;     // connect: first this one's other end must be closed (see UnixPeers)
+  uint32_t failures = 0;  // connect: so many in a row were of no use
   bool read_only = false;
   bool share = false;
   bool take_over = false;     // claim: with what a dead worker had by O_EXCL, if anything
@@ -31,9 +42,22 @@ struct WorkerRequest {
 };
 
 struct WorkerReply {
-  enum class Type : uint32_t { opened, claimed, measured, failed, fence_lifted, warned };
+  enum class Type : uint32_t {
+    opened,
+    claimed,
+    measured,
+    failed,
+    fence_lifted,
+    warned,
+    connected,    // its descriptor comes with it
+    unreachable,  // none for some time; it is tried on
+  };
   Type type{};
   uint32_t number = 0;
+  uint32_t lane = 0;  // connected, unreachable: who wanted it
+  uint32_t peer = 0;  // connected, as what follows: see Medium::Connected
+  uint64_t server = 0;
+  bool structured = false;
   int32_t error = 0;      // failed: errno
   bool fenced = false;    // claimed; with it or with fence_lifted a claim by O_EXCL may come
   uint64_t capacity = 0;  // opened, measured: bytes

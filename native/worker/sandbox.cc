@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -32,6 +33,10 @@ constexpr std::array kAllowed = {
     SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_rt_sigaction, SYS_rt_sigprocmask,
     SYS_rt_sigreturn, SYS_restart_syscall, SYS_tgkill};
 
+constexpr std::array kOfSockets = {SYS_connect,    SYS_sendto,     SYS_recvfrom,
+                                   SYS_getsockopt, SYS_setsockopt, SYS_socketpair};
+constexpr std::array kFamilies = {AF_UNIX, AF_NETLINK};
+
 constexpr bool kSanitized =
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     true;
@@ -41,8 +46,11 @@ constexpr bool kSanitized =
 
 }  // namespace
 
-void confine_worker() {
+// Jumps are counted from the end, so that each list may have any length.
+void confine_worker(bool reaches_servers) {
   if (kSanitized) return;
+  std::vector<long> allowed(kAllowed.begin(), kAllowed.end());
+  if (reaches_servers) allowed.insert(allowed.end(), kOfSockets.begin(), kOfSockets.end());
   std::vector<sock_filter> program;
   const auto add = [&program](uint16_t code, uint32_t value, uint8_t yes, uint8_t no) {
     program.push_back({code, yes, no, value});
@@ -52,9 +60,17 @@ void confine_worker() {
   add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
   add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
   add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr), 0, 0);
-  for (size_t i = 0; i < kAllowed.size(); i++) {
-    const auto to_allow = static_cast<uint8_t>(kAllowed.size() - i);
-    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(kAllowed[i]), to_allow, 0);
+  const size_t families = reaches_servers ? kFamilies.size() + 2 : 0;  // entries that look at them
+  for (size_t i = 0; i < allowed.size(); i++) {
+    const auto to_allow = static_cast<uint8_t>(allowed.size() - i + families);
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(allowed[i]), to_allow, 0);
+  }
+  if (reaches_servers) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, static_cast<uint8_t>(families - 1));
+    add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0]), 0, 0);
+    for (size_t i = 0; i < kFamilies.size(); i++)
+      add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(kFamilies[i]),
+          static_cast<uint8_t>(kFamilies.size() - i), 0);
   }
   add(BPF_RET | BPF_K, kRefuse, 0, 0);
   add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);

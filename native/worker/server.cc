@@ -56,6 +56,11 @@ void Server::handle(const WorkerRequest& request, std::vector<Fd>& fds) {
       return add_lane(request, fds);
     case WorkerRequest::Type::remove_lane:
       return executor_->remove_lane(request.lane);
+    case WorkerRequest::Type::connect:
+      return connect(request);
+    case WorkerRequest::Type::forget:
+      if (connector_) connector_->forget(request.lane);
+      return;
   }
 }
 
@@ -134,6 +139,13 @@ void Server::measure(const WorkerRequest& request) {
 void Server::add_lane(const WorkerRequest& request, std::vector<Fd>& fds) {
   if (fds.size() != 2) throw std::invalid_argument("a lane has two descriptors");
   executor_->add_lane(request.lane, fds[0], std::move(fds[1]));
+}
+
+void Server::connect(const WorkerRequest& request) {
+  if (!connector_)
+    connector_ = std::make_unique<Connector>(
+        *medium_, [this](const WorkerReply& told, std::span<const int> fds) { reply(told, fds); });
+  connector_->add({request.lane, request.ended, request.failures});
 }
 
 void Server::reply(const WorkerReply& reply, std::span<const int> fds) const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "medium/medium.h"
+#include "worker/connector.h"
 #include "worker/executor.h"
 #include "worker/messages.h"
 
@@ -25,6 +26,7 @@ class Server {
   void claim(const WorkerRequest& request, std::vector<Fd>& fds);
   void measure(const WorkerRequest& request);
   void add_lane(const WorkerRequest& request, std::vector<Fd>& fds);
+  void connect(const WorkerRequest& request);
   bool daemon_has_io() const;
   void reply_with_claim(const WorkerReply& reply) const;
   void reply(const WorkerReply& reply, std::span<const int> fds = {}) const;
@@ -33,6 +35,7 @@ class Server {
   WorkerPage& page_;
   std::unique_ptr<Medium> medium_;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Connector> connector_;  // from the first that is asked for
 };
 
 }  // namespace ringdisk

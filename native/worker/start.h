@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a worker finds when it is started; its first argument is the daemon's process number.
+// What a worker finds when it is started; its arguments are the daemon's process number, and
+// the kind and path of its target.
 #pragma once
 
 namespace ringdisk {

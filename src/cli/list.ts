@@ -38,7 +38,16 @@ function formatList({ vbds, xenstoreLost }: Methods['list']['result']): string {
   const errors = vbds
     .filter((vbd) => vbd.error)
     .map((vbd) => printable(`${vbd.name}: ${vbd.error}`));
-  return [formatTable(COLUMNS, vbds), ...waitLines(vbds), ...errors, ...lost].join('\n');
+  const lines = [...waitLines(vbds), ...helperLines(vbds), ...errors, ...lost];
+  return [formatTable(COLUMNS, vbds), ...lines].join('\n');
+}
+
+/** Images that nothing serves for now. */
+function helperLines(vbds: readonly WireVbd[]): string[] {
+  return vbds.flatMap(({ name, target }) => {
+    const { error } = target?.helper ?? {};
+    return error === undefined ? [] : [printable(`${name}: ${error}; it is started again`)];
+  });
 }
 
 function lostLine({ since, reason }: WireLinkLoss): string {

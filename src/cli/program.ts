@@ -9,6 +9,7 @@ import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
 import { addFill } from './fill.ts';
 import { addFlamegraph } from './flamegraph.ts';
+import { addImageHelper } from './image_helper.ts';
 import { addList } from './list.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
@@ -51,6 +52,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addUpgrade,
     addDoctor,
     addDemo,
+    addImageHelper,
   ];
   for (const add of adders) add(program);
   return program;

@@ -69,7 +69,23 @@ function targetFields({ target }: WireVbd): Fields {
     ['direct I/O', can.direct ? `yes, aligned to ${formatBytes(can.ioAlignment)}` : 'no'],
     ['physical block', formatBytes(can.physicalBlock)],
     ['discard', discard],
+    ...helperFields(target.helper),
     ...can.warnings.map((warning): [string, string] => ['warning', warning]),
+  ];
+}
+
+function helperFields(helper: NonNullable<WireVbd['target']>['helper']): Fields {
+  if (!helper) return [];
+  const { program, pid, restarts, error, chain } = helper;
+  const runs = pid === undefined ? 'does not run' : `process ${pid}`;
+  const again = restarts > 0 ? `, started again ${formatCount(restarts)} times` : '';
+  return [
+    ['served by', `${program}, ${runs}${again}`],
+    ...chain.map(({ format, path }, index): [string, string] => [
+      index === 0 ? 'image' : 'based on',
+      `${format} ${path}`,
+    ]),
+    ...(error === undefined ? [] : ([['helper', error]] satisfies Fields)),
   ];
 }
 

@@ -111,7 +111,7 @@ const Engine = v.object({
   ),
 });
 
-type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational';
+type Flags = 'readOnly' | 'direct' | 'discard' | 'secureDiscard' | 'rotational' | 'oneChannel';
 
 const Capabilities = v.object({
   ...numbers<Omit<TargetCapabilities, Flags | 'kind' | 'identity' | 'warnings'>>({
@@ -126,9 +126,19 @@ const Capabilities = v.object({
   discard: v.boolean(),
   secureDiscard: v.boolean(),
   rotational: v.boolean(),
+  oneChannel: v.boolean(),
   kind: v.string(),
   identity: v.string(),
   warnings: v.array(v.string()),
+});
+
+/** HelperInfo of src/formats/helper.ts as it travels. */
+const Helper = v.object({
+  program: v.string(),
+  pid: v.optional(v.number()),
+  restarts: v.number(),
+  error: v.optional(v.string()),
+  chain: v.array(v.object({ format: v.string(), path: v.string(), isDevice: v.boolean() })),
 });
 
 const Target = v.object({
@@ -136,6 +146,7 @@ const Target = v.object({
   kind: v.string(),
   path: v.string(),
   capabilities: Capabilities,
+  helper: v.optional(Helper),
 });
 
 const QueueNodes = v.object({ ringRefs: v.array(v.number()), eventChannel: v.number() });

@@ -10,7 +10,20 @@ export type Abi = 'native' | 'x86_32' | 'x86_64';
 export type GrantStrategy = 'auto' | 'persistent' | 'copy' | 'map';
 /** What becomes of a request whose I/O fails: an error for the guest, or another try, later. */
 export type OnError = 'report' | 'stop';
-export type TargetKind = 'file' | 'block' | 'nvme' | 'null' | 'fill';
+/** The last six are another program's: see src/formats, which serves them by NBD. */
+export type TargetKind =
+  | 'file'
+  | 'block'
+  | 'nvme'
+  | 'null'
+  | 'fill'
+  | 'nbd'
+  | 'qcow2'
+  | 'vhd'
+  | 'vhdx'
+  | 'vmdk'
+  | 'rbd'
+  | 'https';
 
 export interface UringFeatures {
   available: boolean;
@@ -53,6 +66,8 @@ export interface TargetCapabilities {
   discardGranularity: number;
   discardAlignment: number;
   rotational: boolean;
+  /** It is used by one queue at a time. */
+  oneChannel: boolean;
   /** What it turned out to be. */
   kind: TargetKind;
   /** Tells one medium from another, whatever its path; "" where there is none (null). */
@@ -64,7 +79,7 @@ export interface TargetCapabilities {
 export interface NativeTargetSpec {
   /** auto: a regular file or a block device, as the path has it. */
   kind: TargetKind | 'auto';
-  /** null: the capacity in bytes, decimal. */
+  /** null: the capacity in bytes, decimal; nbd: see src/target/nbd_address.ts. */
   path: string;
   readOnly: boolean;
   /** kind fill only: what `path` says. */
@@ -278,7 +293,14 @@ export type NativeEvent =
   | { type: 'ring-broken'; vbd: number; queue: number; reason: string }
   | { type: 'io-failing'; vbd: number; queue: number; error: string }
   | { type: 'io-recovered'; vbd: number; queue: number }
-  | { type: 'fence-lifted'; target: number };
+  | { type: 'fence-lifted'; target: number }
+  /** What the operator should know of a target in use. */
+  | {
+      type: 'target-warned';
+      target: number;
+      message: string;
+      capabilities: TargetCapabilities;
+    };
 
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
 export interface NativeEngine {
@@ -395,6 +417,18 @@ export interface NativeLoopbackGuest {
   close(): void;
 }
 
+/** What a process is to become, and what is left to it then; paths are absolute. */
+export interface HelperProgram {
+  program: string;
+  /** With its name first. */
+  args: string[];
+  readable: string[];
+  writable: string[];
+  /** To make its socket in. */
+  folder: string;
+  network: boolean;
+}
+
 export interface NativeBinding {
   /**
    * journalVersion: a journal is taken over by daemons whose number is the same. worker: the path
@@ -444,6 +478,13 @@ export interface NativeBinding {
    * and for good (execve, no_new_privs). Returns only where there is nothing to give up. Throws.
    */
   restartUnprivileged(program: string, args: string[]): void;
+  /**
+   * Of a process that is about to become a helper: standard error becomes the FIFO `log`, and the
+   * lock is its own until its end. False while another process has the lock. Throws.
+   */
+  beginHelper(log: string, lock: string): boolean;
+  /** After beginHelper(): becomes that program, confined (execve). Only ever throws. */
+  becomeHelper(helper: HelperProgram): void;
   /** From now on, a crash (not a SIGKILL) leaves an empty file there. */
   noteCrashes(path: string): void;
 }

@@ -116,6 +116,8 @@ export interface Datapath {
   openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
   /** The target has been claimed. */
   connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
+  /** Calls back with what the operator should know of a target in use. */
+  onWarning(tell: (message: string) => void): void;
   /** The target has been claimed, unless it is read only. Rejects where nobody can listen. */
   addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
   counters(): EngineCounters;
@@ -171,8 +173,11 @@ class NativeDatapath implements Datapath {
   readonly #connections = new Map<number, NativeConnection>();
   /** By target. */
   readonly #fences = new Map<number, Pending>();
+  /** By target: who keeps what is known of it. */
+  readonly #learns = new Map<number, (capabilities: TargetCapabilities) => void>();
   /** By the command of the connect. */
   readonly #recoveries = new Map<number, Pending>();
+  #warn: (message: string) => void = () => {};
   #nextCommand = 1;
   #closed = false;
 
@@ -195,6 +200,10 @@ class NativeDatapath implements Datapath {
     return orGivenUp(opening, signal, () => {
       if (!this.#closed) this.#engine.cancelOpen(command);
     });
+  }
+
+  onWarning(tell: (message: string) => void): void {
+    this.#warn = tell;
   }
 
   async connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection> {
@@ -264,6 +273,9 @@ class NativeDatapath implements Datapath {
   #openTarget(handle: number, first: TargetCapabilities): OpenTarget {
     const fences = this.#fences;
     let capabilities = first;
+    this.#learns.set(handle, (news) => {
+      capabilities = news;
+    });
     return {
       handle,
       get capabilities() {
@@ -292,6 +304,7 @@ class NativeDatapath implements Datapath {
       },
       close: async () => {
         await this.#command((id) => this.#engine.closeTarget(id, handle));
+        this.#learns.delete(handle);
         fences.get(handle)?.end();
         fences.delete(handle);
       },
@@ -331,6 +344,10 @@ class NativeDatapath implements Datapath {
       case 'fence-lifted':
         this.#fences.get(event.target)?.end();
         this.#fences.delete(event.target);
+        return;
+      case 'target-warned':
+        this.#learns.get(event.target)?.(event.capabilities);
+        this.#warn(event.message);
         return;
       default:
         // Whoever waits for the connect before it has not yet seen the connection.

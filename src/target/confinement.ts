@@ -6,7 +6,8 @@
 const IS_SERVICE = process.env['INVOCATION_ID'] !== undefined;
 
 const DROP_IN = 'with "systemctl edit ringdisk", then restart it: the guests notice nothing';
-const HIDDEN = /^\/(home|root|run|tmp|var\/tmp)\//;
+/** Options of an image may stand before its path. */
+const HIDDEN = /^(?:[a-z0-9.-]+=[^:]*:)*\/(home|root|run|tmp|var\/tmp)\//;
 
 /** What to do about this failure to open `path`; undefined when it has other causes. */
 export function confinementHint(

@@ -3,12 +3,25 @@
 // a target URI. Parsing touches nothing: whoever looks at a path may wait for ever.
 import type { NativeFillSpec, NativeTargetSpec, OnError, TargetKind } from '../datapath/binding.ts';
 import { showValue, TargetSpecError } from '../errors.ts';
+import {
+  IMAGE_FORMATS,
+  type ImageFormat,
+  imagePath,
+  isImageFormat,
+  isImageOption,
+  makeImageSpec,
+  PATH_OPTIONS,
+} from '../formats/image_spec.ts';
 import { textBytes } from '../text.ts';
 import { readFillText } from './fill_text.ts';
+import { NBD_WORDS, parseNbdAddress } from './nbd_address.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
-  /** An absolute path; for null: the capacity in bytes, decimal. */
+  /**
+   * An absolute path; for null: the capacity in bytes, decimal; for nbd: see nbd_address.ts; for
+   * images: see imagePath(), their options are in it.
+   */
   readonly path: string;
 }
 
@@ -32,7 +45,7 @@ export interface ParsedTarget extends TargetOptions {
 
 // PATH_MAX without its NUL, and room for the prefixes before it.
 const SPEC_BYTES_MAX = 4095;
-const PREFIXES_MAX = 8;
+const PREFIXES_MAX = 16;
 const SECTOR_BYTES = 512;
 
 const TARGET_KINDS: readonly string[] = [
@@ -41,10 +54,11 @@ const TARGET_KINDS: readonly string[] = [
   'nvme',
   'null',
   'fill',
+  ...IMAGE_FORMATS,
 ] satisfies TargetKind[];
 // xl's words for "the bytes of the target are the bytes of the disk"; they say nothing of its kind.
 const RAW_FORMATS: readonly string[] = ['aio', 'raw', 'phy'];
-const IMAGE_FORMATS: readonly string[] = ['vhd', 'qcow', 'qcow2', 'qed', 'vmdk', 'vdi', 'vhdx'];
+const OTHER_FORMATS: readonly string[] = ['qcow', 'qed', 'vdi'];
 
 export const ON_ERROR = ['report', 'stop'] as const satisfies OnError[];
 const SECTOR_SIZES = [512, 4096] as const;
@@ -61,14 +75,37 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 
 /** Throws TargetSpecError with a sentence that names what is wrong. */
 export function parseTarget(params: string): ParsedTarget {
-  const { rest, ...prefixes } = stripPrefixes(checked(params));
-  if (rest === '' && prefixes.kind !== 'null') throw new TargetSpecError('The target is empty.');
-  if (prefixes.kind === 'fill') {
+  const { rest, image, ...prefixes } = stripPrefixes(checked(params));
+  const { kind } = prefixes;
+  if (rest === '' && kind !== 'null') throw new TargetSpecError('The target is empty.');
+  if (kind === 'fill') {
     parseFill(rest);
     return { ...prefixes, path: rest };
   }
-  const path = prefixes.kind === 'null' ? parseSize(rest) : toPath(params, rest, prefixes.kind);
-  return { ...prefixes, path };
+  if (kind !== undefined && isImageFormat(kind)) {
+    const spec = makeImageSpec(kind, image, toLocation(params, rest, kind));
+    return { ...prefixes, path: imagePath(spec) };
+  }
+  const [option] = Object.keys(image);
+  if (option !== undefined) {
+    throw new TargetSpecError(
+      `The target ${showValue(params)} has the option ${option}, which is for images ` +
+        `(${IMAGE_FORMATS.join(', ')}), and does not say which it is.`,
+    );
+  }
+  return { ...prefixes, path: pathOf(params, rest, kind) };
+}
+
+function pathOf(params: string, rest: string, kind: TargetKind | undefined): string {
+  if (kind === 'null') return parseSize(rest);
+  return kind === 'nbd' ? parseNbdAddress(params, rest) : toPath(params, rest, kind);
+}
+
+function toLocation(params: string, rest: string, format: ImageFormat): string {
+  if (format === 'https') return `https:${rest}`;
+  if (format === 'rbd' || rest.startsWith('/')) return rest.replace(/^\/+/, '/');
+  // A word that is no option after all is not to be taken for a folder below /dev.
+  throw new TargetSpecError(`The target ${showValue(params)} does not end in an absolute path.`);
 }
 
 /** For the data path, which is told what a fill is made of. */
@@ -143,17 +180,25 @@ function checked(params: string): string {
 
 type Prefixes = { -readonly [Key in keyof TargetOptions]: TargetOptions[Key] } & {
   kind?: TargetKind;
+  /** Options of an image. */
+  image: Record<string, string>;
 };
+
+// A slash before the colon: "disk/by-path/pci-0000:00" is a path.
+const PREFIX = new RegExp(`^([^/:]*|(?:${PATH_OPTIONS.join('|')})=/[^:]*):`);
 
 /** In any order ("aio:on-error=stop:nvme:/dev/ng0n1"); an option named twice counts last. */
 function stripPrefixes(params: string): Prefixes & { rest: string } {
-  const prefixes: Prefixes = {};
+  const prefixes: Prefixes = { image: {} };
   let rest = params;
   for (let count = 0; count <= PREFIXES_MAX; count++) {
-    // A slash before the colon: "disk/by-path/pci-0000:00" is a path.
-    const [whole, word] = /^([^/:]*):/.exec(rest) ?? [];
+    const [whole, word] = PREFIX.exec(rest) ?? [];
     if (whole === undefined || word === undefined) return { ...prefixes, rest };
-    takePrefix(params, word.toLowerCase(), prefixes);
+    if (NBD_WORDS.includes(word.toLowerCase())) {
+      takeKind(params, 'nbd', prefixes);
+      return { ...prefixes, rest };
+    }
+    takePrefix(params, word, prefixes);
     rest = rest.slice(whole.length);
     // What follows is a language of its own.
     if (prefixes.kind === 'fill') return { ...prefixes, rest };
@@ -161,9 +206,13 @@ function stripPrefixes(params: string): Prefixes & { rest: string } {
   throw new TargetSpecError(`The target ${showValue(params)} has too many prefixes.`);
 }
 
-function takePrefix(params: string, word: string, prefixes: Prefixes): void {
+function takePrefix(params: string, written: string, prefixes: Prefixes): void {
+  const word = written.toLowerCase();
   const [name = '', value] = word.split(/=(.*)/s, 2);
-  if (value !== undefined && Object.hasOwn(OPTIONS, name)) {
+  if (value !== undefined && isImageOption(name)) {
+    // A user's or a file's name is what it is.
+    prefixes.image[name] = written.slice(name.length + 1);
+  } else if (value !== undefined && Object.hasOwn(OPTIONS, name)) {
     OPTIONS[name as keyof typeof OPTIONS](params, value, prefixes);
   } else if (word === 'share') prefixes.share = true;
   else if (TARGET_KINDS.includes(word)) takeKind(params, word as TargetKind, prefixes);
@@ -211,15 +260,16 @@ function badOption(params: string, name: string, value: string, expects: string)
 
 function checkFormat(params: string, word: string): void {
   if (RAW_FORMATS.includes(word)) return;
-  if (IMAGE_FORMATS.includes(word)) {
+  if (OTHER_FORMATS.includes(word)) {
     throw new TargetSpecError(
-      `The target ${showValue(params)} is a ${word} image; only raw targets are served.`,
+      `The target ${showValue(params)} is a ${word} image; of images only ` +
+        `${IMAGE_FORMATS.join(', ')} are served.`,
     );
   }
   const options = Object.keys(OPTIONS).map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-      `${[...RAW_FORMATS, ...TARGET_KINDS, ...options, 'share'].join(', ')}.`,
+      `${[...RAW_FORMATS, ...TARGET_KINDS, 'nbd', ...options, 'share'].join(', ')}.`,
   );
 }
 

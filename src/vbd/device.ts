@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import type { OnError, VbdCounters } from '../datapath/binding.ts';
 import type { Connection, Datapath } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
+import type { Images } from '../formats/images.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
@@ -67,6 +68,8 @@ export interface VbdServices {
   readonly records: Records;
   readonly takeOvers: TakeOvers;
   readonly openTargets: OpenTargets;
+  /** Of targets that are images, what serves them. */
+  readonly images: Images;
   /** Ends what is exported of the VBD of this name; resolves when its clients are gone. */
   readonly endExports: (name: string) => Promise<unknown>;
   /** Also devices of kinds that others serve, unmarked. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a VBD tells about itself: the record behind `list`, `show` and `stats`.
 import type { OnError, TargetCapabilities, TargetKind, VbdCounters } from '../datapath/binding.ts';
+import type { HelperInfo } from '../formats/helper.ts';
 import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';
 import { describeFill, type FillInfo } from './fill.ts';
@@ -27,6 +28,8 @@ export interface VbdInfo {
     readonly kind: TargetKind;
     readonly path: string;
     readonly capabilities: TargetCapabilities;
+    /** Of an image: the program that serves it. */
+    readonly helper?: HelperInfo;
   };
   /** Where its target is filled from a source; sizes in bytes. */
   readonly fill?: FillInfo;
@@ -71,7 +74,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     readOnly:
       link?.agreement.readOnly ?? medium?.readOnly ?? isReadOnlyMode({ mode: toolstack?.mode }),
     ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
-    ...(medium && { target: describeTarget(medium) }),
+    ...(medium && { target: describeTarget(device, medium) }),
     ...(medium?.spec.kind === 'fill' && { fill: describeFill(medium) }),
     ...(device.askedTarget !== undefined && { askedTarget: device.askedTarget }),
     ...(waits.length > 0 && { waits }),
@@ -107,7 +110,12 @@ function describeWaits({ medium, opening, claiming, leaving }: Device): Waits {
   ];
 }
 
-function describeTarget({ params, spec, target }: Medium): NonNullable<VbdInfo['target']> {
+function describeTarget(
+  { services }: Device,
+  { params, spec, readOnly, target }: Medium,
+): NonNullable<VbdInfo['target']> {
   const { kind, path } = spec;
-  return { spec: params, kind, path, capabilities: { ...target.capabilities } };
+  const helper = services.images.describe(kind, path, readOnly);
+  const capabilities = { ...target.capabilities };
+  return { spec: params, kind, path, capabilities, ...(helper && { helper }) };
 }

@@ -89,7 +89,8 @@ export function makeOffer(
 ): Offer {
   // A medium with larger sectors is written by read-modify-write, which only keeps its order within
   // a queue.
-  const singleQueue = !readOnly && (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
+  const keepsOrder = !readOnly && (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
+  const singleQueue = keepsOrder || capabilities?.oneChannel === true;
   return {
     queuesMax: singleQueue ? 1 : config.queuesMax,
     ringPageOrderMax: config.ringPageOrderMax,

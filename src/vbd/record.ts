@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import path from 'node:path';
 import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
+import { IMAGE_FORMATS } from '../formats/image_spec.ts';
 import { replaceFile, TEMPORARY_SUFFIX } from '../replace_file.ts';
 import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
@@ -29,7 +30,7 @@ const queueSchema = v.strictObject({
 const targetEntries = {
   /** As the toolstack wrote it, and what it turned out to be. */
   params: v.string(),
-  kind: v.picklist(['file', 'block', 'nvme', 'null', 'fill']),
+  kind: v.picklist(['file', 'block', 'nvme', 'null', 'fill', 'nbd', ...IMAGE_FORMATS]),
   path: v.string(),
   readOnly: v.boolean(),
 } as const;

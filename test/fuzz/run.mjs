@@ -14,6 +14,7 @@ const FOLDER = 'out/fuzz';
 const FUZZERS = [
   { name: 'validate', bytesMax: 2400, patience: 30 },
   { name: 'nbd', bytesMax: 4096, patience: 120 },
+  { name: 'nbd_server', bytesMax: 1024, patience: 60 },
   { name: 'queue', bytesMax: 4096, patience: 60 },
   { name: 'recover', bytesMax: 6144, patience: 120 },
 ];

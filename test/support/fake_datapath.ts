@@ -34,6 +34,7 @@ export const someCapabilities: TargetCapabilities = {
   discardGranularity: 4096,
   discardAlignment: 0,
   rotational: false,
+  oneChannel: false,
   kind: 'null',
   identity: '',
   warnings: [],
@@ -179,6 +180,7 @@ export class FakeDatapath implements Datapath {
     const process = this.#process;
     const alive = <T>(call: () => Promise<T>) => (process === this.#process ? call() : never());
     return {
+      onWarning: () => {},
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       addExport: () => this.addExport(),
@@ -190,6 +192,8 @@ export class FakeDatapath implements Datapath {
   async addExport(): Promise<NbdExport> {
     return { clients: () => undefined, remove: async () => {} };
   }
+
+  onWarning(): void {}
 
   async openTarget(
     spec: NativeTargetSpec,

@@ -106,10 +106,10 @@ export class RestartMachine {
   }
 
   /** A guest whose disk is a sparse file, or `params`; not connected yet. */
-  async plug(bytes: number, params?: string): Promise<RestartGuest> {
+  async plug(bytes: number, params?: string, mode: 'r' | 'w' = 'w'): Promise<RestartGuest> {
     const domid = this.#guests.length + 1;
     const target = params ?? `aio:${sparseFile(this.file(`disk${domid}.img`), bytes)}`;
-    const spec = { domid, devid: 51712, vdev: 'xvda', params: target };
+    const spec = { domid, devid: 51712, vdev: 'xvda', params: target, mode };
     const paths = await createVbd(this.xenstore, spec);
     const machineDir = loopbackMachineDir(this.runtimeDir);
     const frontend = new LoopbackFrontend(native, machineDir, this.#client(domid), paths);

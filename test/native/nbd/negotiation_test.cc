@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "nbd/wire.h"
+#include "protocol/nbd_wire.h"
 
 namespace ringdisk::nbd {
 namespace {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/units.h"
+#include "nbd_servers.h"
 #include "target_driver.h"
 #include "targets/target.h"
 #include "test_media.h"
@@ -160,6 +161,57 @@ TEST_CASE("target contract: block device") {
 TEST_CASE("target contract: null") {
   if (!has_uring()) return;
   check_contract({"null", std::to_string(kCapacity)}, false);
+}
+
+TEST_CASE("target contract: nbdkit, from memory") {
+  if (!has_uring() || !has_program("nbdkit")) return;
+  const std::string size = std::to_string(kCapacity);
+  const NbdServerProcess server([&](const std::string& socket) -> std::vector<std::string> {
+    return {"nbdkit", "-f", "-U", socket, "memory", size};
+  });
+  check_contract({"nbd", server.socket()});
+}
+
+// In each of the ways that filters make its plugin answer.
+TEST_CASE("target contract: nbdkit, from a file") {
+  if (!has_uring() || !has_program("nbdkit")) return;
+  const std::vector<std::vector<std::string>> all = {
+      {},
+      {"--filter=noextents"},
+      {"--filter=noparallel", "serialize=connections"},
+      {"--filter=blocksize-policy", "blocksize-minimum=4096", "blocksize-preferred=4096",
+       "blocksize-maximum=64K", "blocksize-error-policy=error"},
+      {"--filter=blocksize-policy", "blocksize-minimum=512", "blocksize-preferred=64K",
+       "blocksize-maximum=128K", "blocksize-error-policy=error"},
+      {"--filter=delay", "rdelay=1ms", "wdelay=1ms"},
+      {"--filter=multi-conn", "multi-conn-mode=disable"}};
+  for (const std::vector<std::string>& more : all) {
+    CAPTURE(more.empty() ? "" : more[0]);
+    const TempFile file(disk_folder(), kCapacity);
+    const NbdServerProcess server([&](const std::string& socket) {
+      std::vector<std::string> command = {"nbdkit", "-f", "-U", socket};
+      if (!more.empty()) command.push_back(more[0]);
+      command.insert(command.end(), {"file", file.path()});
+      if (!more.empty()) command.insert(command.end(), more.begin() + 1, more.end());
+      return command;
+    });
+    check_contract({"nbd", server.socket()});
+  }
+}
+
+TEST_CASE("target contract: qemu-storage-daemon") {
+  if (!has_uring() || !has_program("qemu-storage-daemon")) return;
+  const TempFile file(disk_folder(), kCapacity);
+  const NbdServerProcess server([&](const std::string& socket) -> std::vector<std::string> {
+    return {"qemu-storage-daemon",
+            "--blockdev",
+            "file,node-name=disk,discard=unmap,filename=" + file.path(),
+            "--nbd-server",
+            "addr.type=unix,addr.path=" + socket,
+            "--export",
+            "nbd,id=disk,node-name=disk,name=a disk,writable=on"};
+  });
+  check_contract({"nbd", server.socket() + ":exportname=a disk"});
 }
 
 TEST_CASE("target contract: a named block device") {

@@ -43,6 +43,7 @@ class TargetDriver {
  public:
   static constexpr uint32_t kDepth = 128;
   explicit TargetDriver(Target& target);
+  ~TargetDriver();  // what was started must be over
 
   // The result of the finished operation: 0 or -errno.
   int32_t write(uint64_t offset, TestMemory& memory);
@@ -61,6 +62,8 @@ class TargetDriver {
   // As a reactor does it, for channels that start operations of their own: until nothing is in
   // flight. Each has its channel and its sink.
   void run_all();
+  // A round of a reactor, that looks at what was posted every 5 ms.
+  void turn();
 
   static Operation transfer(Operation::Kind kind, uint64_t offset, TestMemory& memory);
 
@@ -181,13 +184,37 @@ inline int32_t TargetDriver::discard(uint64_t offset, uint64_t length, bool secu
   return run(operation);
 }
 
+inline TargetDriver::~TargetDriver() {
+  bool closed = false;
+  channel_->close([&closed] { closed = true; });
+  while (!closed) turn();
+}
+
 inline int32_t TargetDriver::run(Operation& operation) {
-  bool finished = channel_->start(operation);
-  while (!finished) {
-    await_part(operation);
-    finished = channel_->advance(operation, operation.part_result);
-  }
+  struct Sink final : OperationSink {
+    bool is_over = false;
+    void finished(Operation&) override { is_over = true; }
+  } sink;
+  operation.channel = channel_.get();
+  operation.sink = &sink;
+  sink.is_over = channel_->start(operation);
+  while (!sink.is_over) turn();
   return operation.result;
+}
+
+inline void TargetDriver::turn() {
+  lanes_.ring();
+  if (lanes_.arm()) uring_.sleep(5000);
+  const Uring::Reaped reaped = uring_.reap();
+  if (reaped.lanes) listen();
+  run_posted();
+  for (Operation* list : {reaped.operations, lanes_.collect()}) {
+    while (list) {
+      Operation& part = *list;
+      list = part.next;
+      if (part.channel->advance(part, part.part_result)) part.sink->finished(part);
+    }
+  }
 }
 
 // As a reactor does it, but that it looks at what was posted every 5 ms.
@@ -216,13 +243,7 @@ inline size_t TargetDriver::finish_all() {
 }
 
 inline void TargetDriver::run_all() {
-  while (lanes_.in_flight() + uring_.operations_in_flight() > 0) {
-    for (Operation* one = next_part(); one != nullptr;) {
-      Operation& part = *one;
-      one = part.next;
-      if (part.channel->advance(part, part.part_result)) part.sink->finished(part);
-    }
-  }
+  while (lanes_.in_flight() + uring_.operations_in_flight() > 0) turn();
 }
 
 inline Operation* TargetDriver::parts(std::chrono::milliseconds most) {

@@ -11,6 +11,7 @@ describe('confinementHint', () => {
     ['EPERM', '/dev/sda', /DeviceAllow=/],
     ['EACCES', '/home/alice/disk.img', /ProtectHome=/],
     ['ENOENT', '/tmp/disk.img', /PrivateTmp=/],
+    ['ENOENT', 'cache.direct=on:/tmp/disk.qcow2', /PrivateTmp=/],
     ['EACCES', '/srv/disk.img', /chown/],
   ])('%s of %s in the service', (code, path, hint) => {
     expect(confinementHint(failed(code), path, true)).toMatch(hint);

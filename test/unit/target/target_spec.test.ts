@@ -47,6 +47,54 @@ describe('parseTarget', () => {
   });
 
   test.each([
+    ['nbd:unix:/run/a.sock', '/run/a.sock'],
+    ['nbd:unix:/run/a.sock:exportname=', '/run/a.sock'],
+    ['nbd:unix:/run/a.sock:exportname=disk 1', '/run/a.sock:exportname=disk 1'],
+    ['NBD:UNIX:/run/a:b.sock:exportname=a:exportname=b', '/run/a:b.sock:exportname=a:exportname=b'],
+    ['aio:nbd:unix:/run/a.sock', '/run/a.sock'],
+    ['nbd:///?socket=/run/a.sock', '/run/a.sock'],
+    ['nbd://?socket=/run/a.sock', '/run/a.sock'],
+    ['nbd:///disk?socket=/run/a.sock', '/run/a.sock:exportname=disk'],
+    ['nbd+unix:///a%20b/c?socket=%2frun%2fa.sock', '/run/a.sock:exportname=a b/c'],
+  ])('%s is an NBD export', (params, path) => {
+    expect(parseTarget(params)).toEqual({ kind: 'nbd', path });
+    expect(isEmptyTarget(params)).toBe(false);
+  });
+
+  test('an NBD export has options in front', () => {
+    expect(parseTarget('on-error=stop:share:nbd:unix:/a')).toEqual({
+      kind: 'nbd',
+      path: '/a',
+      onError: 'stop',
+      share: true,
+    });
+  });
+
+  test.each([
+    ['nbd:', /names no UNIX socket; write nbd:unix:/],
+    ['nbd:unix:', /no absolute path of a socket/],
+    ['nbd:unix:run/a.sock', /no absolute path of a socket/],
+    ['nbd:localhost:10809', /names no UNIX socket/],
+    ['nbd://host/disk', /names a host, and NBD is reached by a UNIX socket; write nbd:unix:/],
+    [
+      'nbds://host/disk',
+      /TLS, which takes a forwarder with a UNIX socket in front; write nbd:unix:/,
+    ],
+    ['nbds+unix:///disk?socket=/a', /TLS/],
+    ['nbd:///disk', /names no socket in its URI/],
+    ['nbd:///disk?socket=/a&socket=/b', /names no socket in its URI/],
+    ['nbd:///disk?socket=/a&tls=1', /has "tls=1" in its URI/],
+    ['nbd:///disk?socket=/a%zz', /not encoded as it should be/],
+    ['nbd:///%00?socket=/a', /not encoded as it should be/],
+    [`nbd:unix:/${'a'.repeat(107)}`, /by more than 107 bytes/],
+    ['file:nbd:unix:/a', /both file and nbd/],
+    [`nbd:unix:/a:exportname=${'a'.repeat(4000)}`, /too long/],
+  ])('%s is refused', (params, sentence) => {
+    expect(() => parseTarget(params)).toThrow(TargetSpecError);
+    expect(() => parseTarget(params)).toThrow(sentence);
+  });
+
+  test.each([
     ['on-error=stop:/dev/vg/a', { onError: 'stop', path: '/dev/vg/a' }],
     ['aio:ON-ERROR=report:/dev/vg/a', { onError: 'report', path: '/dev/vg/a' }],
     ['aio:on-error=stop:null:512', { onError: 'stop', kind: 'null', path: '512' }],
@@ -85,13 +133,13 @@ describe('parseTarget', () => {
     ['/srv/a\0b', /NUL/],
     [`/${'a'.repeat(4095)}`, /longer than 4095 bytes/],
     [`/${'ä'.repeat(2048)}`, /longer than 4095 bytes/],
-    ['vhd:/srv/a.vhd', /vhd image; only raw/],
-    ['aio:qcow2:/srv/a', /qcow2 image/],
+    ['vdi:/srv/a.vdi', /vdi image; of images only qcow2/],
+    ['aio:qed:/srv/a', /qed image/],
     ['iscsi:/a', /starts with "iscsi", which is none of/],
     ['on-error=ignore:/a', /asks for "on-error=ignore"; on-error is one of report, stop/],
     ['constructor:/a', /starts with "constructor"/],
     ['constructor=a:/a', /starts with "constructor=a"/],
-    [`${'aio:'.repeat(9)}/a`, /too many prefixes/],
+    [`${'aio:'.repeat(17)}/a`, /too many prefixes/],
     ['nvme:aio:file:/a', /is both nvme and file/],
     ['share=no:/a', /starts with "share=no"/],
     ['sector-size=2048:/a', /"sector-size=2048"; sector-size is 512 or 4096/],

@@ -100,9 +100,11 @@ inline constexpr uint16_t kChunkDone = 1 << 0;
 enum class Chunk : uint16_t {
   none = 0,
   offset_data = 1,
+  offset_hole = 2,
   block_status = 5,
   block_status_extended = 6,
   error = 0x8001,
+  error_offset = 0x8002,
 };
 
 enum class Error : uint32_t {

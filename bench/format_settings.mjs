@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cache settings of qcow2 that are compared, by QEMU's names of the options; the rig serves the
+// same by QEMU's own qdisk backend, which needs Xen: blockdevOf() is what to give it.
+import { helperCommand } from '../dist/formats/helper_command.js';
+import { parseImagePath } from '../dist/formats/image_spec.js';
+
+/** @typedef {{ title: string, options: string }} Setting */
+
+/** @type {Setting[]} */
+export const SETTINGS = [
+  { title: '3 MiB', options: 'l2-cache-size=3M:' },
+  { title: '6.25 MiB', options: 'l2-cache-size=6400K:' },
+  { title: 'entries of 8 KiB', options: 'l2-cache-entry-size=8K:' },
+  {
+    title: 'entries of 64 KiB, page cache, flush',
+    options: 'l2-cache-entry-size=64K:cache.direct=off:cache.no-flush=off:',
+  },
+  {
+    title: '8 MiB / 8 KiB, page cache, flush',
+    options: 'l2-cache-size=8M:l2-cache-entry-size=8K:cache.direct=off:cache.no-flush=off:',
+  },
+  {
+    title: '8 MiB / 8 KiB, page cache, no flush',
+    options: 'l2-cache-size=8M:l2-cache-entry-size=8K:cache.direct=off:cache.no-flush=on:',
+  },
+  {
+    title: '8 MiB / 8 KiB, direct',
+    options: 'l2-cache-size=8M:l2-cache-entry-size=8K:cache.direct=on:',
+  },
+  {
+    title: '8 MiB / 16 KiB, page cache',
+    options: 'l2-cache-size=8M:l2-cache-entry-size=16K:cache.direct=off:',
+  },
+  {
+    title: '16 MiB / 8 KiB, direct',
+    options: 'l2-cache-size=16M:l2-cache-entry-size=8K:cache.direct=on:',
+  },
+];
+
+/**
+ * For -blockdev of a QEMU that serves the image itself: what our helper is given.
+ * @param {Setting} setting @param {string} image
+ * @returns {Record<string, unknown>}
+ */
+export function blockdevOf({ options }, image) {
+  const spec = parseImagePath('qcow2', options + image);
+  const nodes = [{ format: 'qcow2', path: image, isDevice: false }];
+  const { args } = helperCommand(spec, nodes, false, { socket: '/', pidFile: '/' });
+  return JSON.parse(args[args.indexOf('--blockdev') + 1] ?? '');
+}

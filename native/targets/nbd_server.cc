@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/nbd_server.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+namespace ringdisk {
+
+void NbdServer::enter(NbdWaiting& channel) {
+  const std::lock_guard lock(mutex_);
+  if (facts_.capabilities.one_channel && !channels_.empty())
+    throw std::system_error(EBUSY, std::generic_category(),
+                            "cannot use " + path_ +
+                                " twice at a time: its NBD server does not say that a flush covers "
+                                "what went over another connection (multi-conn)");
+  channels_.push_back(&channel);
+}
+
+void NbdServer::leave(NbdWaiting& channel) {
+  const std::lock_guard lock(mutex_);
+  std::erase(channels_, &channel);
+}
+
+std::vector<TargetWait> NbdServer::waits(uint64_t before_us) const {
+  TargetWait answers{.call = "NBD request"};
+  TargetWait connections{.call = "NBD connection"};
+  const std::lock_guard lock(mutex_);
+  for (const NbdWaiting* channel : channels_) {
+    const uint32_t operations = channel->operations.load(std::memory_order_relaxed);
+    const uint64_t since = channel->since_us.load(std::memory_order_relaxed);
+    if (operations == 0 || since > before_us) continue;
+    const bool has_one = channel->has_connection.load(std::memory_order_relaxed);
+    TargetWait& wait = has_one ? answers : connections;
+    wait.since_us = wait.count == 0 ? since : std::min(wait.since_us, since);
+    wait.count += operations;
+  }
+  std::vector<TargetWait> all;
+  for (const TargetWait& wait : {answers, connections})
+    if (wait.count > 0) all.push_back(wait);
+  return all;
+}
+
+// The guest was told that its writes are done; what a server kept of them in its own memory went
+// with it. No answer that a disk may give says so.
+void NbdServer::connected(uint64_t server) {
+  const std::lock_guard lock(mutex_);
+  const uint64_t before = std::exchange(server_, server);
+  const bool is_first = channels_.empty() || before == 0;
+  if (is_first || server == before || !unflushed_.load(std::memory_order_relaxed)) return;
+  if (tell_)
+    tell_("the NBD server of " + path_ +
+          " was started anew while writes had been answered and not flushed: what it had of them "
+          "in its own memory is lost");
+}
+
+void NbdServer::on_warning(Target::Warn tell) {
+  const std::lock_guard lock(mutex_);
+  tell_ = std::move(tell);
+}
+
+}  // namespace ringdisk

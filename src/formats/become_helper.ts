@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process between a daemon that asks for an image and the program that will serve it: it looks at
+// the image, which may take for ever, says what it found, and becomes that program. So the number
+// that the daemon is told stays right, and nothing but the program's end ends it.
+import { accessSync, constants, readSync, statSync, writeSync } from 'node:fs';
+import path from 'node:path';
+import * as v from 'valibot';
+import { native } from '../datapath/binding.ts';
+import { DatapathError } from '../datapath/datapath.ts';
+import { RingdiskError, showValue } from '../errors.ts';
+import { type Chain, invalid, missingProgram, readChain } from './chain.ts';
+import { driverOf, helperCommand, isFileFormat } from './helper_command.ts';
+import {
+  type HelperFiles,
+  helperFiles,
+  helperKey,
+  imagesFolder,
+  makeHelperFolder,
+  readHelperRecord,
+  removeHelperFiles,
+  startOfProcess,
+  writeHelperRecord,
+} from './helper_record.ts';
+import {
+  GO_ON,
+  type HelperAnswer,
+  type HelperRequest,
+  helperRequestSchema,
+  LINE_BYTES_MAX,
+} from './helper_request.ts';
+import { type ImageSpec, imagePath, parseImagePath } from './image_spec.ts';
+
+const STDIN = 0;
+const STDOUT = 1;
+const NEWLINE = 10;
+/** sun_path's size on Linux, without its final zero. */
+const SOCKET_PATH_BYTES_MAX = 107;
+/** Sockets and process files are for our eyes only, whoever makes them. */
+const UMASK = 0o177;
+
+/** Never returns where it works: this process is another program then. */
+export async function becomeHelper(): Promise<void> {
+  const request = readRequest();
+  try {
+    await become(request);
+  } catch (error) {
+    const { message } = error as Error;
+    answer({ error: { code: codeOf(error), message } });
+    // Whoever has had an answer reads it here.
+    console.error(message);
+    process.exitCode = 1;
+  }
+}
+
+async function become(request: HelperRequest): Promise<void> {
+  const spec = parseImagePath(request.format, request.image);
+  const files = begin(request);
+  try {
+    await serve(request, spec, files);
+  } catch (error) {
+    removeHelperFiles(files);
+    throw error;
+  }
+}
+
+async function serve(request: HelperRequest, spec: ImageSpec, files: HelperFiles): Promise<void> {
+  const chain = await examine(spec);
+  if (request.identity !== undefined && request.identity !== chain.identity) {
+    throw invalid(
+      `${showValue(spec.location)} is another image than the one its guest uses ` +
+        `(${chain.identity}, not ${request.identity}). Put the right one back under that name`,
+    );
+  }
+  const { readOnly } = request;
+  const command = helperCommand(spec, chain.nodes, readOnly, files);
+  const program = findProgram(command.program, command.package);
+  writeHelperRecord(files, {
+    pid: process.pid,
+    startedAt: startOfProcess('self') ?? '',
+    program: command.program,
+    format: spec.format,
+    image: imagePath(spec),
+    readOnly,
+    identity: chain.identity,
+    nodes: [...chain.nodes],
+  });
+  const helper = readHelperRecord(files);
+  if (!helper) throw new Error(`the record ${files.record} cannot be read`);
+  answer({ helper });
+  // A daemon that has died meanwhile wants nothing.
+  if (readLine() !== GO_ON) throw new Error('the daemon that asked for it has ended');
+  process.umask(UMASK);
+  const args = [command.program, ...command.args];
+  native.becomeHelper({ program, args, folder: files.folder, ...access(spec, chain, readOnly) });
+}
+
+function begin({ runtimeDir, format, image, readOnly }: HelperRequest): HelperFiles {
+  const folder = imagesFolder(runtimeDir);
+  const files = helperFiles(folder, helperKey(format, image, readOnly));
+  if (Buffer.byteLength(files.socket) > SOCKET_PATH_BYTES_MAX) {
+    const { socket } = files;
+    throw new DatapathError(
+      'ENAMETOOLONG',
+      `${socket}: too long for a socket, use a shorter --runtime-dir`,
+    );
+  }
+  if (!native.beginHelper(files.log, files.lock)) {
+    throw new DatapathError('EBUSY', 'another process serves this image, or is about to end it');
+  }
+  makeHelperFolder(files);
+  return files;
+}
+
+async function examine({ format, location, options }: ImageSpec): Promise<Chain> {
+  if (!isFileFormat(format)) return { nodes: [], extents: [], identity: `${format} ${location}` };
+  return readChain(driverOf(format), location, options['backing'] === 'none');
+}
+
+function access(
+  { format, options }: ImageSpec,
+  { nodes, extents }: Chain,
+  readOnly: boolean,
+): { readable: string[]; writable: string[]; network: boolean } {
+  const [top, ...bases] = nodes.map(({ path: file }) => file);
+  const own = [...(top === undefined ? [] : [top]), ...extents];
+  const named = ['conf', 'cainfo'].flatMap((key) => options[key] ?? []);
+  return {
+    readable: [...bases, ...named, ...(readOnly ? own : [])],
+    writable: readOnly ? [] : own,
+    network: !isFileFormat(format),
+  };
+}
+
+/** As execvp(3) would. */
+function findProgram(program: string, debian: string): string {
+  const folders = (process.env['PATH'] ?? '').split(':').filter((folder) => folder.startsWith('/'));
+  const found = folders.map((folder) => path.join(folder, program)).find(isProgram);
+  if (found !== undefined) return found;
+  throw missingProgram(program, debian);
+}
+
+function isProgram(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return statSync(file).isFile();
+  } catch {
+    return false;
+  }
+}
+
+function readRequest(): HelperRequest {
+  const parsed = v.safeParse(helperRequestSchema, JSON.parse(readLine()));
+  if (parsed.success) return parsed.output;
+  throw new RingdiskError('TARGET_INVALID', 'This command is for the daemon to start.');
+}
+
+/** With its end; without one, whoever speaks has ended before. Each line is waited for. */
+function readLine(): string {
+  const bytes = Buffer.alloc(LINE_BYTES_MAX);
+  let length = 0;
+  while (length < bytes.length && bytes[length - 1] !== NEWLINE) {
+    const count = readSync(STDIN, bytes, length, bytes.length - length, null);
+    if (count === 0) break;
+    length += count;
+  }
+  return bytes.toString('utf8', 0, length);
+}
+
+function answer(line: HelperAnswer): void {
+  try {
+    writeSync(STDOUT, `${JSON.stringify(line)}\n`);
+  } catch {
+    // A daemon that is gone: the next one finds the record.
+  }
+}
+
+function codeOf(error: unknown): string {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? code : 'EIO';
+}

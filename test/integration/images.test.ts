@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// Images as guests' disks: the daemon, what serves the image, and either of them killed.
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { startOfProcess } from '../../src/formats/helper_record.ts';
+import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
+import { serveHttps } from '../support/https_image.ts';
+import { makeImage, run } from '../support/images.ts';
+import { MIB, timed, workload } from '../support/loopback_machine.ts';
+import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
+
+const DISK_BYTES = 64 * MIB;
+
+let machine: RestartMachine;
+beforeEach(async () => {
+  machine = await RestartMachine.start();
+});
+afterEach(async () => {
+  await machine.close();
+  for (const pid of helpers) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+  helpers.clear();
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+const folders: string[] = [];
+
+/** All that were seen: whatever a failed test leaves. */
+const helpers = new Set<number>();
+
+interface Target {
+  kind: string;
+  helper: { program: string; pid?: number; restarts: number; chain: { path: string }[] };
+}
+
+async function targetOf(guest: RestartGuest): Promise<Target> {
+  const { target } = (await machine.show(guest)) as { target: Target };
+  if (target.helper.pid !== undefined) helpers.add(target.helper.pid);
+  return target;
+}
+
+async function pidOf(guest: RestartGuest): Promise<number> {
+  const { pid } = (await targetOf(guest)).helper;
+  if (pid === undefined) throw new Error('nothing serves the image');
+  return pid;
+}
+
+async function errorOf(guest: RestartGuest): Promise<string> {
+  const { error } = (await machine.show(guest)) as { error?: string };
+  return error ?? '';
+}
+
+function fill(seed: number) {
+  return workload('write', { blockBytes: 4096, depth: 32, length: DISK_BYTES, seed });
+}
+
+async function expectFilled({ frontend }: RestartGuest, seed: number): Promise<void> {
+  const verified = await frontend.run(workload('verify', { length: DISK_BYTES, seed }));
+  expect(verified).toMatchObject({ errors: 0, mismatches: 0, bytes: DISK_BYTES });
+}
+
+async function unplug({ paths, frontend }: RestartGuest): Promise<void> {
+  await Promise.all([detachVbd(machine.xenstore, paths), frontend.closedByBackend()]);
+}
+
+const image = () => makeImage('qcow2', machine.file('disk.qcow2'), '64M');
+const left = () => readdirSync(machine.file('images')).filter((name) => !name.endsWith('.lock'));
+
+describe('a guest on an image', () => {
+  it('that is based on two others is read, written and trimmed, and its helper ends', async () => {
+    const base = makeImage('raw', machine.file('a, b.raw'), '64M');
+    const middle = makeImage('qcow2', machine.file('b.qcow2'), undefined, ['raw', base]);
+    const top = makeImage('qcow2', machine.file('c.qcow2'), undefined, ['qcow2', middle]);
+    const before = run('md5sum', base);
+    const guest = await machine.plug(0, `aio:qcow2:l2-cache-size=1M:${top}`);
+    await guest.frontend.connect();
+    const { kind, helper } = await targetOf(guest);
+    expect(kind).toBe('qcow2');
+    expect(helper.chain.map((node) => node.path)).toEqual([top, middle, base]);
+    await guest.frontend.run(fill(1));
+    await guest.frontend.run(workload('flush'));
+    await expectFilled(guest, 1);
+    const full = statSync(top).blocks;
+    const whole = { blockBytes: MIB, length: DISK_BYTES };
+    expect(await guest.frontend.run(workload('discard', whole))).toMatchObject({ errors: 0 });
+    await guest.frontend.run(workload('flush'));
+    expect(statSync(top).blocks).toBeLessThan(full / 2);
+    await guest.frontend.run(fill(2));
+    await unplug(guest);
+    await expect.poll(left, { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => startOfProcess(helper.pid ?? 0)).toBeUndefined();
+    expect(run('qemu-img', 'check', '-f', 'qcow2', top)).toMatch(/No errors/);
+    expect(run('md5sum', base)).toBe(before);
+  }, 60_000);
+
+  it.each([
+    ['vhd', 'vpc'],
+    ['vhdx', 'vhdx'],
+    ['vmdk', 'vmdk'],
+  ])(
+    '%s',
+    async (format, driver) => {
+      const guest = await machine.plug(
+        0,
+        `${format}:${makeImage(driver, machine.file('a'), '64M')}`,
+      );
+      await guest.frontend.connect();
+      await targetOf(guest);
+      await guest.frontend.run(fill(1));
+      await expectFilled(guest, 1);
+      await unplug(guest);
+    },
+    60_000,
+  );
+
+  it('that is read by https', async () => {
+    const server = await serveHttps(machine.runtimeDir, randomBytes(8 * MIB));
+    try {
+      const target = `cainfo=${server.ca}:${server.url}`;
+      const writer = await machine.plug(0, target);
+      await expect.poll(() => errorOf(writer)).toMatch(/attach it read only/);
+      const guest = await machine.plug(0, target, 'r');
+      await guest.frontend.connect();
+      const { helper } = await targetOf(guest);
+      expect(helper.program).toBe('nbdkit');
+      expect(await guest.frontend.run(workload('read'))).toMatchObject({ errors: 0 });
+      await unplug(guest);
+    } finally {
+      await server.close();
+    }
+  }, 30_000);
+
+  it('shares what serves it with an export for a backup', async () => {
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    await guest.frontend.run(fill(1));
+    await guest.frontend.run(workload('flush'));
+    const added = ['export', 'add', '1/xvda', '--read-only', '--name', 'backup'];
+    const { stdout, stderr } = await machine.daemon.cli(...added);
+    expect(stderr).toBe('');
+    run('nbdcopy', stdout.trim(), machine.file('copy.raw'));
+    expect(await pidOf(guest)).toBe(pid);
+    run(
+      'qemu-img',
+      'compare',
+      '-U',
+      '-f',
+      'qcow2',
+      machine.file('disk.qcow2'),
+      machine.file('copy.raw'),
+    );
+    await machine.daemon.cli('export', 'remove', 'backup');
+    await unplug(guest);
+  }, 30_000);
+});
+
+describe('killed under load', () => {
+  it.each([
+    'on-error=report:qcow2:cache.writeback=off:',
+    'on-error=stop:qcow2:cache.writeback=off:',
+    'on-error=report:vhdx:',
+  ])(
+    'what serves %s: nothing is lost',
+    async (kind) => {
+      const format = kind.includes('vhdx') ? 'vhdx' : 'qcow2';
+      const guest = await machine.plug(0, kind + makeImage(format, machine.file('a'), '64M'));
+      await guest.frontend.connect();
+      for (let seed = 1; seed <= 3; seed++) {
+        const written = guest.frontend.run(fill(seed));
+        await sleep(30 + 50 * seed);
+        process.kill(await pidOf(guest), 'SIGKILL');
+        expect(await written).toMatchObject({ errors: 0 });
+        await expectFilled(guest, seed);
+      }
+      expect((await targetOf(guest)).helper.restarts).toBeGreaterThanOrEqual(1);
+    },
+    120_000,
+  );
+
+  it('what serves qcow2 as it is by default: nothing is lost that was flushed', async () => {
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const half = { length: DISK_BYTES / 2, blockBytes: 4096, depth: 32 };
+    await guest.frontend.run(workload('write', { ...half, seed: 1 }));
+    await guest.frontend.run(workload('flush'));
+    const rest = { ...half, offset: DISK_BYTES / 2, seed: 2 };
+    const written = guest.frontend.run(workload('write', rest));
+    await sleep(60);
+    process.kill(await pidOf(guest), 'SIGKILL');
+    expect(await written).toMatchObject({ errors: 0 });
+    const kept = await guest.frontend.run(workload('verify', { ...half, seed: 1 }));
+    expect(kept).toMatchObject({ errors: 0, mismatches: 0 });
+    await unplug(guest);
+    // Clusters that nobody uses are what it may leave.
+    const repaired = run(
+      'qemu-img',
+      'check',
+      '-r',
+      'leaks',
+      '-f',
+      'qcow2',
+      machine.file('disk.qcow2'),
+    );
+    expect(repaired).toMatch(/No errors were found on the image/);
+  }, 60_000);
+
+  it('the daemon: what serves the image goes on, and is found again', async () => {
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    for (let seed = 1; seed <= 3; seed++) {
+      const written = guest.frontend.run(fill(seed));
+      await sleep(100 * seed);
+      await machine.stopDaemon('SIGKILL');
+      await machine.startDaemon();
+      expect(await written).toMatchObject({ errors: 0 });
+      await expectFilled(guest, seed);
+      expect(await pidOf(guest)).toBe(pid);
+    }
+  }, 120_000);
+
+  it('both: the next daemon starts it again', async () => {
+    const guest = await machine.plug(0, `on-error=stop:qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    const written = guest.frontend.run(
+      timed('write', 1500, { blockBytes: 4096, length: DISK_BYTES }),
+    );
+    await sleep(200);
+    await machine.stopDaemon('SIGKILL');
+    process.kill(pid, 'SIGKILL');
+    await machine.startDaemon();
+    expect(await written).toMatchObject({ errors: 0 });
+    expect(await pidOf(guest)).not.toBe(pid);
+  }, 60_000);
+});
+
+describe('a daemon that is told to end', () => {
+  it('leaves what serves the image to the next one', async () => {
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    await guest.frontend.run(fill(1));
+    expect((await machine.stopDaemon('SIGTERM')).status).toBe(0);
+    expect(startOfProcess(pid)).toBeDefined();
+    await machine.startDaemon();
+    await expectFilled(guest, 1);
+    expect(await pidOf(guest)).toBe(pid);
+  }, 30_000);
+
+  it('ends it with its disks where the configuration says so', async () => {
+    await machine.stopDaemon('SIGTERM');
+    writeFileSync(machine.file('config.json'), '{"closeOnStop":true}');
+    await machine.startDaemon('--config', machine.file('config.json'));
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    await guest.frontend.connect();
+    const pid = await pidOf(guest);
+    const stopped = machine.stopDaemon('SIGTERM');
+    await guest.frontend.closedByBackend();
+    expect((await stopped).status).toBe(0);
+    expect(startOfProcess(pid)).toBeUndefined();
+    expect(left()).toEqual([]);
+  }, 30_000);
+});
+
+describe('refused', () => {
+  it('for want of the program, with its package', async () => {
+    await machine.stopDaemon('SIGTERM');
+    const { PATH = '' } = process.env;
+    process.env['PATH'] = '';
+    try {
+      await machine.startDaemon();
+    } finally {
+      process.env['PATH'] = PATH;
+    }
+    const guest = await machine.plug(0, `qcow2:${image()}`);
+    const wanted = /qemu-img is not installed: it is in Debian's package qemu-utils/;
+    await expect.poll(() => errorOf(guest), { timeout: 10_000 }).toMatch(wanted);
+  }, 30_000);
+
+  it('while another VM uses it, as an image or as a file', async () => {
+    // Files of a file system without a device are not told to be the same.
+    const folder = mkdtempSync(path.join(tmpdir(), 'ringdisk-'));
+    folders.push(folder);
+    const file = makeImage('qcow2', path.join(folder, 'disk.qcow2'), '64M');
+    const first = await machine.plug(0, `qcow2:${file}`);
+    await first.frontend.connect();
+    await targetOf(first);
+    const second = await machine.plug(0, `qcow2:${file}`);
+    await expect.poll(() => errorOf(second), { timeout: 10_000 }).toMatch(/in use by vbd3\/1\//);
+    const third = await machine.plug(0, `file:${file}`);
+    await expect.poll(() => errorOf(third), { timeout: 10_000 }).toMatch(/in use by vbd3\/1\//);
+  }, 30_000);
+
+  it('where it is none, until it is one', async () => {
+    const file = machine.file('disk.qcow2');
+    writeFileSync(file, 'x'.repeat(65536));
+    const guest = await machine.plug(0, `qcow2:${file}`);
+    await expect.poll(() => errorOf(guest), { timeout: 10_000 }).toMatch(/not in qcow2 format/);
+    image();
+    await guest.frontend.connect();
+    await targetOf(guest);
+    expect(await guest.frontend.run(workload('write'))).toMatchObject({ errors: 0 });
+  }, 30_000);
+});
