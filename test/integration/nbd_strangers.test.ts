@@ -84,19 +84,21 @@ describe('who is not let in', () => {
     expect(listener.log).not.toContain('client connected');
   });
 
-  it.each([
-    ['flags of another kind', Buffer.from('00000080', 'hex')],
-    ['rubbish', Buffer.concat([flags(), Buffer.alloc(64, 0xaa)])],
-    ['an option without end', Buffer.concat([flags(), optionHeader(7, 0xffffffff)])],
-    ['options without end', Buffer.concat([flags(), ...Array(17).fill(optionHeader(8, 0))])],
+  const starttls = optionHeader(5, 0);
+  const list = optionHeader(8, 0);
+  it.each<[string, Buffer[], string, Buffer?]>([
+    ['flags of another kind', [Buffer.from('00000080', 'hex')], 'no client'],
+    ['rubbish', [flags(), Buffer.alloc(64, 0xaa)], 'no option'],
+    ['an option without end', [flags(), optionHeader(7, 0xffffffff)], '4294967295 bytes'],
+    ['options without end', [flags(), ...Array(17).fill(list)], '16 options'],
     // What is sent ahead of TLS would be taken for the client's own.
-    ['more than STARTTLS', Buffer.concat([flags(), optionHeader(5, 0), optionHeader(8, 0)])],
-    ['no TLS behind STARTTLS', Buffer.concat([flags(), optionHeader(5, 0)]), Buffer.alloc(99, 1)],
-  ])('a client that sends %s', async (_, first, then?: Buffer) => {
+    ['more than STARTTLS', [flags(), starttls, list], 'more before TLS'],
+    ['no TLS behind STARTTLS', [flags(), starttls], 'no TLS with it', Buffer.alloc(99, 1)],
+  ])('a client that sends %s', async (_, first, reason, then) => {
     const listener = await bench.listen();
     const { socket, answer } = await stranger(listener.port, false);
     const over = once(socket, 'close');
-    socket.write(first);
+    socket.write(Buffer.concat(first));
     if (then) {
       await answer(20);
       socket.write(then);
@@ -104,6 +106,7 @@ describe('who is not let in', () => {
     socket.resume();
     await over;
     await listener.says('client refused');
+    expect(listener.log).toContain(reason);
     expect(await bench.clients()).toBe(0);
   });
 
@@ -113,6 +116,7 @@ describe('who is not let in', () => {
     const gone = Promise.race(silent.map(({ socket }) => once(socket.resume(), 'close')));
     await client('nbdinfo', listener.uri(bench.good));
     await gone;
+    await listener.says('64 others came before it was through');
     const script = `
 second = connected()
 try:

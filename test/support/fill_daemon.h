@@ -29,13 +29,21 @@ class FillDaemon {
   static constexpr size_t kQueues = 3;
   static constexpr uint32_t kDepth = 4;
 
-  FillDaemon(Uring& uring, const Disks& disks, const FillHeader& header, std::string live_path);
+  // `late`: without its source, until give_source().
+  FillDaemon(Uring& uring, const Disks& disks, const FillHeader& header, std::string live_path,
+             bool late = false);
 
   bool is_loaded() const { return loaded_ == 0; }
   int load_error() const { return loaded_; }
   FillHome& home() { return *home_; }
   FillState& state() { return state_; }
   FillChannel& channel(size_t queue) { return *threads_[queue].channel; }
+  // Where it is awaited still.
+  bool awaits_source() const { return late_ && !state_.straight && is_loaded(); }
+  void give_source() {
+    late_ = false;
+    home_->source_is_here(disks_.source.open());
+  }
   void run_alarms() { threads_[kQueues].alarms.run(UINT64_MAX - 1); }
 
   bool has_posted() const {
@@ -65,6 +73,8 @@ class FillDaemon {
     std::unique_ptr<FillChannel> channel;
   };
 
+  const Disks& disks_;
+  bool late_;
   BouncePool pool_;
   FillState state_;
   std::deque<Thread> threads_;  // the last is the home's
@@ -73,8 +83,8 @@ class FillDaemon {
 };
 
 inline FillDaemon::FillDaemon(Uring& uring, const Disks& disks, const FillHeader& header,
-                              std::string live_path)
-    : pool_(uring, 2u << 20) {
+                              std::string live_path, bool late)
+    : disks_(disks), late_(late), pool_(uring, 2u << 20) {
   state_.header = header;
   state_.chunks = fill_chunks(header.source_bytes, header.chunk_bytes);
   for (size_t i = 0; i <= kQueues; i++) threads_.emplace_back(uring, pool_);
@@ -82,7 +92,7 @@ inline FillDaemon::FillDaemon(Uring& uring, const Disks& disks, const FillHeader
   home_ = std::make_unique<FillHome>(
       state_, own.context,
       FillHome::Setup{.local = disks.local.open(),
-                      .source = disks.source.open(),
+                      .source = late ? nullptr : disks.source.open(),
                       .map = disks.map.open(),
                       .live_path = std::move(live_path),
                       .post = [&own](auto work) { own.posted.push_back(std::move(work)); },

@@ -111,7 +111,8 @@ class Sim final : private OperationSink {
     if (what < 3) return restart(true);
     if (what < 5) return restart(false);
     if (what < 6) return reopen();
-    if (what < 15) return errors();
+    if (what < 12) return errors();
+    if (what < 15) return find_source();
     if (what < 30) return daemon_->run_alarms();
     if (what < 35 && daemon_->state().live) {
       daemon_->state().live->paused() = static_cast<uint32_t>(below(4) > 0);
@@ -125,6 +126,13 @@ class Sim final : private OperationSink {
     local_.failing_percent = below(3) == 0 ? 20 : 0;
     source_.failing_percent = below(3) == 0 ? 20 : 0;
     map_.failing_percent = below(3) == 0 ? 20 : 0;
+  }
+  void find_source() {
+    if (!daemon_->awaits_source()) return;
+    if (below(2) == 0)
+      daemon_->home().source_is_away(EIO);
+    else
+      daemon_->give_source();
   }
   void calm() { local_.failing_percent = source_.failing_percent = map_.failing_percent = 0; }
 
@@ -157,6 +165,7 @@ class Sim final : private OperationSink {
   void settle() {
     for (;;) {
       lift_fence();
+      if (daemon_->awaits_source()) daemon_->give_source();
       if (daemon_->load_error() > 0 && !is_dead_)
         try_again();
       else if (daemon_->has_posted())
@@ -282,7 +291,9 @@ class Sim final : private OperationSink {
   }
 
   void start() {
-    daemon_ = std::make_unique<FillDaemon>(uring_, disks_, header_, live_path_);
+    daemon_ = std::make_unique<FillDaemon>(uring_, disks_, header_, live_path_,
+                                           was_started_ && below(3) == 0);
+    was_started_ = true;
     begun_ = false;
   }
   // Runs it to its end, which changes nothing that anybody sees: the disks are put back.
@@ -364,6 +375,7 @@ class Sim final : private OperationSink {
   std::vector<Asked> replays_;
   std::vector<Landing> orphans_;
   std::unique_ptr<FillDaemon> daemon_;
+  bool was_started_ = false;
   bool begun_ = false;
   bool is_dead_ = false;
   uint64_t next_value_ = 1;
