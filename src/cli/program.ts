@@ -9,6 +9,7 @@ import { addDoctor } from './doctor.ts';
 import { addExport } from './export.ts';
 import { addFill } from './fill.ts';
 import { addFlamegraph } from './flamegraph.ts';
+import { addLimit } from './limit.ts';
 import { addList } from './list.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
@@ -41,6 +42,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addStats,
     addFlamegraph,
     addResize,
+    addLimit,
     addDisconnect,
     addRetry,
     addExport,

@@ -91,7 +91,7 @@ describe('parseTarget', () => {
     ['on-error=ignore:/a', /asks for "on-error=ignore"; on-error is one of report, stop/],
     ['constructor:/a', /starts with "constructor"/],
     ['constructor=a:/a', /starts with "constructor=a"/],
-    [`${'aio:'.repeat(9)}/a`, /too many prefixes/],
+    [`${'aio:'.repeat(17)}/a`, /too many prefixes/],
     ['nvme:aio:file:/a', /is both nvme and file/],
     ['share=no:/a', /starts with "share=no"/],
     ['sector-size=2048:/a', /"sector-size=2048"; sector-size is 512 or 4096/],
