@@ -14,6 +14,7 @@ import type { Platform } from './platform/platform.ts';
 import { defaultTiming, type Timing, type VbdServices } from './vbd/device.ts';
 import { Discovery } from './vbd/discover.ts';
 import { type VbdId, vbdName } from './vbd/id.ts';
+import { LimitSets } from './vbd/limit_sets.ts';
 import { OpenTargets } from './vbd/open_targets.ts';
 import type { RateLimit } from './vbd/rate_limit.ts';
 import { Records } from './vbd/record.ts';
@@ -81,9 +82,11 @@ export class Daemon {
     const openTargets = new OpenTargets(images, xenstore, timing.openMs);
     this.bitmaps = new Bitmaps(config.runtimeDir, openTargets, log);
     openTargets.watcher = this.bitmaps;
+    const limitSets = new LimitSets(datapath, config.runtimeDir, log);
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
-    this.#services = { ...shared, records, takeOvers, images, openTargets, endExports };
+    const opened = { images, openTargets, limitSets };
+    this.#services = { ...shared, ...opened, records, takeOvers, endExports };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
@@ -227,6 +230,7 @@ export class Daemon {
       () => {
         this.#vbds.delete(name);
         void this.exports.vbdGoes(name);
+        this.#services.limitSets.leave(name);
         const others = [...this.#vbds.values()];
         if (!others.some((other) => other.id.domid === id.domid)) this.#paces.delete(id.domid);
       },

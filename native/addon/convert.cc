@@ -223,6 +223,17 @@ std::vector<std::string> to_paths(const Napi::Array& array) {
   return paths;
 }
 
+LimitRates to_limit_rates(const Napi::Object& object) {
+  return {.operations = {.both = whole_number(object, "iops"),
+                         .reads = whole_number(object, "readIops"),
+                         .writes = whole_number(object, "writeIops")},
+          .bytes = {.both = whole_number(object, "bps"),
+                    .reads = whole_number(object, "readBps"),
+                    .writes = whole_number(object, "writeBps")},
+          .operations_burst = whole_number(object, "burst"),
+          .bytes_burst = whole_number(object, "burstBytes")};
+}
+
 ConnectRequest to_connect_request(const Napi::Object& object) {
   ConnectRequest request;
   request.target = number(object, "target");
@@ -238,6 +249,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   request.geometry.discard = boolean(object, "discard");
   request.geometry.secure_discard = boolean(object, "secureDiscard");
   request.persistent_pages_max = number(object, "persistentPagesMax");
+  request.limits = string(object, "limits");
   const Napi::Array queues = array(object, "queues");
   for (uint32_t i = 0; i < queues.Length(); i++)
     request.queues.push_back(to_queue(queues.Get(i).As<Napi::Object>(), i));
@@ -351,6 +363,9 @@ Napi::Object from_vbd_latency(Napi::Env env,
     for (const auto& queue : queues) all.merge(queue->latency[i]);
     object[kOperationNames[i]] = from_histogram(env, all);
   }
+  LatencyHistogram tokens;
+  for (const auto& queue : queues) tokens.merge(queue->waited_for_tokens);
+  object["tokens"] = from_histogram(env, tokens);
   return object;
 }
 

@@ -28,6 +28,7 @@ TargetSpec to_target_spec(const Napi::Object& object);
 TargetClaim to_target_claim(const Napi::Object& object);
 Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits);
 ConnectRequest to_connect_request(const Napi::Object& object);
+LimitRates to_limit_rates(const Napi::Object& object);
 ExportRequest to_export_request(const Napi::Object& object);
 std::vector<std::string> to_paths(const Napi::Array& array);
 

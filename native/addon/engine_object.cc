@@ -27,6 +27,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::track_target>("trackTarget"),
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
+                           InstanceMethod<&EngineObject::set_limits>("setLimits"),
+                           InstanceMethod<&EngineObject::drop_limits>("dropLimits"),
+                           InstanceMethod<&EngineObject::limit>("limit"),
                            InstanceMethod<&EngineObject::add_export>("addExport"),
                            InstanceMethod<&EngineObject::remove_export>("removeExport"),
                            InstanceMethod<&EngineObject::export_clients>("exportClients"),
@@ -119,6 +122,17 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     guarded(info.Env(), [&] { engine().connect(id(info, 0), request); });
   }
   void disconnect(const Napi::CallbackInfo& info) { engine().disconnect(id(info, 0), id(info, 1)); }
+  static std::string name(const Napi::CallbackInfo& info, size_t index) {
+    if (!info[index].IsString()) throw Napi::TypeError::New(info.Env(), "a name is missing");
+    return info[index].As<Napi::String>();
+  }
+  void set_limits(const Napi::CallbackInfo& info) {
+    engine().set_limits(name(info, 0), to_limit_rates(info[1].As<Napi::Object>()));
+  }
+  void drop_limits(const Napi::CallbackInfo& info) { engine().drop_limits(name(info, 0)); }
+  void limit(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { engine().limit(id(info, 0), name(info, 1)); });
+  }
   void add_export(const Napi::CallbackInfo& info) {
     engine().add_export(id(info, 0), to_export_request(info[1].As<Napi::Object>()));
   }

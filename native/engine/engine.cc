@@ -74,6 +74,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   const auto found = targets_.find(request.target);
   if (found == targets_.end()) return refuse(command, EBADF, "no such target");
   check(request, *found->second);
+  std::shared_ptr<Limits> limits = find_limits(request.limits);
   const uint32_t handle = next_handle_++;
   auto vbd = std::make_unique<Vbd>();
   vbd->shared = std::make_shared<VbdShared>();
@@ -90,6 +91,7 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
   shared.persistent_pages_max =
       request.persistent_pages_max / static_cast<uint32_t>(request.queues.size());
   shared.target = found->second;
+  shared.limits = vbd->limits = std::move(limits);
   shared.budget = &budget_;
   shared.events = this;
   vbd->command = vbd->connect_command = command;

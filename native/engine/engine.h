@@ -45,6 +45,7 @@ struct ConnectRequest {
   // The guest has been told so much. The target may be smaller by now, which is for it to say.
   uint64_t capacity_sectors_min = 0;
   uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
+  std::string limits{};               // the name of a set; empty: none
   std::vector<QueueOptions> queues{};
 };
 
@@ -100,6 +101,14 @@ class Engine final : private QueueEvents {
   // While the guest runs; all queues, or none. One at a time.
   void exchange(uint32_t command, uint32_t vbd, StackChange change);
   void disconnect(uint32_t command, uint32_t vbd);
+  // A named set of limits, for one VBD or several together. Made, or changed while guests run. It
+  // outlives connections, so that a guest does not fill its buckets by connecting anew.
+  void set_limits(const std::string& name, const LimitRates& rates);
+  // VBDs that are limited by it stay so until they are told otherwise, or are gone.
+  void drop_limits(const std::string& name) { limits_.erase(name); }
+  // From now on this set holds for the VBD, or none where the name is empty. Throws
+  // std::invalid_argument where there is no such connected VBD or no such set.
+  void limit(uint32_t vbd, const std::string& name);
   // By NBD, on a UNIX socket. A target that clients may write to must have been claimed.
   void add_export(uint32_t command, const ExportRequest& request);
   // Done when its clients are gone.
@@ -128,6 +137,7 @@ class Engine final : private QueueEvents {
  private:
   struct Vbd {
     std::shared_ptr<VbdShared> shared;
+    std::shared_ptr<Limits> limits;                        // now
     std::vector<Reactor*> reactors;                        // by queue
     std::vector<std::unique_ptr<Queue>> queues;            // written by the queue's reactor
     std::vector<std::shared_ptr<QueueCounters>> counters;  // by queue
@@ -167,6 +177,8 @@ class Engine final : private QueueEvents {
   void tell_if_recovered(const Vbd& vbd);
   void settle(uint32_t handle, Vbd& vbd);
   void end(uint32_t handle, Vbd& vbd);
+  std::shared_ptr<Limits> find_limits(const std::string& name) const;
+  static void tell_queues(const Vbd& vbd, const std::function<void(RequestEngine&)>& what);
   void grow(const std::shared_ptr<Target>& target);
   void refuse(uint32_t command, int error, const char* text);
   void fail(uint32_t command, int error, std::string text);
@@ -184,6 +196,7 @@ class Engine final : private QueueEvents {
   uint32_t next_handle_ = 1;
   std::unordered_map<uint32_t, std::shared_ptr<Target>> targets_;
   std::unordered_map<uint32_t, std::unique_ptr<Vbd>> vbds_;
+  std::unordered_map<std::string, std::shared_ptr<Limits>> limits_;
   std::vector<EngineEvent> events_;
 };
 

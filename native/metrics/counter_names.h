@@ -46,6 +46,7 @@ inline constexpr CounterName kCounterNames[] = {
     {"mappedPages", &QueueCounters::mapped_pages},
     {"bounceBytes", &QueueCounters::bounce_bytes},
     {"brokenQueues", &QueueCounters::broken},
+    {"waitingForTokens", &QueueCounters::waiting_for_tokens},
 };
 
 // In the order of ValidRequest::Kind.

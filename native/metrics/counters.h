@@ -33,9 +33,12 @@ struct alignas(64) QueueCounters {
   Counter read_modify_writes, retries;
   Counter replayed, redelivered;                          // taken over from a process that died
   Counter in_flight, mapped_pages, bounce_bytes, broken;  // gauges
+  Counter waiting_for_tokens;                             // gauge
   // By ValidRequest::Kind, from when a request was first seen in the ring until its answer is
   // shown. Rejected requests are not in it, nor those of a process that died.
   std::array<LatencyHistogram, 5> latency;
+  // Part of those: what requests waited for tokens, where there are limits and they had to.
+  LatencyHistogram waited_for_tokens;
 };
 
 struct alignas(64) ReactorCounters {

@@ -30,7 +30,7 @@ std::string entry(const char* name, size_t offset) {
   return (std::string{"\""} + name).append("\":").append(std::to_string(offset));
 }
 
-// {"version":1,"counters":{"reads":4096,...},"latency":{"read":4344,...},"buckets":1152,...}
+// {"version":1,"counters":{"reads":4096,...},"latency":{"read":4352,...},"waits":{...},...}
 // Offsets in bytes. A histogram is its buckets, then count, sum, minimum and maximum, nanoseconds.
 std::string index_of(const QueueCounters& counters) {
   std::string text = R"({"version":1,"counters":{)";
@@ -41,6 +41,7 @@ std::string index_of(const QueueCounters& counters) {
   for (size_t i = 0; i < std::size(kOperationNames); i++)
     text += entry(kOperationNames[i], offset_of(counters, counters.latency[i])) + ",";
   text.back() = '}';
+  text += R"(,"waits":{)" + entry("tokens", offset_of(counters, counters.waited_for_tokens)) + "}";
   text += "," + entry("buckets", LatencyHistogram::kBucketCount);
   text += "," + entry("subBucketBits", LatencyHistogram::kSubBucketBits) + "}\n";
   return text;

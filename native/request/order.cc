@@ -54,6 +54,7 @@ RequestEngine::SectorRange RequestEngine::range(const Slot& slot) const {
 }
 
 void RequestEngine::join_in_flight(Slot& slot) {
+  slot.admitted = false;
   slot.in_flight_previous = nullptr;
   slot.in_flight_next = in_flight_;
   if (in_flight_) in_flight_->in_flight_previous = &slot;

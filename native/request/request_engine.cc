@@ -33,6 +33,7 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       over_(setup.depth),
       fenced_(target_->fenced()) {
   follow_target();
+  if (setup.limits) limiter_ = make_limiter(setup.limits);
 }
 
 // First half: requests get memory and data, and are handed to the target.
@@ -40,6 +41,7 @@ bool RequestEngine::start() {
   if (fenced_ && !target_->fenced()) release_held();
   blocked_ = change_ != nullptr;
   if (blocked_) return false;  // commit() or abandon() brings us back
+  if (limiter_) pass_limits();
   SlotList ready;
   uint64_t bytes = 0;
   uint32_t pages = 0;
@@ -85,12 +87,14 @@ bool RequestEngine::may_sleep() {
     // Lifting the fence wakes those that are blocked; a completion may have undone that meanwhile.
     reactor_.mark_blocked(transport_);
   }
+  // An alarm may have rung since the last start().
+  if (limiter_ && limiter_->is_due()) return change_ != nullptr;
   return waiting_.empty() || blocked_;  // a completion brings us back
 }
 
 bool RequestEngine::idle() const {
-  return in_flight_count_ == 0 && waiting_.empty() && held_.empty() && completed_.empty() &&
-         over_.empty();
+  return in_flight_count_ == 0 && waiting_.empty() && (!limiter_ || limiter_->empty()) &&
+         held_.empty() && completed_.empty() && over_.empty();
 }
 
 void RequestEngine::close() {
@@ -108,6 +112,7 @@ void RequestEngine::close() {
 void RequestEngine::end(std::function<void()> done) {
   ended_ = true;
   alarms_.cancel(*this);
+  limiter_.reset();
   stack_.close([this, done = std::move(done)] {
     // Not here: a channel may be at work when it finds that it has ended.
     reactor_.later([this, done] {

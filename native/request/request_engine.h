@@ -3,6 +3,7 @@
 // knows no ring and no protocol; what brings requests and takes answers is its Transport. THE TABLE
 // OF CONTENTS is start() and finish() in request_engine.cc; the steps are in
 //   order.cc    which requests may run now
+//   limiter.h   tokens for them, where the disk is limited
 //   memory.cc   memory for their data
 //   start.cc    the operation that each becomes
 //   advance.cc  what comes back
@@ -19,6 +20,8 @@
 #include "metrics/counters.h"
 #include "protocol/limits.h"
 #include "reactor/reactor.h"
+#include "request/limiter.h"
+#include "request/limits.h"
 #include "request/slot.h"
 #include "request/stack.h"
 #include "request/transport.h"
@@ -38,9 +41,10 @@ class RequestEngine final : public OperationSink, private Alarm {
     // Whether a failed flush is answered, where others would be. A frontend of Linux takes that for
     // "no flush needed" for the rest of its connection, so that for it they are tried again.
     bool flush_errors_told = false;
-    uint32_t depth = 0;     // requests that the transport has at a time, at most
-    uint64_t vbd_name = 0;  // in probes: domid << 32 | devid
-    uint32_t queue = 0;     // in probes
+    std::shared_ptr<Limits> limits{};  // null: none
+    uint32_t depth = 0;                // requests that the transport has at a time, at most
+    uint64_t vbd_name = 0;             // in probes: domid << 32 | devid
+    uint32_t queue = 0;                // in probes
   };
   // On the reactor's thread. Throws std::system_error.
   RequestEngine(Reactor& reactor, Transport& transport, const Setup& setup,
@@ -72,7 +76,13 @@ class RequestEngine final : public OperationSink, private Alarm {
   // From now on writes are marked in the bitmaps that its target has; see tracking.cc.
   void follow_target();
 
-  // Nothing more is brought. What was is carried out, but what fails is answered.
+  // From now on, null for none; what waits loses its turn, and nothing else.
+  void limit(std::shared_ptr<Limits> limits);
+  // Rates of those that it has are others now.
+  void limits_changed();
+
+  // Nothing more is brought. What was is carried out, but what fails is answered, and so is what
+  // has no tokens.
   void close();
   bool idle() const;
   // The end, when it is idle: `done` when the channel has let go, at once or later, on this thread.
@@ -100,6 +110,10 @@ class RequestEngine final : public OperationSink, private Alarm {
   static bool changes(const Slot& slot) {
     return slot.valid.kind != Kind::read && slot.valid.kind != Kind::map;
   }
+
+  // limit.cc
+  std::unique_ptr<Limiter> make_limiter(std::shared_ptr<Limits> limits);
+  void pass_limits();
 
   // order.cc
   bool hold_for_fence(Slot& slot);
@@ -165,6 +179,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   Stack stack_;
   std::unique_ptr<Change> change_;          // under way
   std::shared_ptr<const Bitmaps> tracked_;  // as the stack has it
+  std::unique_ptr<Limiter> limiter_;        // null: none
 
   SlotList waiting_;           // in order, not yet started
   SlotList held_;              // as waiting_, but must not run before the target's fence is lifted

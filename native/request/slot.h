@@ -30,9 +30,10 @@ struct Slot {
 
   uint16_t index = 0;
   Stage stage = Stage::read;
-  bool fault = false;    // its data could not be had, or not be given
-  bool failing = false;  // its I/O failed, and it has not been answered since
-  int32_t result = 0;    // when it is over: 0 or -errno
+  bool fault = false;     // its data could not be had, or not be given
+  bool failing = false;   // its I/O failed, and it has not been answered since
+  bool admitted = false;  // it has its tokens, where there are limits, and has not been started
+  int32_t result = 0;     // when it is over: 0 or -errno
   ValidRequest valid{};
   BounceShare::Block bounce;
   // What is read or written on the medium, in bytes: the request's range widened to the medium's

@@ -24,6 +24,7 @@ uint64_t name_of(const VbdShared& shared) { return uint64_t{shared.domid} << 32 
 RequestEngine::Setup engine_setup(const VbdShared& shared, const QueueOptions& options) {
   return {.target = shared.target,
           .on_error = shared.on_error,
+          .limits = shared.limits,
           .depth = entries_of(shared, options),
           .vbd_name = name_of(shared),
           .queue = options.index};

@@ -43,6 +43,7 @@ struct VbdShared {
   std::atomic<uint64_t> capacity_sectors{0};
   uint32_t persistent_pages_max = 0;  // per queue
   std::shared_ptr<Target> target;
+  std::shared_ptr<Limits> limits;  // at connect; null: none
   GrantBudget* budget = nullptr;
   QueueEvents* events = nullptr;
 };

@@ -2,6 +2,7 @@
 // The blkif nodes ringdisk reads or writes: one table that drives parsing and publishing. Nothing
 // else in the sources spells one of these names or knows a range.
 import type { Abi } from '../datapath/binding.ts';
+import { formatLimits, type Limits, parseLimits } from '../target/limits.ts';
 import { textBytes } from '../text.ts';
 import { parseDecimal } from '../xenstore/paths.ts';
 import { formatXenbusState, parseXenbusState, type XenbusStateName } from './xenbus_state.ts';
@@ -118,6 +119,15 @@ const abi = words<Abi>(
   ]),
 );
 
+const limits: NodeType<Limits> = {
+  expects: 'limits such as iops=2000,burst=500,bps=100M,group=name (see ringdisk limit --help)',
+  parse: (value) => {
+    const parsed = parseLimits(value);
+    return typeof parsed === 'string' ? undefined : parsed;
+  },
+  format: formatLimits,
+};
+
 function toolstack<T>(
   node: string,
   type: NodeType<T>,
@@ -160,6 +170,12 @@ export const TOOLSTACK_NODES = {
   removable: toolstack('removable', flag, false, 'sets the REMOVABLE bit of info'),
   deviceType: toolstack('device-type', text(WORD_BYTES_MAX), undefined, 'disk or cdrom'),
   discardEnable: toolstack('discard-enable', flag, true, '0: never offer discard'),
+  limits: toolstack(
+    'sm-data/ringdisk-limits',
+    limits,
+    undefined,
+    'what the guest may ask a second; instead of what stands before the target',
+  ),
   script: toolstack('script', text(PATH_BYTES_MAX), undefined, 'runs when we are in InitWait'),
 } as const;
 

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { Methods, WireFill, WireLinkLoss, WireVbd } from '../control/protocol.ts';
 import { fillName } from './fill.ts';
+import { limitLines } from './limit.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
@@ -38,7 +39,7 @@ function formatList({ vbds, xenstoreLost }: Methods['list']['result']): string {
   const errors = vbds
     .filter((vbd) => vbd.error)
     .map((vbd) => printable(`${vbd.name}: ${vbd.error}`));
-  const lines = [...waitLines(vbds), ...helperLines(vbds), ...errors, ...lost];
+  const lines = [...waitLines(vbds), ...helperLines(vbds), ...limitLines(vbds), ...errors, ...lost];
   return [formatTable(COLUMNS, vbds), ...lines].join('\n');
 }
 

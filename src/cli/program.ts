@@ -10,6 +10,7 @@ import { addExport } from './export.ts';
 import { addFill } from './fill.ts';
 import { addFlamegraph } from './flamegraph.ts';
 import { addImageHelper } from './image_helper.ts';
+import { addLimit } from './limit.ts';
 import { addList } from './list.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
@@ -42,6 +43,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addStats,
     addFlamegraph,
     addResize,
+    addLimit,
     addDisconnect,
     addRetry,
     addExport,

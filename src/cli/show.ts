@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { WireVbd } from '../control/protocol.ts';
 import { fillFields } from './fill.ts';
 import { formatLatencyRows, latencyRows, mapLatency, withPercentiles } from './latency.ts';
+import { formatLimits } from './limit.ts';
 import { printResult } from './output.ts';
 import { formatFields } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -46,6 +47,7 @@ function generalFields(vbd: WireVbd): Fields {
     ['frontend', vbd.frontendState],
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
     ...(vbd.onError ? ([['on error', vbd.onError]] satisfies Fields) : []),
+    ...(vbd.limits ? ([['limits', formatLimits(vbd.limits)]] satisfies Fields) : []),
     ...waitFields(vbd),
     ...(vbd.bitmaps ?? []).map(({ name, state, dirtyBytes }): [string, string] => [
       'bitmap',

@@ -6,6 +6,7 @@ import type { Stats, WireCounters, WireLatency } from '../control/protocol.ts';
 import { UsageError } from './exit_code.ts';
 import { fillName } from './fill.ts';
 import { formatLatencyRows, growth, latencyRows, mapLatency, withPercentiles } from './latency.ts';
+import { limitLines } from './limit.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -43,7 +44,13 @@ const COLUMNS: Column<StatsRow>[] = [
   count('MAPPED', (counters) => counters.mappedPages),
 ];
 
-const GAUGES: (keyof WireCounters)[] = ['inFlight', 'mappedPages', 'bounceBytes', 'brokenQueues'];
+const GAUGES: (keyof WireCounters)[] = [
+  'inFlight',
+  'mappedPages',
+  'bounceBytes',
+  'brokenQueues',
+  'waitingForTokens',
+];
 const WATCH_SECONDS_MIN = 0.1;
 const WATCH_SECONDS_MAX = 3600;
 const CLEAR_SCREEN = '\u001b[H\u001b[2J';
@@ -135,7 +142,7 @@ function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
   const filling = vbds.flatMap(({ name, fill }) =>
     fill && fill.state !== 'full' ? [`${name}: ${fillName(fill)}`] : [],
   );
-  const host = [...waitLines(vbds), ...filling, mapped].join('\n');
+  const host = [...waitLines(vbds), ...filling, ...limitLines(vbds), mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
   const latencies = formatLatencyRows(
     rows.flatMap(({ name, latency, seconds }) =>

@@ -4,13 +4,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
+import { RingdiskError } from '../errors.ts';
 import type { Platform } from '../platform/platform.ts';
+import { type Limits, parseLimitChange } from '../target/limits.ts';
 import type { VbdInfo } from '../vbd/info.ts';
+import type { LimitInfo } from '../vbd/limits.ts';
 import { RECORD_VERSION } from '../vbd/record.ts';
 import { packageVersion } from '../version.ts';
 import { bitmapHandlers, bitmapsOf } from './bitmap_handlers.ts';
 import { ControlError } from './errors.ts';
-import { PROTOCOL, type ServeArguments, type WireLinkLoss, type WireVbd } from './protocol.ts';
+import {
+  type Methods,
+  PROTOCOL,
+  type ServeArguments,
+  type WireLimits,
+  type WireLinkLoss,
+  type WireVbd,
+} from './protocol.ts';
 import type { Handlers } from './server.ts';
 
 const START_MS_MAX = 5000;
@@ -55,12 +65,12 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing, fill } = vbd.info();
+        const { name, counters, fencedSince, failing, fill, limits } = wireVbd(vbd.info());
         if (!counters) return [];
         const latency = vbd.latency();
         const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        const filled = fill && { fill };
-        return [{ name, counters, ...(latency && { latency }), ...waits, ...filled }];
+        const more = { ...(fill && { fill }), ...(limits && { limits }) };
+        return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
       }),
       engine: daemon.counters(),
     }),
@@ -69,6 +79,7 @@ export function daemonHandlers(
       const before = capacityOf(found.info());
       return { before, after: capacityOf(await found.resize()) };
     },
+    limit: (request) => limitVbd(daemon, request),
     disconnect: async ({ vbd, force = false }) => {
       await daemon.find(vbd).disconnect({ force });
       return {};
@@ -93,6 +104,23 @@ export function daemonHandlers(
   };
 }
 
+async function limitVbd(
+  daemon: Daemon,
+  { vbd, limits, off, reset }: Methods['limit']['params'],
+): Promise<Methods['limit']['result']> {
+  const found = daemon.find(vbd);
+  const change = { limits: limits === undefined ? undefined : toChange(limits), off, reset };
+  if (limits !== undefined || off || reset) await found.limit(change);
+  const info = wireVbd(found.info());
+  return { vbd: info.name, ...(info.limits && { limits: info.limits }) };
+}
+
+function toChange(text: string): Limits {
+  const limits = parseLimitChange(text);
+  if (typeof limits === 'object') return limits;
+  throw new RingdiskError('LIMIT_INVALID', `It cannot be limited so: ${limits}.`);
+}
+
 function linkLoss({ xenstore }: Platform): { xenstoreLost?: WireLinkLoss } {
   const { lost } = xenstore;
   return lost ? { xenstoreLost: { since: lost.since.toISOString(), reason: lost.reason } } : {};
@@ -103,14 +131,22 @@ function capacityOf(info: VbdInfo): number {
 }
 
 /** The same record; the daemon's own is read-only to the depths, what travels is a copy anyway. */
-function wireVbd({ agreement, waits, ...rest }: VbdInfo): WireVbd {
-  const whole = { ...rest, ...(waits && { waits: [...waits] }) };
+function wireVbd({ agreement, waits, limits, ...rest }: VbdInfo): WireVbd {
+  const whole = {
+    ...rest,
+    ...(waits && { waits: [...waits] }),
+    ...(limits && { limits: wireLimits(limits) }),
+  };
   if (!agreement) return whole;
   const queues = agreement.queues.map(({ ringRefs, eventChannel }) => ({
     ringRefs: [...ringRefs],
     eventChannel,
   }));
   return { ...whole, agreement: { ...agreement, queues } };
+}
+
+function wireLimits({ sharedWith, ...limits }: LimitInfo): WireLimits {
+  return { ...limits, ...(sharedWith && { sharedWith: [...sharedWith] }) };
 }
 
 /** Nothing is answered before the daemon has started, or takes long to: a start may hang. */

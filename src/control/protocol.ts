@@ -72,6 +72,7 @@ const Counters = v.object(
     mappedPages: true,
     bounceBytes: true,
     brokenQueues: true,
+    waitingForTokens: true,
   }),
 );
 
@@ -88,6 +89,8 @@ const Latency = v.object({
   barrier: Histogram,
   flush: Histogram,
   discard: Histogram,
+  /** Part of the others: what requests waited because of limits. */
+  tokens: Histogram,
 });
 
 type ReactorCounters = EngineCounters['reactors'][number];
@@ -162,6 +165,21 @@ const Negotiated = v.object({
   secureDiscard: v.boolean(),
 });
 
+const optionalNumber = v.optional(v.number());
+const LimitInfo = v.object({
+  iops: optionalNumber,
+  readIops: optionalNumber,
+  writeIops: optionalNumber,
+  bps: optionalNumber,
+  readBps: optionalNumber,
+  writeBps: optionalNumber,
+  burst: optionalNumber,
+  burstBytes: optionalNumber,
+  group: v.optional(v.string()),
+  sharedWith: v.optional(v.array(v.string())),
+  from: v.picklist(['operator', 'xenstore', 'target']),
+});
+
 const Failing = v.object({ since: v.string(), error: v.string() });
 /** FillInfo of src/vbd/info.ts as it travels. */
 const Fill = v.object({
@@ -193,6 +211,7 @@ const Vbd = v.object({
   agreement: v.optional(Negotiated),
   counters: v.optional(Counters),
   onError: v.optional(v.string()),
+  limits: v.optional(LimitInfo),
   /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
   reactors: v.optional(v.array(v.number())),
   latency: v.optional(Latency),
@@ -275,6 +294,7 @@ export const METHODS = {
           failing: v.optional(Failing),
           /** Where it is filled from a source. */
           fill: v.optional(Fill),
+          limits: v.optional(LimitInfo),
         }),
       ),
       engine: Engine,
@@ -298,6 +318,19 @@ export const METHODS = {
       paused: v.optional(v.boolean()),
     }),
     result: v.object({ fill: Fill }),
+  },
+  /**
+   * Limits what the disk may ask a second, at once. Only what is given changes; 0 takes a figure
+   * away. Without any it only tells. Words and bounds: src/target/limits.ts.
+   */
+  limit: {
+    params: v.object({
+      vbd: vbdName,
+      limits: v.optional(v.pipe(v.string(), v.maxLength(1024))),
+      off: v.optional(v.boolean()),
+      reset: v.optional(v.boolean()),
+    }),
+    result: v.object({ vbd: v.string(), limits: v.optional(LimitInfo) }),
   },
   /** Tries at once what failed, and says what became of it. */
   retry: { params: oneVbd, result: v.object({ vbd: Vbd }) },
@@ -345,6 +378,7 @@ export type Methods = {
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
 export type WireFill = v.InferOutput<typeof Fill>;
+export type WireLimits = v.InferOutput<typeof LimitInfo>;
 export type WireExport = v.InferOutput<typeof Export>;
 export type WireBitmap = v.InferOutput<typeof BitmapSchema>;
 export type WireVbd = v.InferOutput<typeof Vbd>;

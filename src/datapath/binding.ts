@@ -160,6 +160,20 @@ export interface ConnectRequest {
   sectors: number;
   /** Bound on this VBD's persistently mapped pages. */
   persistentPagesMax: number;
+  /** The name of the set of limits that holds for it; "": none does. */
+  limits: string;
+}
+
+/** What may be asked a second; 0: no limit. Bursts, 0: a tenth of a second's worth. */
+export interface LimitRates {
+  iops: number;
+  readIops: number;
+  writeIops: number;
+  bps: number;
+  readBps: number;
+  writeBps: number;
+  burst: number;
+  burstBytes: number;
 }
 
 export interface ExportRequest {
@@ -240,6 +254,8 @@ export interface VbdCounters {
   mappedPages: number;
   bounceBytes: number;
   brokenQueues: number;
+  /** Requests that have been taken and must not begin yet: there are limits. */
+  waitingForTokens: number;
 }
 
 /** Latencies in microseconds, counted in buckets that are at most 1/32 wide. */
@@ -251,7 +267,8 @@ export interface LatencyHistogram {
   buckets: [upToUs: number, count: number][];
 }
 
-export type LatencyOperation = 'read' | 'write' | 'barrier' | 'flush' | 'discard';
+/** tokens: the part of all others that requests waited where there are limits, and they had to. */
+export type LatencyOperation = 'read' | 'write' | 'barrier' | 'flush' | 'discard' | 'tokens';
 
 /**
  * From when a request was first seen in the ring until its answer was shown, since connect, all
@@ -346,6 +363,15 @@ export interface NativeEngine {
    * done.value: 1 if every request that was taken has been answered, else 0.
    */
   disconnect(command: number, vbd: number): void;
+  /**
+   * A set of limits, of one VBD or several together: made, or changed while guests run. It outlives
+   * connections.
+   */
+  setLimits(name: string, rates: LimitRates): void;
+  /** VBDs that it holds for keep it until they are gone, or told otherwise. */
+  dropLimits(name: string): void;
+  /** This set holds for a connected VBD from now on; "": none does. Throws where there is none. */
+  limit(vbd: number, name: string): void;
   /** done.value: the export's handle. A target that clients may write to has been claimed. */
   addExport(command: number, request: ExportRequest): void;
   /** Done when its clients are gone: their connections are ended. */

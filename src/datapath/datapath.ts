@@ -9,6 +9,7 @@ import type {
   ExportClients,
   ExportRequest,
   FillStatus,
+  LimitRates,
   NativeBinding,
   NativeEngine,
   NativeEvent,
@@ -89,6 +90,8 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
   latency(): VbdLatency | undefined;
   /** The number of the reactor that serves each of its queues; none once it is disconnecting. */
   reactors(): number[];
+  /** Which set of limits holds from now on; "": none does. It is there. */
+  limit(name: string): void;
   /**
    * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
@@ -120,6 +123,10 @@ export interface Datapath {
   onWarning(tell: (message: string) => void): void;
   /** The target has been claimed, unless it is read only. Rejects where nobody can listen. */
   addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
+  /** A named set of limits, made or changed: disks that it holds for are told at once. */
+  setLimits(name: string, rates: LimitRates): void;
+  /** Disks that it holds for keep it until they are gone. */
+  dropLimits(name: string): void;
   counters(): EngineCounters;
   close(): void;
 }
@@ -154,6 +161,10 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
 
   latency(): VbdLatency | undefined {
     return this.#disconnecting ? undefined : this.#datapath.vbdLatency(this.#vbd);
+  }
+
+  limit(name: string): void {
+    if (!this.#disconnecting) this.#datapath.limit(this.#vbd, name);
   }
 
   disconnect(): Promise<void> {
@@ -239,6 +250,18 @@ class NativeDatapath implements Datapath {
   async disconnect(vbd: number): Promise<void> {
     await this.#command((id) => this.#engine.disconnect(id, vbd));
     this.#connections.delete(vbd);
+  }
+
+  setLimits(name: string, rates: LimitRates): void {
+    if (!this.#closed) this.#engine.setLimits(name, rates);
+  }
+
+  dropLimits(name: string): void {
+    if (!this.#closed) this.#engine.dropLimits(name);
+  }
+
+  limit(vbd: number, name: string): void {
+    if (!this.#closed) this.#engine.limit(vbd, name);
   }
 
   vbdCounters(vbd: number): VbdCounters {

@@ -14,7 +14,16 @@ import {
 } from '../formats/image_spec.ts';
 import { textBytes } from '../text.ts';
 import { readFillText } from './fill_text.ts';
+import {
+  isLimitWord,
+  LIMIT_WORDS,
+  type Limits,
+  limitExpects,
+  limitProblem,
+  parseLimit,
+} from './limits.ts';
 import { NBD_WORDS, parseNbdAddress } from './nbd_address.ts';
+import { parseSize } from './size.ts';
 
 export interface TargetSpec {
   readonly kind: TargetKind;
@@ -35,6 +44,8 @@ export interface TargetOptions {
   readonly sectorSize?: SectorSize;
   /** Missing: the target's own, but at most 4096. */
   readonly physicalSectorSize?: number;
+  /** What the guest may ask a second. */
+  readonly limits?: Limits;
 }
 
 /** `kind` is missing for a bare path: the file system tells whether it is a file or a device. */
@@ -65,18 +76,12 @@ const SECTOR_SIZES = [512, 4096] as const;
 export type SectorSize = (typeof SECTOR_SIZES)[number];
 const PHYSICAL_SECTOR_SIZE_MAX = 1024 ** 2;
 
-const SIZE_UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  K: 1024,
-  M: 1024 ** 2,
-  G: 1024 ** 3,
-  T: 1024 ** 4,
-};
-
 /** Throws TargetSpecError with a sentence that names what is wrong. */
 export function parseTarget(params: string): ParsedTarget {
   const { rest, image, ...prefixes } = stripPrefixes(checked(params));
-  const { kind } = prefixes;
+  const { kind, limits = {} } = prefixes;
+  const problem = limitProblem(limits);
+  if (problem) throw new TargetSpecError(`The target ${showValue(params)} is wrong: ${problem}.`);
   if (rest === '' && kind !== 'null') throw new TargetSpecError('The target is empty.');
   if (kind === 'fill') {
     parseFill(rest);
@@ -97,7 +102,7 @@ export function parseTarget(params: string): ParsedTarget {
 }
 
 function pathOf(params: string, rest: string, kind: TargetKind | undefined): string {
-  if (kind === 'null') return parseSize(rest);
+  if (kind === 'null') return parseCapacity(rest);
   return kind === 'nbd' ? parseNbdAddress(params, rest) : toPath(params, rest, kind);
 }
 
@@ -159,6 +164,15 @@ export function isEmptyTarget(params: string): boolean {
   }
 }
 
+/** What stands before the target; where a script has its own words for it, nothing does. */
+export function targetLimits(params: string): Limits | undefined {
+  try {
+    return parseTarget(params).limits;
+  } catch {
+    return undefined;
+  }
+}
+
 /** What a guest is to be shown; where a script has its own words for a target, the defaults. */
 export function shownSizes(
   params: string,
@@ -214,6 +228,10 @@ function takePrefix(params: string, written: string, prefixes: Prefixes): void {
     prefixes.image[name] = written.slice(name.length + 1);
   } else if (value !== undefined && Object.hasOwn(OPTIONS, name)) {
     OPTIONS[name as keyof typeof OPTIONS](params, value, prefixes);
+  } else if (value !== undefined && isLimitWord(name)) {
+    const limit = parseLimit(name, value);
+    if (!limit) throw badOption(params, name, value, limitExpects(name));
+    prefixes.limits = { ...prefixes.limits, ...limit };
   } else if (word === 'share') prefixes.share = true;
   else if (TARGET_KINDS.includes(word)) takeKind(params, word as TargetKind, prefixes);
   else checkFormat(params, word);
@@ -266,7 +284,8 @@ function checkFormat(params: string, word: string): void {
         `${IMAGE_FORMATS.join(', ')} are served.`,
     );
   }
-  const options = Object.keys(OPTIONS).map((name) => `${name}=`);
+  const names = [...Object.keys(OPTIONS), ...Object.keys(LIMIT_WORDS), 'group'];
+  const options = names.map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
       `${[...RAW_FORMATS, ...TARGET_KINDS, 'nbd', ...options, 'share'].join(', ')}.`,
@@ -286,10 +305,9 @@ function toPath(params: string, rest: string, kind: TargetKind | undefined): str
 }
 
 /** "64G" → bytes, decimal. */
-function parseSize(text: string): string {
-  const match = /^([0-9]{1,16})([KMGT]?)$/i.exec(text);
-  const bytes = Number(match?.[1]) * (SIZE_UNITS[match?.[2]?.toUpperCase() ?? ''] ?? 1);
-  if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % SECTOR_BYTES !== 0) {
+function parseCapacity(text: string): string {
+  const bytes = parseSize(text);
+  if (bytes === undefined || bytes <= 0 || bytes % SECTOR_BYTES !== 0) {
     throw new TargetSpecError(
       `The size ${showValue(text)} of a null target is not a multiple of 512 bytes; ` +
         'write it as 1048576, 512K, 20M, 64G or 1T.',

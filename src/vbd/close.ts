@@ -96,6 +96,15 @@ async function inherited(device: Device): Promise<void> {
   }
 }
 
+/** What an operator is told who has asked for a disk in vain, for so long. */
+export function whyInUse(view: View | undefined, askMs: number): string {
+  return (
+    `The guest has not let go of it for ${askMs / 1000} s (its frontend is ` +
+    `${view?.frontend ?? 'Unknown'}), so it is still served, and closed as soon as the ` +
+    'guest lets go. --force takes it away.'
+  );
+}
+
 /** Starts to close the target, if one is open; after its data path has let go. */
 export function letGoOfMedium(device: Device): void {
   abandonOpening(device);
@@ -148,5 +157,12 @@ function letGoBeside(device: Device, what: string, step: () => Promise<unknown>)
 
 /** What a connection that is over holds: nothing. */
 function withoutGauges(counters: VbdCounters): VbdCounters {
-  return { ...counters, inFlight: 0, mappedPages: 0, bounceBytes: 0, brokenQueues: 0 };
+  return {
+    ...counters,
+    inFlight: 0,
+    mappedPages: 0,
+    bounceBytes: 0,
+    brokenQueues: 0,
+    waitingForTokens: 0,
+  };
 }

@@ -5,6 +5,7 @@ import { Beside } from './beside.ts';
 import { letGo } from './close.ts';
 import type { Device, Link, Medium, View } from './device.ts';
 import { readScriptWord } from './hotplug.ts';
+import { followToolstack, limitSet } from './limits.ts';
 import { currentMedia, openMedium, PROMPT_MS } from './media.ts';
 import type { Agreement } from './negotiate.ts';
 import { agree, makeOffer, type Offer, offerValues, sectorsOf } from './negotiate.ts';
@@ -92,6 +93,7 @@ export async function connect(device: Device, view: View): Promise<boolean> {
   const agreement = agree(services.config, device.offer, media, nodes);
   const onError = medium.onError ?? services.config.onError;
   const sectors = sectorsOf(medium.target.capabilities, media);
+  followToolstack(device, view);
   await link(device, medium, { agreement, onError, sectors }, false);
   remember(device);
   // From here on the data path is there, so we are Connected whatever xenstore says: if publishing
@@ -131,6 +133,7 @@ export async function link(
     indirectSegmentsMax: agreement.indirectSegmentsMax,
     sectors,
     persistentPagesMax: config.persistentPagesPerVbd,
+    limits: limitSet(device),
   });
   device.link = { connection, agreement, onError, sectors };
   listen(device, connection);

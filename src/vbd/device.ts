@@ -10,6 +10,7 @@ import type { OnError, VbdCounters } from '../datapath/binding.ts';
 import type { Connection, Datapath } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { Images } from '../formats/images.ts';
+import type { Limits } from '../target/limits.ts';
 import type { TargetSpec } from '../target/target_spec.ts';
 import type { XenstoreClient, XenstoreRequests } from '../xenstore/client.ts';
 import { backendDir, backendErrorNode } from '../xenstore/paths.ts';
@@ -18,6 +19,7 @@ import type { SharedWatches } from '../xenstore/shared_watches.ts';
 import { Backoff, type BackoffLimits } from './backoff.ts';
 import type { Beside } from './beside.ts';
 import type { VbdId } from './id.ts';
+import type { LimitSets } from './limit_sets.ts';
 import type { Agreement, Offer } from './negotiate.ts';
 import type { OpenTargets, TargetUse } from './open_targets.ts';
 import { LimitedLog } from './rate_limit.ts';
@@ -70,6 +72,7 @@ export interface VbdServices {
   readonly openTargets: OpenTargets;
   /** Of targets that are images, what serves them. */
   readonly images: Images;
+  readonly limitSets: LimitSets;
   /** Ends what is exported of the VBD of this name; resolves when its clients are gone. */
   readonly endExports: (name: string) => Promise<unknown>;
   /** Also devices of kinds that others serve, unmarked. */
@@ -152,6 +155,8 @@ export interface Device {
   /** Writes have been waiting since then for the I/O of a process that died. */
   fencedSince: Date | undefined;
   failing: Failing | undefined;
+  /** What it may ask, as somebody has said; see limits.ts. */
+  readonly limits: SaidLimits;
   /** Pending while an old data path is being let go of; nothing is connected before. */
   lettingGo: Promise<void> | undefined;
   /** Pending while a target is being closed, after that. */
@@ -174,6 +179,13 @@ export interface Device {
   readonly markIn: (milliseconds: number) => void;
   /** What was read of its guest's nodes, beyond what every look does. */
   readonly charge: (requests: number) => void;
+}
+
+export interface SaidLimits {
+  operator: Limits | 'none' | undefined;
+  toolstack: Limits | undefined;
+  /** What is wrong with the toolstack's node. */
+  problem: string | undefined;
 }
 
 export interface ScriptPatience {
@@ -230,6 +242,7 @@ export function makeDevice(
     orphan: 'no',
     fencedSince: undefined,
     failing: undefined,
+    limits: { operator: undefined, toolstack: undefined, problem: undefined },
     lettingGo: undefined,
     closing: undefined,
     leaving: undefined,

@@ -6,6 +6,7 @@ import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';
 import { describeFill, type FillInfo } from './fill.ts';
 import { vbdName } from './id.ts';
+import { describeLimits, type LimitInfo } from './limits.ts';
 import { type Agreement, isReadOnlyMode } from './negotiate.ts';
 import type { OurState } from './states.ts';
 
@@ -52,6 +53,8 @@ export interface VbdInfo {
   readonly fencedSince?: string;
   /** While connected: what becomes of requests whose I/O fails. */
   readonly onError?: OnError;
+  /** What it may ask a second; missing: as much as it likes. */
+  readonly limits?: LimitInfo;
   /** Since then (ISO 8601) requests that failed with this errno wait and are tried again. */
   readonly failing?: { readonly since: string; readonly error: string };
   /** The last failure, until something succeeds. */
@@ -64,6 +67,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
   const { toolstack } = view?.backend ?? {};
   const counters = link ? link.connection.counters() : device.counters;
   const waits = describeWaits(device);
+  const limits = describeLimits(device);
   return {
     name: vbdName(id),
     kind: id.kind,
@@ -80,6 +84,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     ...(waits.length > 0 && { waits }),
     ...(link && { agreement: link.agreement, onError: link.onError }),
     ...(counters && { counters: { ...counters } }),
+    ...(limits && { limits }),
     ...(fencedSince && { fencedSince: fencedSince.toISOString() }),
     ...(failing && { failing: { since: failing.since.toISOString(), error: failing.error } }),
     ...(error !== undefined && { error }),

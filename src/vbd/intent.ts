@@ -98,6 +98,6 @@ export class Intent {
 
 /** What an offer depends on; equal texts for equal offers. */
 function offerInputs(view: View): string {
-  const { online, frontend, ...inputs } = view.backend.toolstack;
+  const { online, frontend, limits, ...inputs } = view.backend.toolstack;
   return JSON.stringify([inputs, view.backend.problem?.message]);
 }

@@ -15,6 +15,7 @@ import { link, summary, tellWarnings } from './connect.ts';
 import { type Device, type Link, type Medium, messageOf, type View } from './device.ts';
 import { watchFence } from './fence.ts';
 import { vbdName } from './id.ts';
+import { followToolstack, recallLimits } from './limits.ts';
 import { openBeside, PROMPT_MS } from './media.ts';
 import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
@@ -90,6 +91,8 @@ export async function reattach(device: Device, view: View): Promise<Attempt> {
     await checkRings(device, view, record);
     const medium = await openedMedium(device, record);
     if (!medium) return 'waiting';
+    recallLimits(device, record.limits);
+    followToolstack(device, view);
     await takeOver(device, medium, record);
     return 'taken over';
   } catch (error) {

@@ -8,6 +8,7 @@ import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
 import { IMAGE_FORMATS } from '../formats/image_spec.ts';
 import { replaceFile, TEMPORARY_SUFFIX } from '../replace_file.ts';
+import { parseLimits } from '../target/limits.ts';
 import { ON_ERROR, type TargetSpec } from '../target/target_spec.ts';
 import { parseDevid, parseDomid } from '../xenstore/paths.ts';
 import type { VbdId } from './id.ts';
@@ -62,6 +63,13 @@ const schema = v.strictObject({
     identity: v.string(),
   }),
   onError: v.picklist(ON_ERROR),
+  /** An operator's word; missing: he has said nothing. */
+  limits: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((text) => text === 'none' || typeof parseLimits(text) !== 'string', 'no limits'),
+    ),
+  ),
   ...commonEntries,
 });
 
@@ -83,6 +91,7 @@ export interface VbdRecord {
   };
   /** undefined: not known. */
   readonly onError: OnError | undefined;
+  readonly limits?: string | undefined;
   readonly agreement: Agreement;
   readonly sectors: number;
 }

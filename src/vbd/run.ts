@@ -9,6 +9,7 @@ import { letGo } from './close.ts';
 import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
 import { clearError, writeError } from './error_nodes.ts';
 import { watchFailures } from './failing.ts';
+import { changeLimits, followToolstack, type LimitChange, wordOfOperator } from './limits.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
 import { readTransport, transportKey } from './transport.ts';
@@ -40,7 +41,8 @@ export function remember(device: Device): void {
   device.recorded = true;
   device.isInherited = false;
   try {
-    services.records.write(id, { target, onError, agreement, sectors });
+    const limits = wordOfOperator(device);
+    services.records.write(id, { target, onError, limits, agreement, sectors });
     if (device.isRecordDue) device.log.info({}, 'recorded');
     device.isRecordDue = false;
   } catch (error) {
@@ -74,6 +76,7 @@ export function listen(device: Device, connection: Connection): void {
 export async function verify(device: Device, view: View): Promise<boolean> {
   const { link, offer } = device;
   if (!link || !offer) return false;
+  followToolstack(device, view);
   await tellChangedTarget(device, view);
   if (await isSameTransport(device, view)) {
     // Publishing failed last time, or xenstore lost it.
@@ -129,6 +132,12 @@ async function hasSameRing(device: Device, view: View, link: Link): Promise<bool
   const text = await nodeReader(device.services.xenstore, view.frontendDir ?? '')(folder + node);
   const known = text === undefined ? undefined : ringRef.type.parse(text);
   return known === undefined || known === first?.ringRefs[0];
+}
+
+/** Live. Throws LIMIT_INVALID, and nothing has changed then. */
+export async function limit(device: Device, change: LimitChange): Promise<void> {
+  changeLimits(device, change);
+  remember(device);
 }
 
 /** Reads the target's size again, which may take for ever. Throws VBD_NOT_READY without one. */

@@ -16,6 +16,7 @@ import {
   letGo,
   letGoOfMedium,
   tellUnplugged,
+  whyInUse,
 } from './close.ts';
 import {
   type Device,
@@ -33,10 +34,11 @@ import { isOurs, mayBePrepared } from './hotplug.ts';
 import { type VbdId, vbdName } from './id.ts';
 import { describeVbd, type VbdInfo } from './info.ts';
 import { Intent } from './intent.ts';
+import type { LimitChange } from './limits.ts';
 import { isOtherTarget } from './media.ts';
 import type { RateLimit } from './rate_limit.ts';
 import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
-import { measure, rememberLate, resize, verify } from './run.ts';
+import { limit, measure, rememberLate, resize, verify } from './run.ts';
 import { type Action, adoptedState, decide, type TableState, type Wish } from './states.ts';
 import { isRefusal, tryConnect, tryOffer } from './tries.ts';
 import { chargeRequests, Turns } from './turns.ts';
@@ -137,6 +139,11 @@ export class Vbd {
     return this.info();
   }
 
+  async limit(change: LimitChange): Promise<VbdInfo> {
+    await this.#turns.exclusive(() => limit(this.#device, change));
+    return this.info();
+  }
+
   /**
    * Tries at once what failed and waits for another try. Resolves when it is known what became of
    * it, or its medium has not answered in time. Throws VBD_NOT_READY where nothing has failed.
@@ -174,7 +181,7 @@ export class Vbd {
     this.mark();
     const isClosed = () => device.state === 'Closed' || this.#view === undefined;
     await this.#turns.until(isClosed, askMs);
-    if (!isClosed()) throw new RingdiskError('VBD_BUSY', this.#whyInUse());
+    if (!isClosed()) throw new RingdiskError('VBD_BUSY', whyInUse(this.#view, askMs));
     if (!(await isOverWithin(device.lettingGo, askMs))) {
       throw new RingdiskError(
         'VBD_BUSY',
@@ -215,15 +222,6 @@ export class Vbd {
       letGoOfMedium(device);
     });
     return isOverWithin(Promise.all([device.lettingGo, device.closing]), letGoMs);
-  }
-
-  #whyInUse(): string {
-    const { askMs } = this.#device.services.timing;
-    return (
-      `The guest has not let go of it for ${askMs / 1000} s (its frontend is ` +
-      `${this.#view?.frontend ?? 'Unknown'}), so it is still served, and closed as soon as the ` +
-      'guest lets go. --force takes it away.'
-    );
   }
 
   async #reconcileSafely(): Promise<void> {
@@ -467,6 +465,7 @@ export class Vbd {
     this.#isUnplugged = false;
     device.state = 'Initialising';
     device.error = undefined;
+    device.limits.operator = undefined;
     device.isUnprepared = false;
     device.script = newScriptPatience();
     device.backoff.reset();

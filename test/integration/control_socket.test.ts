@@ -42,6 +42,7 @@ const handlers = {
   },
   resize: async () => ({ before: 1, after: 2 }),
   fill: () => new Promise(() => {}),
+  limit: async ({ vbd }) => ({ vbd }),
   retry: async ({ vbd }) => {
     throw new ControlError('ENOENT', `no VBD ${vbd}`);
   },

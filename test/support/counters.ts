@@ -35,6 +35,7 @@ export function someCounters(given: Partial<VbdCounters> = {}): VbdCounters {
     mappedPages: 0,
     bounceBytes: 0,
     brokenQueues: 0,
+    waitingForTokens: 0,
     ...given,
   };
 }

@@ -8,6 +8,7 @@ import type {
   ClaimOptions,
   EngineCounters,
   FillStatus,
+  LimitRates,
   NativeTargetSpec,
   TargetCapabilities,
   TargetWait,
@@ -113,11 +114,20 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
   recovered: Promise<void> = Promise.resolve();
   brokenQueues = 0;
   isConnected = true;
+  limits: string;
   readonly #mayLetGo: () => Promise<void>;
+  readonly #hasLimits: (name: string) => boolean;
   #disconnecting: Promise<void> | undefined;
 
-  constructor(target: FakeTarget, options: ConnectOptions, mayLetGo: () => Promise<void>) {
+  constructor(
+    target: FakeTarget,
+    options: ConnectOptions,
+    mayLetGo: () => Promise<void>,
+    hasLimits: (name: string) => boolean,
+  ) {
     super();
+    this.#hasLimits = hasLimits;
+    this.limits = options.limits;
     this.target = target;
     this.options = options;
     this.#mayLetGo = mayLetGo;
@@ -133,6 +143,11 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
 
   latency(): undefined {
     return undefined;
+  }
+
+  limit(name: string): void {
+    if (name !== '' && !this.#hasLimits(name)) throw new Error(`no such limits: ${name}`);
+    this.limits = name;
   }
 
   disconnect(): Promise<void> {
@@ -174,6 +189,7 @@ export class FakeDatapath implements Datapath {
   #process = 0;
   readonly targets: FakeTarget[] = [];
   readonly connections: FakeConnection[] = [];
+  readonly limitSets = new Map<string, LimitRates>();
 
   /** The data path of a new process. */
   open(): Datapath {
@@ -184,9 +200,19 @@ export class FakeDatapath implements Datapath {
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       addExport: () => this.addExport(),
+      setLimits: (name, rates) => this.setLimits(name, rates),
+      dropLimits: (name) => this.dropLimits(name),
       counters: () => this.counters(),
       close: () => this.close(),
     };
+  }
+
+  setLimits(name: string, rates: LimitRates): void {
+    this.limitSets.set(name, rates);
+  }
+
+  dropLimits(name: string): void {
+    this.limitSets.delete(name);
   }
 
   async addExport(): Promise<NbdExport> {
@@ -232,7 +258,9 @@ export class FakeDatapath implements Datapath {
       if (takeOver && !existsSync(journal)) throw new DatapathError('ENOENT', `no ${journal}`);
       if (this.journals) writeFileSync(journal, 'a journal');
     }
-    const connection = new FakeConnection(opened, options, () => this.mayLetGo());
+    const hasLimits = (name: string) => this.limitSets.has(name);
+    if (options.limits !== '' && !hasLimits(options.limits)) throw new Error('no such limits');
+    const connection = new FakeConnection(opened, options, () => this.mayLetGo(), hasLimits);
     if (this.crashes(options)) connection.recovered = never();
     this.connections.push(connection);
     return connection;
@@ -247,6 +275,7 @@ export class FakeDatapath implements Datapath {
   /** What the death of the process does to it: journals stay, and calls are never answered. */
   kill(): void {
     this.#process++;
+    this.limitSets.clear();
     for (const connection of this.connections) connection.isConnected = false;
     for (const target of this.targets) target.isOpen = false;
   }

@@ -39,6 +39,7 @@ struct QueueSettings {
   uint32_t persistent_pages_max = 1056;
   Abi abi = Abi::x86_64;
   OnError on_error = OnError::report;
+  std::shared_ptr<Limits> limits{};
 };
 
 // A connected queue. Closed, and checked to have let go of everything, at the end.
@@ -58,6 +59,7 @@ class ConnectedQueue final : private QueueEvents {
     shared->capacity_sectors = target->capabilities().capacity / kSectorBytes;
     shared->persistent_pages_max = settings.persistent_pages_max;
     shared->target = std::move(target);
+    shared->limits = settings.limits;
     shared->budget = &budget;
     shared->events = this;
     shared_ = shared;

@@ -27,7 +27,7 @@ describe('the table', () => {
   });
 
   test.each(all)('%s says who, what and where', (_name, spec) => {
-    expect(spec.node).toMatch(/^[a-z0-9-]+$/);
+    expect(spec.node).toMatch(/^(sm-data\/)?[a-z0-9-]+$/);
     expect(spec.meaning).not.toBe('');
     expect(spec.type.expects).not.toBe('');
     expect(spec.directory).toBe(spec.writer === 'frontend' ? 'frontend' : 'backend');

@@ -14,7 +14,8 @@ function histogram(...buckets: [number, number][]): WireHistogram {
 
 function latency(given: Partial<WireLatency>): WireLatency {
   const none = histogram();
-  return { read: none, write: none, barrier: none, flush: none, discard: none, ...given };
+  const operations = { read: none, write: none, barrier: none, flush: none, discard: none };
+  return { ...operations, tokens: none, ...given };
 }
 
 describe('percentileUs', () => {

@@ -22,6 +22,7 @@ const toolstack: ToolstackNodes = {
   removable: false,
   deviceType: 'disk',
   discardEnable: true,
+  limits: undefined,
   script: undefined,
 };
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import type { WireCounters, WireLimits } from '../control/protocol.ts';
+import { LIMIT_WORDS, type LimitWord } from '../target/limits.ts';
+import { UsageError } from './exit_code.ts';
+import { printResult } from './output.ts';
+import { printable } from './table.ts';
+import { formatBytes, formatCount } from './units.ts';
+import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
+
+interface LimitOptions extends DaemonOptions, Partial<Record<string, string | boolean>> {
+  runtimeDir: string;
+  json?: boolean;
+  group?: string;
+  off?: boolean;
+  reset?: boolean;
+}
+
+const HELP = `
+It holds at once, also for what waits already, and over restarts of the daemon, until the disk is
+detached. Without options it tells what holds. Flushes never wait, a discard counts as one
+operation.
+
+Example:
+  ringdisk limit 3/xvda --iops 2000 --burst 10000
+  ringdisk limit 3/xvda --group web --bps 200M && ringdisk limit 3/xvdb --group web
+  ringdisk limit 3/xvda --read-iops 0`;
+
+const NAMES: Record<LimitWord, string> = {
+  iops: 'operations/s',
+  'read-iops': 'reads/s',
+  'write-iops': 'writes/s',
+  bps: '/s',
+  'read-bps': '/s read',
+  'write-bps': '/s written',
+  burst: 'operations at once',
+  'burst-bytes': ' at once',
+};
+
+export function addLimit(program: Command): void {
+  const command = program
+    .command('limit')
+    .description('limit what a disk, or several disks together, may ask a second')
+    .argument('<vbd>', VBD_ARGUMENT)
+    .option('--iops <n>', 'operations a second; 0 takes the limit away')
+    .option('--read-iops <n>', 'reads a second')
+    .option('--write-iops <n>', 'writes and discards a second')
+    .option('--bps <size>', 'bytes a second, such as 100M')
+    .option('--read-bps <size>', 'bytes read a second')
+    .option('--write-bps <size>', 'bytes written a second')
+    .option('--burst <n>', 'operations that may go at once after a rest (default: 0.1 s of them)')
+    .option('--burst-bytes <size>', 'the same in bytes')
+    .option('--group <name>', 'the figures are those of a group: all of its disks share them')
+    .option('--off', 'no limit holds, whatever the toolstack says')
+    .option('--reset', 'what the toolstack says holds again')
+    .addHelpText('after', HELP);
+  addDaemonOptions(command).action(limit);
+}
+
+async function limit(vbd: string, options: LimitOptions): Promise<void> {
+  const { off, reset } = options;
+  const limits = changeOf(options);
+  if ([limits, off, reset].filter(Boolean).length > 1) {
+    throw new UsageError('--off and --reset stand alone.');
+  }
+  const request = {
+    vbd,
+    ...(limits && { limits }),
+    ...(off && { off }),
+    ...(reset && { reset }),
+  };
+  const result = await withDaemon(options, (client) => client.call('limit', request));
+  printResult('limit', options, result, () =>
+    printable(`${result.vbd}: ${formatLimits(result.limits)}`),
+  );
+}
+
+/** "iops=2000,group=web": the daemon checks what is said. */
+function changeOf(options: LimitOptions): string {
+  const words = [...Object.keys(LIMIT_WORDS), 'group'];
+  const given = words.flatMap((word) => {
+    const value = options[word.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
+    return typeof value === 'string' ? [`${word}=${value}`] : [];
+  });
+  const odd = given.find((text) => text.includes(','));
+  if (odd !== undefined) throw new UsageError(`--${odd.replace('=', ' ')} has a comma in it.`);
+  return given.join(',');
+}
+
+/** "2,000 operations/s, 100 MiB/s (an operator)" */
+export function formatLimits(limits: WireLimits | undefined): string {
+  if (!limits) return 'not limited';
+  const figures = (Object.keys(LIMIT_WORDS) as LimitWord[]).flatMap((word) => {
+    const { key, kind } = LIMIT_WORDS[word];
+    const value = limits[key];
+    if (value === undefined) return [];
+    const amount = kind === 'bytes' ? formatBytes(value) : `${formatCount(value)} `;
+    return [`${amount}${NAMES[word]}`];
+  });
+  const all = figures.length > 0 ? figures.join(', ') : 'no limit';
+  return `${all}${groupOf(limits)}, by ${SOURCES[limits.from]}`;
+}
+
+const SOURCES: Record<WireLimits['from'], string> = {
+  operator: 'an operator',
+  xenstore: "the toolstack's node",
+  target: "the target's options",
+};
+
+function groupOf({ group, sharedWith = [] }: WireLimits): string {
+  if (group === undefined) return '';
+  const others = sharedWith.length > 0 ? ` with ${sharedWith.join(', ')}` : '';
+  return ` in group ${group}${others}`;
+}
+
+/** A line for each disk that is limited. */
+export function limitLines(
+  vbds: readonly {
+    name: string;
+    limits?: WireLimits | undefined;
+    counters?: Pick<WireCounters, 'waitingForTokens'> | undefined;
+  }[],
+): string[] {
+  return vbds
+    .filter(({ limits }) => limits)
+    .map(({ name, limits, counters }) => {
+      const waiting = counters?.waitingForTokens ?? 0;
+      const wait = waiting > 0 ? `; ${formatCount(waiting)} requests wait for their turn` : '';
+      return printable(`${name}: limited to ${formatLimits(limits)}${wait}`);
+    });
+}
