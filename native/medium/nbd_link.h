@@ -16,7 +16,7 @@ struct NbdAddress {
   std::string socket;
   std::string name;  // of the export
 
-  // "/run/nbd.sock:exportname=disk", or without an export's name.
+  // "/run/nbd.sock:exportname=disk", or without an export's name. Throws std::invalid_argument.
   static NbdAddress parse(const std::string& text);
 };
 

@@ -16,7 +16,7 @@ namespace {
 // How often it is looked whether a server has closed what it had with us.
 constexpr uint64_t kLookUs = 20'000;
 constexpr uint64_t kAgainMinUs = 50'000;
-constexpr uint64_t kAgainMaxUs = 5'000'000;
+constexpr uint64_t kAgainMaxUs = 1'000'000;
 // A server that is started anew is back by then: for so long requests wait without an error.
 constexpr uint64_t kPatienceUs = 1'500'000;
 

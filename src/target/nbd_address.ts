@@ -9,7 +9,8 @@ export const NBD_WORDS: readonly string[] = ['nbd', 'nbd+unix', 'nbds', 'nbds+un
 
 // Of a socket's name, less its NUL.
 const SOCKET_BYTES_MAX = 107;
-const NAME_BYTES_MAX = 4096 - SOCKET_BYTES_MAX;
+// What tells one medium from another has room for no more.
+const NAME_BYTES_MAX = 256;
 const NAME_MARK = ':exportname=';
 const THE_WAY = 'write nbd:unix:/path/of/the/socket:exportname=NAME';
 
@@ -29,7 +30,9 @@ export function parseNbdAddress(params: string, text: string): string {
     throw refuse(`names a socket by more than ${SOCKET_BYTES_MAX} bytes`);
   }
   if (socket.includes(NAME_MARK)) throw refuse('has a socket whose name cannot be told from it');
-  if (textBytes(name) > NAME_BYTES_MAX) throw refuse('has a name of an export that is too long');
+  if (textBytes(name) > NAME_BYTES_MAX) {
+    throw refuse(`names an export by more than ${NAME_BYTES_MAX} bytes`);
+  }
   return name === '' ? socket : `${socket}${NAME_MARK}${name}`;
 }
 

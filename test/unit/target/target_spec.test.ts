@@ -88,7 +88,7 @@ describe('parseTarget', () => {
     ['nbd:///%00?socket=/a', /not encoded as it should be/],
     [`nbd:unix:/${'a'.repeat(107)}`, /by more than 107 bytes/],
     ['file:nbd:unix:/a', /both file and nbd/],
-    [`nbd:unix:/a:exportname=${'a'.repeat(4000)}`, /too long/],
+    [`nbd:unix:/a:exportname=${'a'.repeat(257)}`, /by more than 256 bytes/],
   ])('%s is refused', (params, sentence) => {
     expect(() => parseTarget(params)).toThrow(TargetSpecError);
     expect(() => parseTarget(params)).toThrow(sentence);
