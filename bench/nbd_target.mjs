@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A disk whose bytes are with an NBD server beside one on the same file, through the whole daemon on
-// the loopback machine, round by round:
+// A disk whose bytes are with an NBD server beside one on the same file, through the whole daemon
+// on the loopback machine, round by round:
 //   npm run build && node bench/nbd_target.mjs [rounds]
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';

@@ -14,7 +14,7 @@ const NAME_BYTES_MAX = 256;
 const NAME_MARK = ':exportname=';
 const THE_WAY = 'write nbd:unix:/path/of/the/socket:exportname=NAME';
 
-/** The native half's spelling: the socket's path, and NAME_MARK with the name where there is one. */
+/** As the native half spells it: the socket, then NAME_MARK and the name where there is one. */
 export function parseNbdAddress(params: string, text: string): string {
   const refuse = (what: string) =>
     new TargetSpecError(`The target ${showValue(params)} ${what}; ${THE_WAY}.`);
