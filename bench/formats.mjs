@@ -5,8 +5,17 @@
 // disk. As root:
 //   npm run build && node bench/formats.mjs [rounds] [GiB] [folder]
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ControlClient } from '../dist/control/client.js';
 import { controlSocketPath } from '../dist/control/protocol.js';
 import { SETTINGS } from './format_settings.mjs';
@@ -80,7 +89,8 @@ async function measure(target, { operation, blockBytes, depth }, gib) {
   try {
     const guest = await machine.plug(target);
     await guest.frontend.connect({ queues: 1 });
-    const pids = [machine.pid, ...(await helperOf(machine))];
+    const helpers = await processesOf(machine);
+    const pids = [machine.pid, ...helpers];
     const work = { operation, blockBytes, depth, offset: 0, length: gib * 2 ** 30, seed: 5 };
     const usual = await guest.frontend.run({ ...work, milliseconds: MILLISECONDS / 4 });
     const before = pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
@@ -88,6 +98,8 @@ async function measure(target, { operation, blockBytes, depth }, gib) {
     const cpu = pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0) - before;
     if (usual.errors + result.errors > 0) throw new Error(`errors on ${target}`);
     await machine.unplug(guest);
+    // It has the image locked, and outlives a daemon that is killed.
+    while (helpers.some((pid) => existsSync(`/proc/${pid}`))) await sleep(20);
     const { requests, seconds, latencyUs } = result;
     return { perSecond: requests / seconds, p50: latencyUs.p50, cpuUs: (cpu / requests) * 1e6 };
   } finally {
@@ -96,7 +108,7 @@ async function measure(target, { operation, blockBytes, depth }, gib) {
 }
 
 /** @param {Machine} machine the processes of its disk beside the daemon */
-async function helperOf(machine) {
+async function processesOf(machine) {
   const client = await ControlClient.connect(controlSocketPath(machine.folder));
   const { vbds } = await client.call('list', {}).finally(() => client.close());
   const helpers = vbds.flatMap(({ target }) => target?.helper?.pid ?? []);

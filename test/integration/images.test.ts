@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images as guests' disks: the daemon, what serves the image, and either of them killed.
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { startOfProcess } from '../../src/formats/helper_record.ts';
+import {
+  helperFiles,
+  imagesFolder,
+  listHelpers,
+  readHelperRecord,
+  startOfProcess,
+} from '../../src/formats/helper_record.ts';
+import { isAlive } from '../../src/formats/watch_helper.ts';
 import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { serveHttps } from '../support/https_image.ts';
 import { makeImage, run } from '../support/images.ts';
@@ -20,16 +27,17 @@ beforeEach(async () => {
   machine = await RestartMachine.start();
 });
 afterEach(async () => {
+  const folder = imagesFolder(machine.runtimeDir);
+  const records = listHelpers(folder).map((key) => readHelperRecord(helperFiles(folder, key)));
   await machine.close();
-  for (const pid of helpers) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
-  helpers.clear();
+  // They outlive a daemon that is killed.
+  for (const record of records) {
+    if (record && isAlive(record)) process.kill(record.pid, 'SIGKILL');
+  }
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
 
 const folders: string[] = [];
-
-/** All that were seen: whatever a failed test leaves. */
-const helpers = new Set<number>();
 
 interface Target {
   kind: string;
@@ -38,7 +46,6 @@ interface Target {
 
 async function targetOf(guest: RestartGuest): Promise<Target> {
   const { target } = (await machine.show(guest)) as { target: Target };
-  if (target.helper.pid !== undefined) helpers.add(target.helper.pid);
   return target;
 }
 
@@ -289,7 +296,6 @@ describe('refused', () => {
     const file = makeImage('qcow2', path.join(folder, 'disk.qcow2'), '64M');
     const first = await machine.plug(0, `qcow2:${file}`);
     await first.frontend.connect();
-    await targetOf(first);
     const second = await machine.plug(0, `qcow2:${file}`);
     await expect.poll(() => errorOf(second), { timeout: 10_000 }).toMatch(/in use by vbd3\/1\//);
     const third = await machine.plug(0, `file:${file}`);
@@ -303,7 +309,6 @@ describe('refused', () => {
     await expect.poll(() => errorOf(guest), { timeout: 10_000 }).toMatch(/not in qcow2 format/);
     image();
     await guest.frontend.connect();
-    await targetOf(guest);
     expect(await guest.frontend.run(workload('write'))).toMatchObject({ errors: 0 });
   }, 30_000);
 });
