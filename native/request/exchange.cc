@@ -63,6 +63,7 @@ void RequestEngine::give_up_change(int error) {
   const std::unique_ptr<Change> change = std::move(change_);
   alarms_.cancel(*change);
   if (change->ready) change->ready(error);
+  blocked_ = false;  // nobody may sleep before start() has looked again
   reactor_.activate(transport_);
 }
 
