@@ -152,7 +152,7 @@ it('a source that fails fails reads of what is not here, and the job tries again
   expect(await guest.frontend.run(read)).toMatchObject({ errors: 0 });
 }, 60_000);
 
-it('a daemon that takes over while the source is away serves what is here, and finds it', async () => {
+it('who takes over while the source is away serves what is here, and finds it', async () => {
   const guest = await connect(`fill:rate=1K:${disk}::${source}`);
   const write = workload('write', { length: HALF, seed: GUEST_SEED });
   expect(await guest.frontend.run(write)).toMatchObject({ errors: 0 });

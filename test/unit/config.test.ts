@@ -137,6 +137,7 @@ test('engineOptions is the native part', () => {
     cpus: [4, 5],
     pollBudgetUs: autoPollBudgetUs(),
     bouncePoolBytes: 33554432,
+    fillDir: '/run/ringdisk/fills',
     persistentPagesMax: 65536,
   });
 });
