@@ -4,9 +4,11 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -29,8 +31,9 @@ std::string content_of(const std::string& disk) {
     if (tries == kTries) throw Violation("the dead backend's worker does not let go of the disk");
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  std::ifstream in(disk, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string content(std::filesystem::file_size(disk), '\0');
+  std::ifstream(disk, std::ios::binary).read(content.data(), std::ssize(content));
+  return content;
 }
 
 }  // namespace
