@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Bitmaps } from './bitmaps/bitmaps.ts';
 import type { Config } from './config.ts';
-import type { EngineCounters } from './datapath/binding.ts';
+import type { EngineCounters } from './datapath/counters.ts';
 import { RingdiskError } from './errors.ts';
 import { Images } from './formats/images.ts';
 import { vbdLogger } from './log.ts';

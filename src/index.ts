@@ -6,13 +6,15 @@ export { ControlError, DaemonUnreachableError } from './control/errors.ts';
 export { controlSocketPath, type Method, type Methods } from './control/protocol.ts';
 export { Daemon, startDaemon } from './daemon.ts';
 export type {
-  EngineCounters,
-  LatencyHistogram,
   TargetCapabilities,
   TargetKind,
+} from './datapath/binding.ts';
+export type {
+  EngineCounters,
+  LatencyHistogram,
   VbdCounters,
   VbdLatency,
-} from './datapath/binding.ts';
+} from './datapath/counters.ts';
 export { DatapathError } from './datapath/datapath.ts';
 export {
   BackendNodeError,

@@ -5,7 +5,8 @@
 // Within one protocol version, fields are only ever added.
 import path from 'node:path';
 import * as v from 'valibot';
-import type { EngineCounters, TargetCapabilities, VbdCounters } from '../datapath/binding.ts';
+import type { TargetCapabilities } from '../datapath/binding.ts';
+import type { EngineCounters, VbdCounters } from '../datapath/counters.ts';
 import { BITMAP_METHODS, BitmapSchema, bitmapName, vbdName } from './bitmap_methods.ts';
 
 export const PROTOCOL = 1;

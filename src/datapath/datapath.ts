@@ -4,7 +4,6 @@ import { EventEmitter } from 'node:events';
 import type {
   ClaimOptions,
   ConnectRequest,
-  EngineCounters,
   EngineOptions,
   ExportClients,
   ExportRequest,
@@ -16,9 +15,8 @@ import type {
   NativeTargetSpec,
   TargetCapabilities,
   TargetWait,
-  VbdCounters,
-  VbdLatency,
 } from './binding.ts';
+import type { EngineCounters, VbdCounters, VbdLatency } from './counters.ts';
 
 /** A native failure: `code` is the errno's name ("ENOENT") or "EINVAL"-like, never empty. */
 export class DatapathError extends Error {

@@ -2,7 +2,7 @@
 // One export: its target opened, claimed and offered; while that cannot be done, tried again.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bitmaps, PinnedBitmap } from '../bitmaps/bitmaps.ts';
-import type { VbdCounters } from '../datapath/binding.ts';
+import type { VbdCounters } from '../datapath/counters.ts';
 import type { Datapath, NbdExport } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Logger } from '../log.ts';

@@ -4,7 +4,7 @@
 // must not happen before it is over asks for `device.lettingGo`.
 import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
-import type { VbdCounters } from '../datapath/binding.ts';
+import type { VbdCounters } from '../datapath/counters.ts';
 import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
 import { clearError } from './error_nodes.ts';

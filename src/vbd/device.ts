@@ -6,7 +6,8 @@ import { type BackendDirectory, readBackendDirectory } from '../blkif/backend_no
 import { type ReadNode, readFrontendState } from '../blkif/frontend_nodes.ts';
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { Config } from '../config.ts';
-import type { OnError, VbdCounters } from '../datapath/binding.ts';
+import type { OnError } from '../datapath/binding.ts';
+import type { VbdCounters } from '../datapath/counters.ts';
 import type { Connection, Datapath } from '../datapath/datapath.ts';
 import { NegotiationError } from '../errors.ts';
 import type { Images } from '../formats/images.ts';

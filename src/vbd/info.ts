@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a VBD tells about itself: the record behind `list`, `show` and `stats`.
-import type { OnError, TargetCapabilities, TargetKind, VbdCounters } from '../datapath/binding.ts';
+import type { OnError, TargetCapabilities, TargetKind } from '../datapath/binding.ts';
+import type { VbdCounters } from '../datapath/counters.ts';
 import type { HelperInfo } from '../formats/helper.ts';
 import type { Beside } from './beside.ts';
 import type { Device, Medium, View } from './device.ts';

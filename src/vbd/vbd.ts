@@ -4,7 +4,7 @@
 // and nothing that waits for a medium: that runs beside and marks the VBD when it is over.
 import type { Logger } from 'pino';
 import { FRONTEND_NODES } from '../blkif/features.ts';
-import type { VbdLatency } from '../datapath/binding.ts';
+import type { VbdLatency } from '../datapath/counters.ts';
 import { RingdiskError } from '../errors.ts';
 import { type Watch, XenstoreError } from '../xenstore/client.ts';
 import { frontendsFolder } from '../xenstore/paths.ts';

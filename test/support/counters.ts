@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { VbdCounters } from '../../src/datapath/binding.ts';
+import type { VbdCounters } from '../../src/datapath/counters.ts';
 
 /** A VBD's counters: zero, but for those given. */
 export function someCounters(given: Partial<VbdCounters> = {}): VbdCounters {

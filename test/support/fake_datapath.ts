@@ -6,14 +6,13 @@ import { EventEmitter } from 'node:events';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import type {
   ClaimOptions,
-  EngineCounters,
   FillStatus,
   LimitRates,
   NativeTargetSpec,
   TargetCapabilities,
   TargetWait,
-  VbdCounters,
 } from '../../src/datapath/binding.ts';
+import type { EngineCounters, VbdCounters } from '../../src/datapath/counters.ts';
 import {
   type Connection,
   type ConnectionEvents,
