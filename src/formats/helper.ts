@@ -17,7 +17,7 @@ import {
   readHelperRecord,
   removeHelperFiles,
 } from './helper_record.ts';
-import type { ImageFormat } from './image_spec.ts';
+import { type ImageFormat, parseImagePath, writesThrough } from './image_spec.ts';
 import { startHelper } from './start_helper.ts';
 import { type HelperWatch, isAlive, reasonOf, watchHelper } from './watch_helper.ts';
 
@@ -186,12 +186,11 @@ export class Helper {
     this.#starting = this.#startAgain();
   }
 
-  /** QEMU keeps qcow2's tables in its memory until a flush, and other formats' not at all. */
   #loss(): { lost?: string } {
     const { format, image, readOnly } = this.wish;
-    if (readOnly || format !== 'qcow2' || image.includes('cache.writeback=off:')) return {};
+    if (readOnly || format !== 'qcow2' || writesThrough(parseImagePath(format, image))) return {};
     return {
-      lost: 'what the guest has written since its last flush (cache.writeback=off keeps it)',
+      lost: 'what the guest has written since its last flush (not without cache.writeback=on)',
     };
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program that serves an image by NBD, and its arguments. Pure. No shell sees them, and no
 // value can become another option: QEMU is given JSON, nbdkit one argument a parameter.
-import type { ImageFormat, ImageSpec } from './image_spec.ts';
+import { type ImageFormat, type ImageSpec, writesThrough } from './image_spec.ts';
 
 /** One file of an image, the top one first; the others are what it is based on. */
 export interface ImageNode {
@@ -51,7 +51,7 @@ export function helperCommand(
   places: HelperPlaces,
 ): HelperCommand {
   if (spec.format === 'https') return nbdkit(spec, places);
-  const isThrough = spec.options['cache.writeback'] === 'off';
+  const isThrough = !readOnly && writesThrough(spec);
   return qemu(blockdev(spec, nodes, readOnly), { readOnly, isThrough }, places);
 }
 

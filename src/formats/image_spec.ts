@@ -126,6 +126,14 @@ export function parseImagePath(format: ImageFormat, text: string): ImageSpec {
   }
 }
 
+/**
+ * Whether each write is flushed. QEMU keeps qcow2's tables in its memory until a flush, and other
+ * formats' not at all: when it crashes the guest goes on, and must find what it was answered for.
+ */
+export function writesThrough({ format, options }: ImageSpec): boolean {
+  return (options['cache.writeback'] ?? (format === 'qcow2' ? 'off' : 'on')) === 'off';
+}
+
 function checkedOption(format: ImageFormat, key: string, value: string): string {
   const option = OPTIONS[key];
   const shown = showValue(`${key}=${value}`);

@@ -41,6 +41,7 @@ describe('qemu-storage-daemon', () => {
       'node-name': 'disk',
       name: 'disk',
       writable: true,
+      writethrough: true,
     });
     expect(args[7]).toBe(PLACES.pidFile);
   });
@@ -134,9 +135,17 @@ describe('qemu-storage-daemon', () => {
     });
   });
 
-  it('flushes after each write where it is to keep nothing back', () => {
-    const { args } = commandOf('qcow2:cache.writeback=off:/srv/a', [node('qcow2', '/srv/a')]);
-    expect(JSON.parse(args[5] ?? '')).toMatchObject({ writable: true, writethrough: true });
+  it.each([
+    ['qcow2:/srv/a', true],
+    ['qcow2:cache.writeback=on:/srv/a', undefined],
+    ['vhdx:/srv/a', undefined],
+    ['vhdx:cache.writeback=off:/srv/a', true],
+  ])('flushes after each write where it would keep something back: %s', (target, writethrough) => {
+    const format = target.startsWith('qcow2') ? 'qcow2' : 'vhdx';
+    const { args } = commandOf(target, [node(format, '/srv/a')]);
+    const exported = JSON.parse(args[5] ?? '');
+    expect(exported).toMatchObject({ writable: true });
+    expect(exported.writethrough).toBe(writethrough);
     expect(args[1]).not.toMatch(/writeback/);
   });
 

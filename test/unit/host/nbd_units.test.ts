@@ -62,7 +62,7 @@ describe('the units of NBD over the network', () => {
     expect(textOf('ringdisk.sysusers.conf')).toMatch(/^g ringdisk-nbd -$/m);
     // The setgid bit: what the daemon makes there is the group's, though it may not give it away.
     const made = /^d \/run\/ringdisk-nbd 2750 root ringdisk-nbd -$/m;
-    expect(textOf('ringdisk.tmpfiles.conf')).toMatch(made);
+    expect(textOf('ringdisk-nbd.tmpfiles.conf')).toMatch(made);
     expect(textOf('ringdisk.service')).toMatch(/^BindPaths=.* -\/run\/ringdisk-nbd /m);
   });
 });
