@@ -80,6 +80,7 @@ export const scenarios = [
   {
     name: 'bitmaps',
     prepare,
+    full: true,
     tests: { 'an incremental backup, the daemon killed meanwhile': incremental },
   },
 ];
