@@ -13,8 +13,13 @@
 namespace ringdisk {
 namespace {
 
-// In the order of Bitmap::State, which begins with 1.
-constexpr std::array kStates = {"recording", "disabled", "inconsistent"};
+struct StateName {
+  Bitmap::State state;
+  const char* name;
+};
+constexpr std::array kStates = {StateName{Bitmap::State::recording, "recording"},
+                                StateName{Bitmap::State::disabled, "disabled"},
+                                StateName{Bitmap::State::inconsistent, "inconsistent"}};
 
 std::string path_of(const Napi::Value& value) { return to_bytes(value.As<Napi::String>()); }
 
@@ -29,14 +34,15 @@ uint64_t whole_of(const Napi::Value& value) {
 
 Bitmap::State state_of(const Napi::Value& value) {
   const std::string name = value.As<Napi::String>();
-  for (size_t i = 0; i < kStates.size(); i++)
-    if (name == kStates[i]) return static_cast<Bitmap::State>(i + 1);
+  for (const StateName& one : kStates)
+    if (name == one.name) return one.state;
   throw Napi::TypeError::New(value.Env(), "unknown state " + name);
 }
 
 const char* name_of(Bitmap::State state) {
-  const auto index = static_cast<size_t>(state) - 1;
-  return index < kStates.size() ? kStates[index] : "inconsistent";
+  for (const StateName& one : kStates)
+    if (state == one.state) return one.name;
+  return "inconsistent";
 }
 
 // (path, bytes, granularity, label, state)

@@ -137,7 +137,7 @@ std::string Bitmap::label() const {
   return {text, ::strnlen(text, kLabelBytes)};
 }
 
-void Bitmap::set(uint64_t offset, uint64_t length) {
+void Bitmap::set_range(uint64_t offset, uint64_t length) {
   if (length == 0 || offset >= covered_) return;
   const uint64_t last = (offset + std::min(length, covered_ - offset) - 1) >> shift_;
   for (uint64_t chunk = offset >> shift_; chunk <= last;) {

@@ -47,7 +47,11 @@ class Bitmap {
 
   // Any thread, and several at once. One relaxed load for each 64 chunks that are set already. It
   // is in the file when this returns, so that whoever starts a write afterwards may die.
-  void set(uint64_t offset, uint64_t length);
+  void set(uint64_t offset, uint64_t length) {
+    const uint64_t chunk = offset >> shift_;
+    const bool is_one = chunk == (offset + length - 1) >> shift_ && chunk < chunks_;
+    if (!is_one || (word(chunk / 64) >> (chunk % 64) & 1) == 0) set_range(offset, length);
+  }
   bool is_set(uint64_t offset) const {
     const uint64_t chunk = offset >> shift_;
     return chunk >= whole_chunks(offset) || (word(chunk / 64) >> (chunk % 64) & 1) != 0;
@@ -71,6 +75,7 @@ class Bitmap {
  private:
   using Word = std::atomic<uint64_t>;
   std::atomic<uint32_t>& header_word() const;
+  void set_range(uint64_t offset, uint64_t length);
   void mark(uint64_t index, uint64_t bits);
   uint64_t word(uint64_t index) const { return words_[index].load(std::memory_order_relaxed); }
   // Those that a disk which has `offset` has under a bit: the last one may be covered in part.
