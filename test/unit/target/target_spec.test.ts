@@ -250,7 +250,8 @@ describe('a disk that is filled', () => {
     ['fill:rate=1:/a::/b', 'at least 1K'],
     ['fill:rate=fast:/a::/b', 'at least 1K'],
     ['fill:map=a.fill:/a::/b', 'is not an absolute path'],
-    ['fill:/a::qcow2:/b', 'qcow2 image'],
+    ['fill:/a::qed:/b', 'qed image'],
+    ['fill:qcow2:/a::/b', 'it is one of file, block, nvme'],
   ])('%s is refused', (params, sentence) => {
     expect(() => parseTarget(params)).toThrow(TargetSpecError);
     expect(() => parseTarget(params)).toThrow(sentence);

@@ -167,7 +167,7 @@ describe('connecting', () => {
 
 describe('bad toolstack nodes', () => {
   test.each([
-    [{ params: 'vhd:/a' }, /vhd image/],
+    [{ params: 'qed:/a' }, /qed image/],
     [{ params: '' }, /empty/],
     [{ params: 'aio:' }, /empty/],
     [{ mode: 'q' }, /backend node mode is "q"/],

@@ -105,9 +105,9 @@ describe('a refusal', () => {
   test('reaches the toolstack even if its error node cannot be written', async () => {
     await plane.start();
     const fault = failWrites(plane.daemonXenstore, '/error');
-    const disk = await plane.attach({ params: 'vhd:/a' });
+    const disk = await plane.attach({ params: 'qed:/a' });
     await eventually(async () => (await disk.read('hotplug-status')) === 'error', 'a refusal');
-    expect(await disk.read('hotplug-error')).toMatch(/vhd image/);
+    expect(await disk.read('hotplug-error')).toMatch(/qed image/);
     expect(fault.tries()).toBe(1);
     fault.stop();
   });
@@ -121,13 +121,13 @@ describe('a refusal', () => {
       if (faults++ < 3) throw new XenstoreError('EAGAIN', 'busy');
       return transaction(body);
     };
-    const disk = await plane.attach({ params: 'vhd:/a' });
+    const disk = await plane.attach({ params: 'qed:/a' });
     await eventually(async () => (await disk.read('hotplug-status')) === 'error', 'a refusal');
   });
 
   test('is no error of the device that comes after it', async () => {
     await plane.start();
-    const disk = await plane.attach({ params: 'vhd:/a' });
+    const disk = await plane.attach({ params: 'qed:/a' });
     await eventually(async () => (await disk.readError()) !== undefined, 'an error node');
     await disk.deleteBackend();
     await eventually(async () => (await disk.readError()) === undefined, 'no error node');
@@ -176,7 +176,7 @@ describe('a directory that is removed and made again in one transaction', () => 
   });
 
   test.each([
-    ['for good', 'vhd:/a'],
+    ['for good', 'qed:/a'],
     ['for now', 'aio:/srv/a'],
   ])('is told again what was refused %s', async (_what, params) => {
     plane.datapath.openError = 'no such file';
