@@ -64,9 +64,12 @@ const NEEDS = [
   },
   {
     group: 'test',
-    why: 'certificates, and another NBD server with TLS',
-    packages: ['openssl', 'nbdkit'],
-    ok: () => runs('openssl', 'version') && runs('nbdkit', '--version'),
+    why: 'certificates, and other NBD servers',
+    packages: ['openssl', 'nbdkit', 'qemu-system-common'],
+    ok: () =>
+      runs('openssl', 'version') &&
+      runs('nbdkit', '--version') &&
+      runs('qemu-storage-daemon', '--version'),
   },
   { group: 'test', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
