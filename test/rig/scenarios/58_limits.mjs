@@ -59,6 +59,7 @@ async function served(guest) {
 /** Beside it the other disk goes on; killed and changed meanwhile. @param {Guest} guest */
 async function beside(guest) {
   const vbd = guest.vbd('xvda');
+  await guest.run(MARK);
   await ringdisk('limit', vbd, '--iops', '40');
   const busy = [
     await guest.start(load('xvda'), { timeoutMs: 300_000 }),
