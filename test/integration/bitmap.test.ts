@@ -5,7 +5,6 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { MIB, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
@@ -55,16 +54,29 @@ const write = (offset: number, length: number, seed = 3) =>
 
 const WORK_BYTES = 16 * MIB;
 
-/** While `step` is under way the guest writes, something else each time, all over a part of it. */
-async function whileWriting(step: () => Promise<unknown>): Promise<void> {
+/**
+ * While `step` is under way the guest writes, something else each time, all over a part of it.
+ * `pass`: resolves when something has been written that was not there when it was called.
+ */
+async function whileWriting(
+  step: (pass: () => Promise<unknown>) => Promise<unknown>,
+): Promise<void> {
   let isOver = false;
-  const over = step().finally(() => {
+  let passes = 0;
+  const pass = () => {
+    const from = passes;
+    return expect.poll(() => passes, { timeout: 10_000 }).toBeGreaterThan(from + 1);
+  };
+  const over = step(pass).finally(() => {
     isOver = true;
   });
+  // Told below, when the guest is at rest.
+  over.catch(() => {});
   let errors = 0;
   for (let seed = 10; !isOver; seed++) {
     const given = { blockBytes: 4096, depth: 16, length: WORK_BYTES, bytes: MIB, seed };
     errors += (await guest.frontend.run(workload('randwrite', given))).errors;
+    passes++;
   }
   await over;
   expect(errors).toBe(0);
@@ -145,10 +157,11 @@ describe('a bitmap', () => {
   });
 
   it('has all that changes, whenever it is added and whatever the guest does', async () => {
-    await whileWriting(async () => {
+    await whileWriting(async (pass) => {
       for (const name of ['a', 'b', 'c']) {
         await add(name);
         const before = content();
+        await pass();
         if (name !== 'a') await change('clear', 'a');
         expect(await missed(before, name)).toEqual([]);
       }
@@ -209,7 +222,7 @@ describe('what has missed something', () => {
   it('is a bitmap of a disk that was detached, as when its guest reboots', async () => {
     await add('a');
     await add('b', '--disabled');
-    await Promise.all([detachVbd(machine.xenstore, guest.paths), guest.frontend.closedByBackend()]);
+    await machine.unplug(guest);
     const image = machine.file('disk1.img');
     guest = await machine.plug(DISK_BYTES, `aio:${image}`);
     await guest.frontend.connect();
@@ -361,8 +374,7 @@ h.shutdown()`;
     await add('a');
     await write(0, MIB);
     const uri = await exported('--read-only', '--name', 'r', '--bitmap', 'a');
-    await machine.stopDaemon('SIGKILL');
-    await machine.startDaemon();
+    await machine.killAndStartDaemon();
     const map = async () => {
       const told = await client('nbdinfo', `--map=${CONTEXT}`, '--json', uri).catch(() => '[]');
       return JSON.parse(told).filter(({ type }: { type: number }) => type === 1);

@@ -57,8 +57,7 @@ it('stop: the guest waits, also for the next daemon, and goes on without an erro
   await untilFailing(guest);
   expect((await machine.daemon.cli('list')).stdout).toContain('Connected (failing)');
   expect((await machine.daemon.cli('stats')).stdout).toContain('failing with EIO since');
-  await machine.stopDaemon('SIGKILL');
-  await machine.startDaemon();
+  await machine.killAndStartDaemon();
   await untilFailing(guest);
   await sleep(300);
   expect(isRead).toBe(false);

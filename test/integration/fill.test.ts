@@ -3,7 +3,6 @@
 import { existsSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { eventually } from '../support/control_plane.ts';
 // @ts-expect-error: JavaScript, which the benchmarks use as well
 import * as media from '../support/hanging_media.mjs';
@@ -32,7 +31,7 @@ beforeEach(async () => {
   const maker = await machine.plug(0, `aio:${source}`);
   await maker.frontend.connect();
   await maker.frontend.run(workload('write', { length: DISK_BYTES, seed: SOURCE_SEED }));
-  await Promise.all([detachVbd(machine.xenstore, maker.paths), maker.frontend.closedByBackend()]);
+  await machine.unplug(maker);
 }, 30_000);
 afterEach(async () => {
   await machine.close();
@@ -85,8 +84,7 @@ it('a guest reads what is elsewhere at once, and in the end the source is not ne
   const whole = workload('verify', { length: DISK_BYTES, seed: SOURCE_SEED });
   expect(await guest.frontend.run(whole)).toMatchObject({ errors: 0, mismatches: 0 });
   // Nor to whoever comes next.
-  await machine.stopDaemon('SIGKILL');
-  await machine.startDaemon();
+  await machine.killAndStartDaemon();
   expect(await guest.frontend.run(whole)).toMatchObject({ errors: 0, mismatches: 0 });
   expect(await fillCommand('status', guest)).toContain('full');
 }, 60_000);
@@ -106,8 +104,7 @@ it('killed again and again while it is written and filled: nothing is lost', asy
   })();
   for (let kills = 0; !isOver || kills < 4; kills++) {
     await sleep(50 + 200 * Math.random());
-    await machine.stopDaemon('SIGKILL');
-    await machine.startDaemon();
+    await machine.killAndStartDaemon();
   }
   await load;
   await expectBoth(guest);
@@ -125,7 +122,7 @@ it('what is here stays here over a clean end, and the pause ends the job alone',
   const { bytesHere } = await fillOf(guest);
   await sleep(300);
   expect((await fillOf(guest))['bytesHere']).toBe(bytesHere);
-  await Promise.all([detachVbd(machine.xenstore, guest.paths), guest.frontend.closedByBackend()]);
+  await machine.unplug(guest);
   const again = await connect(params);
   expect((await fillOf(again))['bytesHere']).toBeGreaterThanOrEqual(bytesHere as number);
   await untilFull(again);
@@ -219,7 +216,7 @@ it('what does not fit is refused with a sentence', async () => {
 
   const guest = await connect(`fill:rate=1K:${disk}::${source}`);
   expect(statSync(`${disk}.fill`).mode & 0o777).toBe(0o600);
-  await Promise.all([detachVbd(machine.xenstore, guest.paths), guest.frontend.closedByBackend()]);
+  await machine.unplug(guest);
   rmSync(source);
   sparseFile(machine.file('other.img'), DISK_BYTES);
   renameSync(machine.file('other.img'), source);

@@ -14,13 +14,11 @@ import {
   startOfProcess,
 } from '../../src/formats/helper_record.ts';
 import { isAlive } from '../../src/formats/watch_helper.ts';
-import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
+import { DISK_BYTES, expectFilled, fill } from '../support/disk_load.ts';
 import { serveHttps } from '../support/https_image.ts';
 import { makeImage, run } from '../support/images.ts';
 import { MIB, timed, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
-
-const DISK_BYTES = 64 * MIB;
 
 let machine: RestartMachine;
 beforeEach(async () => {
@@ -60,19 +58,6 @@ async function errorOf(guest: RestartGuest): Promise<string> {
   return error ?? '';
 }
 
-function fill(seed: number) {
-  return workload('write', { blockBytes: 4096, depth: 32, length: DISK_BYTES, seed });
-}
-
-async function expectFilled({ frontend }: RestartGuest, seed: number): Promise<void> {
-  const verified = await frontend.run(workload('verify', { length: DISK_BYTES, seed }));
-  expect(verified).toMatchObject({ errors: 0, mismatches: 0, bytes: DISK_BYTES });
-}
-
-async function unplug({ paths, frontend }: RestartGuest): Promise<void> {
-  await Promise.all([detachVbd(machine.xenstore, paths), frontend.closedByBackend()]);
-}
-
 const image = () => makeImage('qcow2', machine.file('disk.qcow2'), '64M');
 const left = () => readdirSync(machine.file('images')).filter((name) => !name.endsWith('.lock'));
 
@@ -96,7 +81,7 @@ describe('a guest on an image', () => {
     await guest.frontend.run(workload('flush'));
     expect(statSync(top).blocks).toBeLessThan(full / 2);
     await guest.frontend.run(fill(2));
-    await unplug(guest);
+    await machine.unplug(guest);
     await expect.poll(left, { timeout: 10_000 }).toEqual([]);
     await expect.poll(() => startOfProcess(helper.pid ?? 0)).toBeUndefined();
     expect(run('qemu-img', 'check', '-f', 'qcow2', top)).toMatch(/No errors/);
@@ -118,7 +103,7 @@ describe('a guest on an image', () => {
       await targetOf(guest);
       await guest.frontend.run(fill(1));
       await expectFilled(guest, 1);
-      await unplug(guest);
+      await machine.unplug(guest);
     },
     60_000,
   );
@@ -134,7 +119,7 @@ describe('a guest on an image', () => {
       const { helper } = await targetOf(guest);
       expect(helper.program).toBe('nbdkit');
       expect(await guest.frontend.run(workload('read'))).toMatchObject({ errors: 0 });
-      await unplug(guest);
+      await machine.unplug(guest);
     } finally {
       await server.close();
     }
@@ -161,7 +146,7 @@ describe('a guest on an image', () => {
       machine.file('copy.raw'),
     );
     await machine.daemon.cli('export', 'remove', 'backup');
-    await unplug(guest);
+    await machine.unplug(guest);
   }, 30_000);
 });
 
@@ -198,7 +183,7 @@ describe('killed under load', () => {
     expect(await written).toMatchObject({ errors: 0 });
     const kept = await guest.frontend.run(workload('verify', { ...half, seed: 1 }));
     expect(kept).toMatchObject({ errors: 0, mismatches: 0 });
-    await unplug(guest);
+    await machine.unplug(guest);
     // Clusters that nobody uses are what it may leave.
     const repaired = run(
       'qemu-img',
@@ -219,8 +204,7 @@ describe('killed under load', () => {
     for (let seed = 1; seed <= 3; seed++) {
       const written = guest.frontend.run(fill(seed));
       await sleep(100 * seed);
-      await machine.stopDaemon('SIGKILL');
-      await machine.startDaemon();
+      await machine.killAndStartDaemon();
       expect(await written).toMatchObject({ errors: 0 });
       await expectFilled(guest, seed);
       expect(await pidOf(guest)).toBe(pid);

@@ -132,8 +132,7 @@ describe('by the command', () => {
     ]) {
       expect((await limit(guest, ...args)).status).toBe(0);
       await sleep(100);
-      await machine.stopDaemon('SIGKILL');
-      await machine.startDaemon();
+      await machine.killAndStartDaemon();
     }
     await expect
       .poll(async () => (await machine.show(guest))['limits'], { timeout: 10_000 })

@@ -61,8 +61,7 @@ it('another file under the same name is never served; the right one is again', a
   sparseFile(image, BYTES);
   // The daemon that has it open goes on with it.
   await verify(guest, 1);
-  await machine.stopDaemon('SIGKILL');
-  await machine.startDaemon();
+  await machine.killAndStartDaemon();
   await shows(guest, { state: 'Left', error: expect.stringMatching(/another medium/) });
   expect(await states(guest)).toEqual(['4', '4']);
   renameSync(`${image}.kept`, image);
@@ -109,8 +108,7 @@ it('both ends of a migration use one file, and keep it over a restart', async ()
   await destination.frontend.connect();
   await verify(destination, 1);
   await write(destination, 2);
-  await machine.stopDaemon('SIGKILL');
-  await machine.startDaemon();
+  await machine.killAndStartDaemon();
   await verify(source, 2);
   await verify(destination, 2);
 });

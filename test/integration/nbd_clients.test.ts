@@ -180,8 +180,7 @@ describe('the map of a device', () => {
   it('says so in the list, after a restart too', async ({ skip }) => {
     const source = loopDevice() ?? skip('no loop device');
     const socket = await exported(source, '--read-only', '--detect-zeroes');
-    await machine.stopDaemon('SIGKILL');
-    await machine.startDaemon();
+    await machine.killAndStartDaemon();
     const list = async () => {
       const { stdout } = await machine.daemon.cli('export', 'list', '--json');
       return JSON.parse(stdout).result.exports[0];

@@ -6,7 +6,6 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
 import { allocatedBytes, MIB, sparseFile, workload } from '../support/loopback_machine.ts';
 import { client } from '../support/nbd_client.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
@@ -250,7 +249,7 @@ describe('a disk', () => {
     const guest = await connectedGuest();
     const name = await nameOf(guest);
     await exported(name, '--read-only');
-    await Promise.all([detachVbd(machine.xenstore, guest.paths), guest.frontend.closedByBackend()]);
+    await machine.unplug(guest);
     await expect.poll(list, { timeout: 10_000 }).toEqual([]);
   });
 });

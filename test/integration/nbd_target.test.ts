@@ -5,12 +5,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DISK_BYTES, during, expectFilled, fill } from '../support/disk_load.ts';
 import { expectWriteAndVerify, MIB, sparseFile, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
-
-const DISK_BYTES = 64 * MIB;
 
 let machine: RestartMachine;
 const servers: ChildProcess[] = [];
@@ -103,40 +101,9 @@ async function plugged(params: string): Promise<RestartGuest> {
   return guest;
 }
 
-/** Small writes over the whole disk, each block of it once. */
-function fill(seed: number) {
-  return workload('write', { blockBytes: 4096, depth: 32, length: DISK_BYTES, seed });
-}
-
-async function expectFilled({ frontend }: RestartGuest, seed: number): Promise<void> {
-  const length = DISK_BYTES;
-  const verified = await frontend.run(workload('verify', { length, seed }));
-  expect(verified).toMatchObject({ errors: 0, mismatches: 0, bytes: length });
-}
-
-/** Does something again and again for as long as `load` is under way; says how often. */
-async function during(load: Promise<unknown>, act: () => Promise<unknown>): Promise<number> {
-  let isOver = false;
-  void load.finally(() => {
-    isOver = true;
-  });
-  let count = 0;
-  while (!isOver) {
-    await sleep(20 + 130 * Math.random());
-    await act();
-    count++;
-  }
-  return count;
-}
-
 async function restart(server: Server): Promise<void> {
   await server.kill();
   await server.start();
-}
-
-async function restartDaemon(): Promise<void> {
-  await machine.stopDaemon('SIGKILL');
-  await machine.startDaemon();
 }
 
 async function hangsIn(guest: RestartGuest): Promise<string[]> {
@@ -213,7 +180,7 @@ describe('killed under load', () => {
     const guest = await plugged(`nbd:unix:${server.socket}`);
     for (let seed = 1; seed <= 3; seed++) {
       const written = guest.frontend.run(fill(seed));
-      await during(written, restartDaemon);
+      await during(written, () => machine.killAndStartDaemon());
       expect(await written).toMatchObject({ errors: 0, bytes: DISK_BYTES });
       await expectFilled(guest, seed);
     }
@@ -223,7 +190,7 @@ describe('killed under load', () => {
     const server = await nbdkit();
     const guest = await plugged(`nbd:unix:${server.socket}`);
     const written = guest.frontend.run(fill(1));
-    await during(written, () => Promise.all([restart(server), restartDaemon()]));
+    await during(written, () => Promise.all([restart(server), machine.killAndStartDaemon()]));
     expect(await written).toMatchObject({ errors: 0, bytes: DISK_BYTES });
     await expectFilled(guest, 1);
   }, 60_000);
@@ -308,8 +275,7 @@ describe('a server that hangs', () => {
     server.signal('SIGSTOP');
     const written = guest.frontend.run(workload('write', { seed: 8 }));
     await expect.poll(() => hangsIn(guest), { timeout: 10_000 }).toEqual(['NBD request']);
-    await machine.stopDaemon('SIGKILL');
-    await machine.startDaemon();
+    await machine.killAndStartDaemon();
     server.signal('SIGCONT');
     expect(await written).toMatchObject({ errors: 0 });
     expect(await guest.frontend.run(workload('verify', { seed: 8 }))).toMatchObject({

@@ -7,10 +7,10 @@ import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { detachVbd } from '../../src/platform/loopback_toolstack.ts';
-import { MIB, timed, workload } from '../support/loopback_machine.ts';
-import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
+import { DISK_BYTES, during, expectFilled, fill } from '../support/disk_load.ts';
+import { timed, workload } from '../support/loopback_machine.ts';
+import { RestartMachine } from '../support/restart_machine.ts';
 
-const DISK_BYTES = 64 * MIB;
 const JOURNAL_HEADER_BYTES = 4096;
 
 let machine: RestartMachine;
@@ -21,32 +21,9 @@ afterEach(async () => {
   await machine.close();
 });
 
-/** Small writes over the whole disk, each block of it once. */
-function fill(seed: number) {
-  return workload('write', { blockBytes: 4096, depth: 32, length: DISK_BYTES, seed });
-}
-
-/** Every block is as the last write of it, so none was lost, and none came late. */
-async function expectFilled({ frontend }: RestartGuest, seed: number): Promise<void> {
-  const length = DISK_BYTES;
-  const verified = await frontend.run(workload('verify', { length, seed }));
-  expect(verified).toMatchObject({ errors: 0, mismatches: 0, bytes: length });
-}
-
 /** Kills and starts the daemon for as long as `load` is under way; says how often. */
-async function killDuring(load: Promise<unknown>): Promise<number> {
-  let isOver = false;
-  void load.finally(() => {
-    isOver = true;
-  });
-  let kills = 0;
-  while (!isOver) {
-    await sleep(20 + 130 * Math.random());
-    await machine.stopDaemon('SIGKILL');
-    await machine.startDaemon();
-    kills++;
-  }
-  return kills;
+function killDuring(load: Promise<unknown>): Promise<number> {
+  return during(load, () => machine.killAndStartDaemon());
 }
 
 describe('killed under load', () => {

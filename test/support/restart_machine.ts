@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { native } from '../../src/datapath/binding.ts';
 import { loopbackMachineDir, loopbackXenstoreSocket } from '../../src/platform/loopback.ts';
 import { LoopbackFrontend } from '../../src/platform/loopback_frontend.ts';
-import { createVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
+import { createVbd, detachVbd, type VbdPaths } from '../../src/platform/loopback_toolstack.ts';
 import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../../src/xenstore/memory_store.ts';
@@ -101,6 +101,11 @@ export class RestartMachine {
     return ended;
   }
 
+  async killAndStartDaemon(): Promise<void> {
+    await this.stopDaemon('SIGKILL');
+    await this.startDaemon();
+  }
+
   file(...names: string[]): string {
     return path.join(this.runtimeDir, ...names);
   }
@@ -116,6 +121,11 @@ export class RestartMachine {
     const guest = { paths, frontend };
     this.#guests.push(guest);
     return guest;
+  }
+
+  /** As by xl, and waits until the backend has let go. */
+  async unplug({ paths, frontend }: RestartGuest): Promise<void> {
+    await Promise.all([detachVbd(this.xenstore, paths), frontend.closedByBackend()]);
   }
 
   /** What `ringdisk show --json` says. */
