@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ControlClient } from '../control/client.ts';
 import type { WireBitmap } from '../control/protocol.ts';
+import { parseSize } from '../target/size.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
 import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
 
 const NAME_ARGUMENT = 'of the bitmap';
-const UNITS = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 } as const;
 
 const COLUMNS: Column<WireBitmap>[] = [
   { title: 'BITMAP', value: ({ name }) => name },
@@ -155,11 +155,13 @@ function addDump(parent: Command): void {
     .description('print what has changed')
     .argument('<vbd>', VBD_ARGUMENT)
     .argument('<name>', NAME_ARGUMENT)
-    .option(
-      '--format <format>',
-      'extents, or raw: one bit for each chunk, the lowest of the first byte first',
-      parseFormat,
-      'extents',
+    .addOption(
+      new Option(
+        '--format <format>',
+        'extents, or raw: one bit for each chunk, the lowest of the first byte first',
+      )
+        .choices(['extents', 'raw'])
+        .default('extents'),
     )
     .addHelpText(
       'after',
@@ -212,14 +214,8 @@ async function dumpRaw(client: ControlClient, vbd: string, name: string): Promis
   }
 }
 
-function parseFormat(text: string): string {
-  if (text === 'extents' || text === 'raw') return text;
-  throw new InvalidArgumentError('It is neither extents nor raw.');
-}
-
 function parseBytes(text: string): number {
-  const [, digits, unit] = /^([0-9]{1,15})([KMG]?)$/i.exec(text) ?? [];
-  if (digits === undefined) throw new InvalidArgumentError('It is no size such as 64K.');
-  const factor = unit ? UNITS[unit.toUpperCase() as keyof typeof UNITS] : 1;
-  return Number(digits) * factor;
+  const bytes = parseSize(text);
+  if (bytes === undefined) throw new InvalidArgumentError('It is no size such as 64K.');
+  return bytes;
 }

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { WireExport } from '../control/protocol.ts';
 import { UsageError } from './exit_code.ts';
 import { printResult } from './output.ts';
+import { collect } from './repeated.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
@@ -57,7 +58,7 @@ function addAdd(parent: Command): void {
     .option(
       '--bitmap <name>',
       'a dirty bitmap of the disk that clients can read; may be given several times',
-      (name: string, before: string[] = []) => [...before, name],
+      collect,
     )
     .option('--detect-zeroes', 'tell clients of zeroes on a device, by reading what they ask about')
     .option('--group <group>', 'whose members may use the socket, which has to be named then')

@@ -3,9 +3,11 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Logger } from '../log.ts';
 import { UsageError } from './exit_code.ts';
+import { collect } from './repeated.ts';
 
 /** IANA's, of NBD. */
 const PORT = 10809;
+/** An export's socket takes no more, either. */
 const CONNECTIONS_MAX = 32;
 
 interface CommonOptions {
@@ -154,8 +156,4 @@ function within(text: string, least: number, most: number, what: string): number
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && value <= most) return value;
   throw new InvalidArgumentError(`${what} is ${least} to ${most}`);
-}
-
-function collect(name: string, names: string[]): string[] {
-  return [...names, name];
 }

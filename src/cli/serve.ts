@@ -5,6 +5,7 @@ import { CONFIG_FILE } from '../config.ts';
 import { ConfigError } from '../errors.ts';
 import { platformOption } from './doctor.ts';
 import { giveUpPrivileges } from './privileges.ts';
+import { collect } from './repeated.ts';
 import type { ServeOptions } from './serve_process.ts';
 
 const FAILED_START_MS = 1000;
@@ -48,8 +49,4 @@ async function pauseBeforeNextTry(error: unknown): Promise<never> {
   const isService = process.env['NOTIFY_SOCKET'] !== undefined;
   if (isService && !(error instanceof ConfigError)) await sleep(FAILED_START_MS);
   throw error;
-}
-
-function collect(kind: string, kinds: string[] = []): string[] {
-  return [...kinds, kind];
 }

@@ -65,11 +65,11 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing, fill, limits } = wireVbd(vbd.info());
+        const { name, counters, fencedSince, failing, fill, limits } = vbd.info();
         if (!counters) return [];
         const latency = vbd.latency();
         const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        const more = { ...(fill && { fill }), ...(limits && { limits }) };
+        const more = { ...(fill && { fill }), ...(limits && { limits: wireLimits(limits) }) };
         return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
       }),
       engine: daemon.counters(),

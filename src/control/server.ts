@@ -3,9 +3,10 @@
 // a confused script must not be able to hurt the guests' disks.
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import * as v from 'valibot';
 import type { Logger } from '../log.ts';
+import { listenUnseen, SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
 import { ControlError } from './errors.ts';
 import { LineSplitter } from './framing.ts';
@@ -19,8 +20,6 @@ const STRANGERS_MAX = 8;
 const STRANGER_MS_MAX = 1000;
 /** Requests of one connection that wait for their turn; one runs at a time. */
 export const QUEUED_REQUESTS_MAX = 32;
-/** sun_path's size on Linux, without its final zero. */
-const SOCKET_PATH_BYTES_MAX = 107;
 
 /** One function per method: checked parameters in, the result or a thrown error out. */
 export type Handlers = {
@@ -56,7 +55,7 @@ export async function serveControl(
     else new ControlConnection(socket, handlers, log);
   });
   server.maxConnections = CONNECTIONS_MAX + STRANGERS_MAX;
-  await listen(server, path);
+  await listenUnseen(server, { path, backlog: CONNECTIONS_MAX });
   server.on('error', (error) => log.error({ err: error }, 'control socket failed'));
   return {
     path,
@@ -66,24 +65,6 @@ export async function serveControl(
       await closed;
     },
   };
-}
-
-async function listen(server: Server, path: string): Promise<void> {
-  const listening = new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.once('listening', () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-  // bind() happens within listen(): the socket is never open to others, not even for a moment.
-  const umask = process.umask(0o177);
-  try {
-    server.listen({ path, backlog: CONNECTIONS_MAX });
-  } finally {
-    process.umask(umask);
-  }
-  await listening;
 }
 
 interface Refusal {

@@ -8,6 +8,7 @@ import * as v from 'valibot';
 import { native } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError, showValue } from '../errors.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 import { type Chain, invalid, missingProgram, readChain } from './chain.ts';
 import { driverOf, helperCommand, isFileFormat } from './helper_command.ts';
 import {
@@ -28,13 +29,11 @@ import {
   helperRequestSchema,
   LINE_BYTES_MAX,
 } from './helper_request.ts';
-import { type ImageSpec, imagePath, parseImagePath } from './image_spec.ts';
+import { type ImageSpec, imagePath, PATH_OPTIONS, parseImagePath } from './image_spec.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
 const NEWLINE = 10;
-/** sun_path's size on Linux, without its final zero. */
-const SOCKET_PATH_BYTES_MAX = 107;
 /** Sockets and process files are for our eyes only, whoever makes them. */
 const UMASK = 0o177;
 
@@ -123,7 +122,7 @@ function access(
 ): { readable: string[]; writable: string[]; network: boolean } {
   const [top, ...bases] = nodes.map(({ path: file }) => file);
   const own = [...(top === undefined ? [] : [top]), ...extents];
-  const named = ['conf', 'cainfo'].flatMap((key) => options[key] ?? []);
+  const named = PATH_OPTIONS.flatMap((key) => options[key] ?? []);
   return {
     readable: [...bases, ...named, ...(readOnly ? own : [])],
     writable: readOnly ? [] : own,

@@ -2,6 +2,7 @@
 // Images that other programs read and write: which format, where, and with which options, under
 // the names that QEMU gives them. Pure.
 import { showValue, TargetSpecError } from '../errors.ts';
+import { parseSize } from '../target/size.ts';
 import { textBytes } from '../text.ts';
 
 export const IMAGE_FORMATS = ['qcow2', 'vhd', 'vhdx', 'vmdk', 'rbd', 'https'] as const;
@@ -33,10 +34,8 @@ function oneOf(...words: string[]): Pick<Option, 'read' | 'expects'> {
 
 const size: Pick<Option, 'read' | 'expects'> = {
   read: (value) => {
-    const [, digits, unit = ''] = /^([0-9]{1,12})([KMGT]?)$/i.exec(value) ?? [];
-    if (digits === undefined) return undefined;
-    const bytes = Number(digits) * 1024 ** UNITS.indexOf(unit.toUpperCase());
-    return Number.isSafeInteger(bytes) && bytes > 0 ? String(bytes) : undefined;
+    const bytes = parseSize(value);
+    return bytes ? String(bytes) : undefined;
   },
   expects: 'a size such as 512K, 8M or 1G',
 };

@@ -7,7 +7,7 @@ import { TargetSpecError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Helper, type HelperInfo, type ImageWish } from './helper.ts';
 import { EXPORT_NAME } from './helper_command.ts';
-import { imagesFolder, listHelpers } from './helper_record.ts';
+import { helperKey, imagesFolder, listHelpers } from './helper_record.ts';
 import { isImageFormat } from './image_spec.ts';
 
 /** So long after a start a guest's disk has been taken over, or has said why not. */
@@ -105,14 +105,9 @@ export class Images implements OpenTargets {
 
   /** Whoever may write may also read. */
   #find(wish: ImageWish): Used | undefined {
-    const { format, image } = wish;
-    const all = [...this.#all.values()].filter(
-      ({ helper }) => helper.wish.format === format && helper.wish.image === image,
-    );
-    return (
-      all.find(({ helper }) => !helper.wish.readOnly) ??
-      all.find(({ helper }) => helper.wish.readOnly === wish.readOnly)
-    );
+    const { format, image, readOnly } = wish;
+    const of = (readOnly: boolean) => this.#all.get(helperKey(format, image, readOnly));
+    return of(false) ?? of(readOnly);
   }
 
   async #release(used: Used): Promise<void> {

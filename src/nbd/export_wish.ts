@@ -3,12 +3,11 @@
 import path from 'node:path';
 import * as v from 'valibot';
 import { RingdiskError, showValue } from '../errors.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 
 // Both stand in "nbd:unix:PATH:exportname=NAME", which has no way to say a colon.
 const NAME = /^[^:\p{Cc}]{1,255}$/u;
 const SOCKET = /^\/[^:\p{Cc}]*$/u;
-/** sun_path of unix(7), with its NUL. */
-const SOCKET_BYTES_MAX = 107;
 
 export const exportWishSchema = v.strictObject({
   /** A VBD's name, or a target as a toolstack would write it. */
@@ -49,10 +48,10 @@ export function checkWish({ name, socket }: ExportWish): void {
       `The name ${showValue(name)} is not of 1 to 255 characters without a colon.`,
     );
   }
-  if (!SOCKET.test(socket) || Buffer.byteLength(socket) > SOCKET_BYTES_MAX) {
+  if (!SOCKET.test(socket) || Buffer.byteLength(socket) > SOCKET_PATH_BYTES_MAX) {
     throw new RingdiskError(
       'EXPORT_INVALID',
-      `The socket ${showValue(socket)} is not an absolute path of at most ${SOCKET_BYTES_MAX} ` +
+      `The socket ${showValue(socket)} is not an absolute path of at most ${SOCKET_PATH_BYTES_MAX} ` +
         'bytes without a colon.',
     );
   }

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a UNIX socket to an NBD server elsewhere, over TLS: its certificate and name are checked.
 // For clients that have no TLS of their own.
-import { unlinkSync } from 'node:fs';
 import { connect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import type { Logger } from '../log.ts';
+import { listenUnseen, removeAbandoned } from '../unix_socket.ts';
 import { loadCertificates } from './certificates.ts';
-import { Forwarder, type Joined, type Life, whenDone } from './forwarder.ts';
+import { Forwarder, type Joined, KEEP_ALIVE_MS, type Life, whenDone } from './forwarder.ts';
 import { greet, requestTls } from './starttls.ts';
-
-const KEEP_ALIVE_MS = 30_000;
 
 export interface ConnectOptions {
   readonly host: string;
@@ -39,49 +37,18 @@ export async function connectByTls(
   const server = createServer({ allowHalfOpen: true }, (socket) => void forwarder.accept(socket));
   await listening(server, options.socket);
   server.on('error', (error) => log.error({ err: error }, 'cannot accept connections'));
-  return {
-    close: async () => {
-      // Node removes the socket.
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      forwarder.close();
-      await closed;
-    },
-  };
+  return { close: () => forwarder.close(server) };
 }
 
 async function listening(server: Server, where: ConnectOptions['socket']): Promise<void> {
   const shown = typeof where === 'string' ? where : `descriptor ${where.fd}`;
   try {
-    if (typeof where === 'string') await removeDeserted(where);
-    await new Promise<void>((resolve, reject) => {
-      server.once('listening', resolve).once('error', reject);
-      listenUnseen(server, where);
-    });
+    if (typeof where === 'string') await removeAbandoned(where);
+    await listenUnseen(server, typeof where === 'string' ? { path: where } : where);
   } catch (error) {
     const { message } = error as Error;
     throw new Error(`cannot listen on ${shown}: ${message}`, { cause: error });
   }
-}
-
-/** bind() happens within listen(): the socket is never open to others, not even for a moment. */
-function listenUnseen(server: Server, where: ConnectOptions['socket']): void {
-  const umask = process.umask(0o177);
-  try {
-    server.listen(typeof where === 'string' ? { path: where } : where);
-  } finally {
-    process.umask(umask);
-  }
-}
-
-/** What a process that was killed has left. One that still listens is left alone. */
-async function removeDeserted(path: string): Promise<void> {
-  const probe = connect({ path });
-  const code = await new Promise<string | undefined>((resolve) => {
-    probe.once('connect', () => resolve(undefined));
-    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
-  });
-  probe.destroy();
-  if (code === 'ECONNREFUSED') unlinkSync(path);
 }
 
 async function reach(client: Socket, life: Life, options: ConnectOptions): Promise<Joined> {

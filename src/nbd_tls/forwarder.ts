@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that come, each of which is joined to a server and forwarded until one of the two ends.
 // What strangers may cause is bounded: time, connections, memory, log lines.
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../log.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
 import { relay } from './streams.ts';
 
 /** From the connection to the first byte that is forwarded. */
-export const HANDSHAKE_MS = 10_000;
+const HANDSHAKE_MS = 10_000;
 /** Beyond it the oldest that is not through yet is let go of. */
-export const HANDSHAKES_MAX = 64;
-/** An export's socket takes no more, either. */
-export const CONNECTIONS_MAX = 32;
+const HANDSHAKES_MAX = 64;
+/** Who has vanished is noticed then. */
+export const KEEP_ALIVE_MS = 30_000;
 
 export interface Joined {
   readonly client: Duplex;
@@ -71,7 +71,7 @@ export class Forwarder {
   readonly #joining = new Set<Life>();
   readonly #joined = new Set<Life>();
 
-  constructor(join: Join, log: Logger, connectionsMax = CONNECTIONS_MAX) {
+  constructor(join: Join, log: Logger, connectionsMax: number) {
     this.#join = join;
     this.#log = new LimitedLog(log);
     this.#connectionsMax = connectionsMax;
@@ -99,9 +99,11 @@ export class Forwarder {
     }
   }
 
-  /** Ends all connections. */
-  close(): void {
+  /** Ends the server, whose UNIX socket Node removes, and all connections. */
+  async close(server: Server): Promise<void> {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     for (const life of [...this.#joining, ...this.#joined]) life.end('we end');
+    await closed;
   }
 
   async #handshake(socket: Socket, life: Life): Promise<Joined> {

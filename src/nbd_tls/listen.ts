@@ -5,11 +5,8 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { Logger } from '../log.ts';
 import { loadCertificates } from './certificates.ts';
-import { Forwarder, type Joined, type Life, whenDone } from './forwarder.ts';
+import { Forwarder, type Joined, KEEP_ALIVE_MS, type Life, whenDone } from './forwarder.ts';
 import { answerGreeting, offerTls } from './starttls.ts';
-
-/** Who has vanished is noticed then. */
-const KEEP_ALIVE_MS = 30_000;
 
 export interface ListenOptions {
   /** The export's UNIX socket. */
@@ -45,14 +42,7 @@ export async function listenForNbd(options: ListenOptions, log: Logger): Promise
   });
   await listening(server, options);
   server.on('error', (error) => log.error({ err: error }, 'cannot accept connections'));
-  return {
-    address: server.address() as AddressInfo,
-    close: async () => {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      forwarder.close();
-      await closed;
-    },
-  };
+  return { address: server.address() as AddressInfo, close: () => forwarder.close(server) };
 }
 
 function listening(server: Server, { address, port }: ListenOptions): Promise<void> {

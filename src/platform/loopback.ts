@@ -8,10 +8,11 @@ import path from 'node:path';
 import { type Config, engineOptions } from '../config.ts';
 import { native } from '../datapath/binding.ts';
 import { type Datapath, openDatapath } from '../datapath/datapath.ts';
+import { isAbandoned } from '../unix_socket.ts';
 import { openXenstore } from '../xenstore/connection.ts';
 import { MemoryXenstore } from '../xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../xenstore/memory_store.ts';
-import { isAbandoned, serveXenstore, type XenstoreServer } from '../xenstore/server.ts';
+import { serveXenstore, type XenstoreServer } from '../xenstore/server.ts';
 import type { Platform } from './platform.ts';
 
 /** A machine that this process is. */

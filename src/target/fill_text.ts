@@ -2,6 +2,7 @@
 // What stands behind "fill:" in a target: options, the disk, "::" and its source. Each option ends
 // with a colon, as everywhere in a target.
 import { showValue, TargetSpecError } from '../errors.ts';
+import { parseSize } from './size.ts';
 
 export interface FillText {
   /** A target of its own, unread. */
@@ -17,7 +18,6 @@ export interface FillText {
 
 const SEPARATOR = '::';
 const OPTION = /^(chunk|rate|map)=([^:]*):/;
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
 const CHUNK_BYTES = 64 * 1024;
 const CHUNK_BYTES_MIN = 16 * 1024;
 const CHUNK_BYTES_MAX = 2 * 1024 ** 2;
@@ -55,7 +55,7 @@ function toMap(text: string): string {
 }
 
 function toChunkBytes(text: string): number {
-  const bytes = parseBytes(text);
+  const bytes = parseSize(text) ?? Number.NaN;
   const isPowerOfTwo = Number.isInteger(Math.log2(bytes));
   if (isPowerOfTwo && bytes >= CHUNK_BYTES_MIN && bytes <= CHUNK_BYTES_MAX) return bytes;
   throw new TargetSpecError(
@@ -66,16 +66,10 @@ function toChunkBytes(text: string): number {
 /** Throws TargetSpecError. 0: "off", as fast as it goes. */
 export function parseRate(text: string): number {
   if (text === 'off' || text === '0') return 0;
-  const bytes = parseBytes(text);
-  if (bytes >= RATE_MIN && bytes <= Number.MAX_SAFE_INTEGER) return bytes;
+  const bytes = parseSize(text) ?? Number.NaN;
+  if (bytes >= RATE_MIN) return bytes;
   throw new TargetSpecError(
     `The rate ${showValue(text)} of a fill is not a number of bytes a second of at least 1K, ` +
       'such as 20M, or off.',
   );
-}
-
-/** NaN: it is none. */
-function parseBytes(text: string): number {
-  const [, digits = '', unit = ''] = /^([0-9]{1,15})([KMG]?)$/i.exec(text) ?? [];
-  return digits === '' ? Number.NaN : Number(digits) * (UNITS[unit.toUpperCase()] ?? 1);
 }

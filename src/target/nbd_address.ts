@@ -3,12 +3,11 @@
 // ("nbd+unix:///disk?socket=/run/nbd.sock").
 import { showValue, TargetSpecError } from '../errors.ts';
 import { textBytes } from '../text.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 
 /** What such targets begin with, up to the first colon. */
 export const NBD_WORDS: readonly string[] = ['nbd', 'nbd+unix', 'nbds', 'nbds+unix'];
 
-// Of a socket's name, less its NUL.
-const SOCKET_BYTES_MAX = 107;
 // What tells one medium from another has room for no more.
 const NAME_BYTES_MAX = 256;
 const NAME_MARK = ':exportname=';
@@ -26,8 +25,8 @@ export function parseNbdAddress(params: string, text: string): string {
     ? parseUri(rest, refuse)
     : parseQemuSpelling(rest, refuse);
   if (!socket.startsWith('/')) throw refuse('names no absolute path of a socket');
-  if (textBytes(socket) > SOCKET_BYTES_MAX) {
-    throw refuse(`names a socket by more than ${SOCKET_BYTES_MAX} bytes`);
+  if (textBytes(socket) > SOCKET_PATH_BYTES_MAX) {
+    throw refuse(`names a socket by more than ${SOCKET_PATH_BYTES_MAX} bytes`);
   }
   if (socket.includes(NAME_MARK)) throw refuse('has a socket whose name cannot be told from it');
   if (textBytes(name) > NAME_BYTES_MAX) {

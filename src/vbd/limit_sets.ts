@@ -99,7 +99,7 @@ export class LimitSets {
   /** The next figures of a toolstack hold. */
   resetGroup(group: string): void {
     const known = this.#groups.get(group);
-    if (known) known.isOperators = false;
+    if (known) this.#set(group, known.figures, false);
   }
 
   #group(name: string): Group {
@@ -141,7 +141,9 @@ export class LimitSets {
       const { groups } = v.parse(schema, JSON.parse(readFileSync(this.#file, 'utf8')));
       for (const [name, { limits, isOperators }] of Object.entries(groups)) {
         const figures = parseLimits(limits);
-        if (typeof figures !== 'string') this.#set(name, figures, isOperators);
+        if (typeof figures === 'string') continue;
+        this.#groups.set(name, { figures: figuresOf(figures), isOperators, members: new Set() });
+        this.#datapath.setLimits(setName(name), ratesOf(figures));
       }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;

@@ -2,8 +2,8 @@
 // Serves a MemoryStore on a UNIX socket with the real wire protocol, so that other processes can be
 // frontends on the loopback platform, and so that the real client is tested where there is no Xen.
 // Clients are trusted as far as the socket's mode (0600) reaches: there are no quotas.
-import { rm } from 'node:fs/promises';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
+import { listenUnseen, removeAbandoned } from '../unix_socket.ts';
 import { XenstoreError } from './client.ts';
 import type { MemoryStore } from './memory_store.ts';
 import { ServerRequests } from './server_requests.ts';
@@ -33,8 +33,8 @@ export async function serveXenstore(
     socket.once('close', () => connections.delete(socket));
     new ServerConnection(store, options.domid, socket);
   });
-  if (await isAbandoned(options.path)) await rm(options.path, { force: true });
-  await listen(server, options.path);
+  await removeAbandoned(options.path);
+  await listenUnseen(server, { path: options.path });
   return {
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -42,33 +42,6 @@ export async function serveXenstore(
       await closed;
     },
   };
-}
-
-/** True where there is no socket, or one left over from a process that was killed. */
-export function isAbandoned(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createConnection(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once('error', (error: NodeJS.ErrnoException) => {
-      resolve(error.code === 'ECONNREFUSED' || error.code === 'ENOENT');
-    });
-  });
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    // The socket is bound before listen() returns, so its mode is right from its first moment.
-    const umask = process.umask(0o177);
-    try {
-      server.listen(path, resolve);
-    } finally {
-      process.umask(umask);
-    }
-  });
 }
 
 /** The paths that wait to be told for one watch of this connection. */
