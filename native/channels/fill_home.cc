@@ -222,7 +222,8 @@ void FillHome::end_fetch(FillFetch& fetch, int32_t result) {
   }
   const bool is_last = errand.next == errand.end || errand.result < 0;
   if (errand.fetching == 0 && !errand.hungry && is_last) carry_out(errand);
-  if (FillErrand* next = hungry_.pop()) ready_.push(*next);
+  // All: the first may have failed meanwhile, and then has no use for the room.
+  wake_hungry();
 }
 
 void FillHome::carry_out(FillErrand& errand) {
@@ -288,6 +289,9 @@ void FillHome::close(std::function<void()> done) {
     closing_ = true;
     closed_ = std::move(done);
     context_.alarms.cancel(job_alarm_);
+    // What waits for a source to come waits in vain.
+    if (!source_) source_error_ = ECANCELED;
+    wake_hungry();
     save_due_ = begun_ && state_.unsaved.load(std::memory_order_relaxed) > 0;
     start_save();
   });

@@ -60,8 +60,10 @@ uint64_t lasting_identity(std::string_view identity) {
   const size_t inode = identity.find(" inode ");
   if (identity.starts_with("file ") && inode != std::string_view::npos)
     identity.remove_prefix(inode);
-  return hash(std::as_bytes(std::span(identity)));
+  return hash_of(identity);
 }
+
+uint64_t hash_of(std::string_view text) { return hash(std::as_bytes(std::span(text))); }
 
 struct FillLive::Header {
   std::atomic<uint64_t> magic;

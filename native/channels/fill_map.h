@@ -67,6 +67,7 @@ FillHead read_fill_head(std::span<const std::byte> head, FillHeader& header);
 
 // Of a medium's identity, what is still the same after the host was started anew; 0: nothing.
 uint64_t lasting_identity(std::string_view identity);
+uint64_t hash_of(std::string_view text);
 
 // The map in memory. One thread sets bits; any reads them.
 class FillLive {

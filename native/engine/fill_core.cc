@@ -18,8 +18,14 @@ std::string live_path(const std::string& folder, const std::string& map_path) {
   if (folder.empty()) return "";
   ::mkdir(folder.c_str(), 0700);  // where it cannot be made the map says so
   std::array<char, 32> name{};
-  std::snprintf(name.data(), name.size(), "/%016" PRIx64 ".map", lasting_identity(map_path));
+  std::snprintf(name.data(), name.size(), "/%016" PRIx64 ".map", hash_of(map_path));
   return folder + name.data();
+}
+
+void add_line(std::string& lines, const std::string& line) {
+  if (line.empty()) return;
+  if (!lines.empty()) lines += "\n";
+  lines += line;
 }
 
 }  // namespace
@@ -84,8 +90,7 @@ void FillCore::claim_part(const Try& attempt, const std::shared_ptr<Target>& par
   const auto claimed = [self = shared_from_this(), attempt,
                         then = std::move(then)](const TargetAnswer& answer) {
     if (answer.error != 0) return attempt->answer(answer);
-    if (!answer.text.empty())
-      attempt->warnings += (attempt->warnings.empty() ? "" : "\n") + answer.text;
+    add_line(attempt->warnings, answer.text);
     if (answer.fenced) {
       attempt->holding++;
       self->fenced_->store(true, std::memory_order_release);
@@ -93,11 +98,15 @@ void FillCore::claim_part(const Try& attempt, const std::shared_ptr<Target>& par
     then();
   };
   part->claim(claim, claimed, [self = shared_from_this(), attempt](const std::string& warning) {
-    self->release(attempt, false, warning);
+    self->reactor_.post_always(
+        [self, attempt, warning] { self->release(attempt, false, warning); });
   });
 }
 
+// From here on the reactor's thread.
 void FillCore::make_home(const Try& attempt) {
+  if (closing_) return attempt->answer({.error = ECANCELED, .text = "it was closed"});
+  loading_ = true;
   try {
     place_ = std::make_unique<FillPlace>(reactor_);
     const ChannelContext& context = place_->context();
@@ -123,6 +132,12 @@ void FillCore::make_home(const Try& attempt) {
 }
 
 void FillCore::loaded(const Try& attempt, int error, const std::string& text) {
+  loading_ = false;
+  if (after_load_)
+    return drop_home([attempt, close = std::exchange(after_load_, nullptr)] {
+      attempt->answer({.error = ECANCELED, .text = "it was closed"});
+      close();
+    });
   if (error != 0)
     return drop_home([attempt, error, text] { attempt->answer({.error = error, .text = text}); });
   home_now_.store(home_.get(), std::memory_order_release);
@@ -134,18 +149,18 @@ void FillCore::loaded(const Try& attempt, int error, const std::string& text) {
 
 // The last of what holds it lets it go.
 void FillCore::release(const Try& attempt, bool is_last_claim, const std::string& warning) {
+  add_line(attempt->lifted_warnings, warning);
   const bool is_free = --attempt->holding == 0;
   if (is_free) {
     fenced_->store(false, std::memory_order_release);
-    if (is_last_claim)
-      home_->begin();
-    else
-      reactor_.post_always([self = shared_from_this()] {
-        if (self->home_) self->home_->begin();
-      });
+    if (home_ && !closing_) home_->begin();
   }
-  if (is_last_claim) attempt->answer({.text = attempt->warnings, .fenced = !is_free});
-  if (is_free && !is_last_claim) attempt->lifted(warning);
+  if (is_last_claim) {
+    add_line(attempt->warnings, std::exchange(attempt->lifted_warnings, ""));
+    attempt->answer({.text = attempt->warnings, .fenced = !is_free});
+  } else if (is_free) {
+    attempt->lifted(attempt->lifted_warnings);
+  }
 }
 
 void FillCore::settings_changed() {
@@ -165,10 +180,16 @@ void FillCore::let_source_go() {
   place_->give_memory_back();
 }
 
+// One that is being claimed is closed when its map has been read, or could not be.
 void FillCore::close(Target::Answer answer) {
-  if (!home_now_.exchange(nullptr)) return close_parts(std::move(answer));
+  home_now_.store(nullptr, std::memory_order_release);
   reactor_.post_always([self = shared_from_this(), answer = std::move(answer)] {
-    self->drop_home([self, answer] { self->close_parts(answer); });
+    self->closing_ = true;
+    std::function<void()> parts = [self, answer] { self->close_parts(answer); };
+    if (self->loading_)
+      self->after_load_ = std::move(parts);
+    else
+      self->drop_home(std::move(parts));
   });
 }
 

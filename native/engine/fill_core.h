@@ -40,8 +40,8 @@ class FillPlace final : private Poller {
   const ChannelContext context_;
 };
 
-// What is behind a FillTarget, and stays until the last answer is given. Its steps run on whichever
-// thread answers the one before, one after the other.
+// What is behind a FillTarget, and stays until the last answer is given. The parts are claimed on
+// whichever thread answers the one before, one after the other; then all is the reactor's.
 class FillCore : public std::enable_shared_from_this<FillCore> {
  public:
   FillCore(Reactor& reactor, const FillSpec& spec, FillTarget::Parts parts,
@@ -64,6 +64,7 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
     Target::Answer answer;
     Target::Lifted lifted;
     std::string warnings;
+    std::string lifted_warnings;  // on the reactor's thread
     std::atomic<int> holding{1};  // fences, and one until all is claimed
   };
   using Try = std::shared_ptr<Attempt>;
@@ -102,6 +103,9 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
   SourceAlarm source_alarm_;
   uint64_t source_delay_us_ = 0;
   bool source_is_late_ = false;  // it is opened, or to be opened again
+  bool loading_ = false;
+  bool closing_ = false;
+  std::function<void()> after_load_;  // it was closed meanwhile
   std::unique_ptr<FillPlace> place_;
   std::unique_ptr<FillHome> home_;
   std::atomic<FillHome*> home_now_{nullptr};

@@ -31,16 +31,22 @@ void FillOpen::begin() {
 }
 
 void FillOpen::next(const TargetSpec& spec, Then then) {
+  bool is_over = false;
+  uint32_t step = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (is_cancelled_) return fail(ECANCELED, "given up: " + spec_.path);
+    is_over = is_cancelled_;
+    step = ++step_;
+    cancel_ = nullptr;
   }
+  if (is_over) return fail(ECANCELED, "given up: " + spec_.path);
   Cancel cancel = open_(spec, [self = shared_from_this(), then](Workers::Opened opened) {
     (self.get()->*then)(std::move(opened));
   });
   bool is_late = false;
   {
     const std::lock_guard lock(mutex_);
+    if (step != step_) return;  // it has been answered, and the next one is under way
     cancel_ = cancel;
     is_late = is_cancelled_;
   }

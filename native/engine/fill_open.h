@@ -47,6 +47,7 @@ class FillOpen : public std::enable_shared_from_this<FillOpen> {
   FillHead head_ = FillHead::fresh;
   std::mutex mutex_;  // guards the rest
   bool is_cancelled_ = false;
+  uint32_t step_ = 0;  // what cancel_ is of
   Cancel cancel_;
 };
 

@@ -17,6 +17,8 @@
 #include <cstring>
 #include <string>
 
+#include "base/fd.h"
+
 namespace ringdisk {
 namespace {
 
@@ -76,17 +78,19 @@ struct UnixPeers::Found {
   }
 };
 
-UnixPeers::UnixPeers()
-    : socket_(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)) {
-  // Of no use where it does not even know two sockets of ours.
+// Of no use where it does not even know two sockets of ours.
+UnixPeers::UnixPeers() {
   int pair[2];
-  if (!socket_.valid() || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return;
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return;
   const Fd ends[] = {Fd(pair[0]), Fd(pair[1])};
-  if (peer_of(ends[0].get()) == 0) socket_.reset();
+  knows_ = peer_of(ends[0].get()) != 0;
 }
 
-// False: the kernel did not answer, or says that there is none (errno ENOENT).
-bool UnixPeers::ask(uint32_t number, bool all, Found& found) const {
+// By a socket of its own: several threads ask, and an answer that comes late is nobody's. False:
+// the kernel did not answer, or says that there is none (errno ENOENT).
+bool UnixPeers::ask(uint32_t number, bool all, Found& found) {
+  const Fd socket(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  if (!socket.valid()) return false;
   Query query;
   query.header.nlmsg_len = sizeof query;
   query.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -96,12 +100,12 @@ bool UnixPeers::ask(uint32_t number, bool all, Found& found) const {
   query.request.udiag_ino = number;
   query.request.udiag_show = UDIAG_SHOW_PEER | (all ? UDIAG_SHOW_VFS | UDIAG_SHOW_NAME : 0);
   query.request.udiag_cookie[0] = query.request.udiag_cookie[1] = UINT32_MAX;
-  if (::send(socket_.get(), &query, sizeof query, 0) != sizeof query) return false;
+  if (::send(socket.get(), &query, sizeof query, 0) != sizeof query) return false;
   alignas(nlmsghdr) std::array<std::byte, kAnswerBytes> answer;
   for (;;) {
-    pollfd ready{socket_.get(), POLLIN, 0};
+    pollfd ready{socket.get(), POLLIN, 0};
     if (::poll(&ready, 1, kPatienceMs) <= 0) return false;
-    const ssize_t received = ::recv(socket_.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    const ssize_t received = ::recv(socket.get(), answer.data(), answer.size(), MSG_DONTWAIT);
     if (received <= 0) return false;
     auto left = static_cast<uint32_t>(received);
     const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
@@ -119,7 +123,7 @@ bool UnixPeers::ask(uint32_t number, bool all, Found& found) const {
 
 uint32_t UnixPeers::peer_of(int socket) const {
   struct stat status{};
-  if (!socket_.valid() || ::fstat(socket, &status) != 0) return 0;
+  if (!knows_ || ::fstat(socket, &status) != 0) return 0;
   Found found;
   ask(static_cast<uint32_t>(status.st_ino), false, found);
   return found.peer != 0 && is_open(found.peer) ? found.peer : 0;
@@ -128,13 +132,13 @@ uint32_t UnixPeers::peer_of(int socket) const {
 bool UnixPeers::is_open(uint32_t number) const {
   Found found;
   errno = 0;
-  if (!socket_.valid() || number == 0) return false;
+  if (!knows_ || number == 0) return false;
   return ask(number, false, found) || errno != ENOENT;
 }
 
 std::optional<bool> UnixPeers::serves_the_dead(const std::string& path) const {
   struct stat status{};
-  if (!socket_.valid()) return std::nullopt;
+  if (!knows_) return std::nullopt;
   Found found;
   found.by_path = true;
   found.path = path;

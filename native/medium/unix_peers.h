@@ -10,13 +10,11 @@
 #include <optional>
 #include <string>
 
-#include "base/fd.h"
-
 namespace ringdisk {
 
 class UnixPeers {
  public:
-  // Without UNIX_DIAG in the kernel, or the right to ask: knows nothing.
+  // Without UNIX_DIAG in the kernel, or the right to ask: knows nothing. Any thread may ask.
   UnixPeers();
 
   // The number of the socket at the other end, for is_open(); 0: it cannot be told.
@@ -29,9 +27,9 @@ class UnixPeers {
 
  private:
   struct Found;
-  bool ask(uint32_t number, bool all, Found& found) const;
+  static bool ask(uint32_t number, bool all, Found& found);
 
-  Fd socket_;
+  bool knows_ = true;
 };
 
 }  // namespace ringdisk

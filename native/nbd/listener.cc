@@ -25,7 +25,10 @@ Fd make_socket(const std::string& path, int flags = 0) {
   return fd;
 }
 
+// A file that is no socket refuses as well.
 bool is_deserted(const std::string& path, const sockaddr_un& address) {
+  struct stat there{};
+  if (::lstat(path.c_str(), &there) != 0 || !S_ISSOCK(there.st_mode)) return false;
   const Fd probe = make_socket(path, SOCK_NONBLOCK);
   return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
          errno == ECONNREFUSED;

@@ -51,7 +51,12 @@ void Workers::on_connection(Record& record, const WorkerReply& reply, std::vecto
   if (found == record.wishes.end()) return;
   if (reply.type == WorkerReply::Type::unreachable)
     return found->second.on_told({.why = reply.text.data()});
-  if (fds.empty()) return;
+  if (fds.empty()) {
+    // We have no descriptor left, and the worker takes the wish for fulfilled.
+    found->second.on_told({.why = "there is no descriptor for it"});
+    found->second.failures++;
+    return send_wish(record, found->second);
+  }
   const Wish wish = std::move(found->second);
   record.wishes.erase(found);
   wish.on_told({.socket = std::make_shared<Fd>(std::move(fds[0])),

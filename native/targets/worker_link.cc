@@ -18,8 +18,9 @@ namespace ringdisk {
 namespace {
 
 constexpr std::array<const char*, kLaneCalls> kCallNames = {
-    "read",           "write", "flush", "discard", "discard",
-    "secure discard", "zero",  "zero",  "zero",    "map"};
+    "read", "write", "flush", "discard", "discard", "secure discard",
+    "zero", "zero",  "zero",  "map",     "map"};
+static_assert(kCallNames.back() != nullptr);
 
 }  // namespace
 

@@ -136,7 +136,7 @@ class Workers {
   void opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
   void on_readable(Record& record);
   void on_told(Record& record, WorkerReply& reply, std::vector<Fd>& fds);
-  static void on_connection(Record& record, const WorkerReply& reply, std::vector<Fd>& fds);
+  void on_connection(Record& record, const WorkerReply& reply, std::vector<Fd>& fds);
   void send_wish(Record& record, const Wish& wish);
   void send_wishes(Record& record);
   static void tell_of_none(Record& record);

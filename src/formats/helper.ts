@@ -105,6 +105,15 @@ export class Helper {
     await this.#starting;
   }
 
+  /** Nobody waits for it: what fails is tried again. */
+  startSometime(): void {
+    this.#starting ??= this.#launch().catch((error: Error) => {
+      this.#error = error.message;
+      this.#backoff.failed();
+      return this.#startAgain();
+    });
+  }
+
   info(): HelperInfo {
     const record = this.#record;
     const runs = this.#watch !== undefined && !this.#watch.isOver();

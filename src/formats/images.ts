@@ -57,18 +57,32 @@ export class Images implements OpenTargets {
     const used = await this.#use({ format: kind, image: path, readOnly });
     const { helper } = used;
     try {
-      await helper.start();
       const nbd = `${helper.socket}:exportname=${EXPORT_NAME}`;
       const served = { kind: 'nbd', path: nbd, readOnly } as const;
       const { fill } = spec;
-      const wanted = fill ? { ...spec, fill: { ...fill, source: served } } : served;
-      const target = await this.#datapath.openTarget(wanted, options);
+      if (!fill) await helper.start();
+      const target = fill
+        ? await this.#openFilled({ ...spec, fill: { ...fill, source: served } }, helper, options)
+        : await this.#datapath.openTarget(served, options);
       const shown = fill ? undefined : { kind, identity: helper.identity };
       return withImage(target, shown, () => this.#release(used));
     } catch (error) {
       await this.#release(used);
       throw error;
     }
+  }
+
+  /** One that is full needs no source, and one that is taken over does not wait for it. */
+  async #openFilled(spec: Spec, helper: Helper, options?: Options): Promise<OpenTarget> {
+    let problem: unknown;
+    if (spec.fill?.lateSource) helper.startSometime();
+    else
+      await helper.start().catch((error) => {
+        problem = error;
+      });
+    return this.#datapath.openTarget(spec, options).catch((error) => {
+      throw problem ?? error;
+    });
   }
 
   /** undefined: it is no image, or nobody uses it. */

@@ -51,8 +51,8 @@ export function checkWish({ name, socket }: ExportWish): void {
   if (!SOCKET.test(socket) || Buffer.byteLength(socket) > SOCKET_PATH_BYTES_MAX) {
     throw new RingdiskError(
       'EXPORT_INVALID',
-      `The socket ${showValue(socket)} is not an absolute path of at most ${SOCKET_PATH_BYTES_MAX} ` +
-        'bytes without a colon.',
+      `The socket ${showValue(socket)} is not an absolute path of at most ` +
+        `${SOCKET_PATH_BYTES_MAX} bytes without a colon.`,
     );
   }
 }

@@ -3,9 +3,16 @@
 import { existsSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import {
+  helperFiles,
+  imagesFolder,
+  listHelpers,
+  readHelperRecord,
+} from '../../src/formats/helper_record.ts';
 import { eventually } from '../support/control_plane.ts';
 // @ts-expect-error: JavaScript, which the benchmarks use as well
 import * as media from '../support/hanging_media.mjs';
+import { makeImage } from '../support/images.ts';
 import { MIB, sparseFile, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
@@ -234,3 +241,30 @@ it('a disk that is not filled has no fill', async () => {
   const { stderr } = await machine.daemon.cli('fill', 'status', `${guest.paths.domid}/xvda`);
   expect(stderr).toContain('is not filled from a source');
 });
+
+it('from an image: what is here needs no program that serves it', async () => {
+  const image = makeImage('qcow2', machine.file('source.qcow2'), undefined, ['raw', source]);
+  const params = `on-error=stop:fill:rate=1K:${disk}::qcow2:${image}`;
+  const guest = await connect(params);
+  expect(await guest.frontend.run(workload('write', { length: HALF, seed: GUEST_SEED }))).toEqual(
+    expect.objectContaining({ errors: 0 }),
+  );
+  await machine.stopDaemon('SIGKILL');
+  const folder = imagesFolder(machine.runtimeDir);
+  for (const key of listHelpers(folder)) {
+    const record = readHelperRecord(helperFiles(folder, key));
+    if (record) process.kill(record.pid, 'SIGKILL');
+  }
+  renameSync(image, `${image}.away`);
+  await machine.startDaemon();
+  const here = workload('verify', { length: HALF, seed: GUEST_SEED });
+  expect(await guest.frontend.run(here)).toMatchObject({ errors: 0, mismatches: 0 });
+  renameSync(`${image}.away`, image);
+  await fillCommand('rate', guest, 'off');
+  await untilFull(guest);
+  await expectBoth(guest);
+  await machine.unplug(guest);
+  rmSync(image);
+  const again = await connect(params);
+  await expectBoth(again);
+}, 60_000);

@@ -400,5 +400,42 @@ TEST_CASE("fill: whoever dies when, what was promised is read") {
   CHECK(deaths > kSeeds * 5);
 }
 
+// As when a guest is taken over whose source hangs, and then goes.
+TEST_CASE("fill: it ends although its source never came") {
+  if (!has_io_uring()) return;
+  Uring uring{probe_uring()};
+  TempMachine folder;
+  LossyDisk local{kDiskBytes};
+  LossyDisk source{kSourceBytes};
+  LossyDisk map{fill_map_bytes(kChunks)};
+  const FillDaemon::Disks disks{local, source, map};
+  std::minstd_rand random(1);
+  FillHeader header;
+  header.chunk_bytes = kChunk;
+  header.source_bytes = kSourceBytes;
+  FillDaemon daemon(uring, disks, header, folder.dir() + "/live", true);
+  const auto settle = [&] {
+    for (;;) {
+      LossyDisk* busy = nullptr;
+      for (LossyDisk* disk : {&local, &source, &map})
+        if (disk->in_flight() > 0) busy = disk;
+      if (busy)
+        busy->end_one(random);
+      else if (daemon.has_posted())
+        daemon.run_posted(random);
+      else
+        return;
+    }
+  };
+  settle();
+  REQUIRE(daemon.is_loaded());
+  daemon.home().begin();
+  settle();
+  bool closed = false;
+  daemon.home().close([&] { closed = true; });
+  settle();
+  CHECK(closed);
+}
+
 }  // namespace
 }  // namespace ringdisk

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -256,6 +257,16 @@ TEST_CASE("nbd_server: a_socket_in_use_is_refused_and_a_deserted_one_replaced") 
   CHECK(added.type == EngineEvent::Type::done);
   other.remove(added.value);
   other.close(others);
+  f.close(target);
+}
+
+TEST_CASE("nbd_server: what_is_no_socket_is_not_removed") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  const uint32_t target = f.open("null", std::to_string(kMib));
+  std::ofstream(f.socket) << "data";
+  CHECK(f.add(target).error == EADDRINUSE);
+  CHECK(::access(f.socket.c_str(), F_OK) == 0);
   f.close(target);
 }
 
