@@ -75,6 +75,8 @@ void Workers::erase(Record& record) {
   const Target::Answer on_closed = std::exchange(record.on_closed, nullptr);
   const auto found = records_.find(record.link.get());
   if (found != records_.end()) {
+    unwatch(record.socket);
+    unwatch(record.ended);
     dead_.push_back(std::move(found->second));
     records_.erase(found);
   }

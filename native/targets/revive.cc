@@ -50,9 +50,9 @@ void Workers::on_ended(Record& record) {
   record.serving = record.unfit = false;
   record.link->process_ = 0;
   drain(record);
-  record.socket.reset();
+  unwatch(record.socket);
   record.unsent.clear();
-  record.ended.reset();
+  unwatch(record.ended);
   const std::string text = "the worker of " + record.spec.path + " ended " + why_ended(status);
   WorkerReply lost;
   lost.type = WorkerReply::Type::failed;

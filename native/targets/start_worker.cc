@@ -106,8 +106,8 @@ void Workers::start(Record& record) {
     ::waitpid(record.pid, nullptr, 0);
     record.pid = 0;
     record.link->process_ = 0;
-    record.socket.reset();
-    record.ended.reset();
+    unwatch(record.socket);
+    unwatch(record.ended);
     throw;
   }
 }

@@ -74,6 +74,13 @@ void Workers::watch(int fd, uint64_t key) {
     throw std::system_error(errno, std::generic_category(), "cannot watch a worker");
 }
 
+// To close it is not enough: a process that another thread has just forked has it, too, until it
+// executes its program, and so long epoll tells of it, with a record that may be gone.
+void Workers::unwatch(Fd& fd) {
+  if (fd.valid()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
+  fd.reset();
+}
+
 void Workers::watch_for_room(Record& record, bool wanted) {
   epoll_event event{};
   event.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN;
@@ -271,7 +278,7 @@ void Workers::on_readable(Record& record) {
     // Its end follows; until then nothing more is heard of it.
     keep_leftovers(record, fds);
     drain(record);
-    record.socket.reset();
+    unwatch(record.socket);
     return end_process(record);
   }
   reply.text.back() = '\0';

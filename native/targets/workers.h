@@ -152,6 +152,7 @@ class Workers {
   void hand_lanes_over(Record& record);
   void send_lane(Record& record, const LaneRecord& lane);
   void watch(int fd, uint64_t key);
+  void unwatch(Fd& fd);
   void watch_for_room(Record& record, bool wanted);
   static void take_all_back(Record& record);
   void let_go(Record& record);

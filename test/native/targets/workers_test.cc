@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -348,6 +349,23 @@ TEST_CASE("workers: nor is one whose open was given up as it was answered") {
   CHECK(held_of(loop->path()) == others + 1);
   program.be_missing(false);
   CHECK(soon([&] { return held_of(loop->path()) == others; }));
+}
+
+TEST_CASE("workers: one that ends while a process that was just forked has our descriptors") {
+  Workers workers;
+  const TempFile file(disk_folder(), kBytes);
+  const std::unique_ptr<Target> target = open_well(workers, {"file", file.path(), false});
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  REQUIRE(child > 0);
+  answer_of([&](Target::Answer answer) { target->close(std::move(answer)); });
+  // The thread is not told any more of what is gone.
+  CHECK(open_by(workers, {"file", file.path(), false}).error == 0);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
 }
 
 // The only lane there is, as its worker sees it.
