@@ -9,17 +9,23 @@ import { fileURLToPath } from 'node:url';
 import { run, step } from '../src/setup/steps.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** What the simulation takes is built beside the tests; with the addon, for crash_loop.test.ts. */
+const PLAIN = {
+  name: 'native',
+  sanitize: '',
+  besides: [
+    'RINGDISK_KILL_POINTS=ON',
+    'RINGDISK_ADDON=ON',
+    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${path.join(ROOT, 'out/native/build/Release')}`,
+  ],
+};
 /** The fuzzers are built beside the tests under the same sanitizers: most of it is the same. */
 const ASAN = {
   name: 'native asan+ubsan',
   sanitize: 'address,undefined',
   besides: ['RINGDISK_FUZZ=ON', 'RINGDISK_KILL_POINTS=ON'],
 };
-const NATIVE_BUILDS = [
-  { name: 'native', sanitize: '', besides: [] },
-  ASAN,
-  { name: 'native tsan', sanitize: 'thread', besides: [] },
-];
+const NATIVE_BUILDS = [PLAIN, ASAN, { name: 'native tsan', sanitize: 'thread', besides: [] }];
 
 const FUZZERS = ['validate', 'nbd', 'nbd_server', 'queue', 'recover'];
 /** About 2000 kills; the planted bugs are those of native/ that say RD_PLANTED. */
@@ -33,28 +39,25 @@ async function main() {
   tiers.push(await simulationTier(), await fuzzTier());
   tiers.push(...(await vitestTiers()));
   printTable(tiers);
-  const passed = tiers.reduce((sum, tier) => sum + tier.passed, 0);
-  const failed = tiers.reduce((sum, tier) => sum + tier.failed, 0);
+  const [passed, failed] = [sum(tiers, 'passed'), sum(tiers, 'failed')];
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
 }
 
 async function nativeTier({ name, sanitize, besides }) {
   const definitions = ['RINGDISK_TESTS=ON', `RINGDISK_SANITIZE=${sanitize}`, ...besides];
-  return builtTier(name, definitions, (folder) => runNativeTests(name, folder));
+  return timedTier(name, async () => {
+    const folder = folderOf(name);
+    const built = await buildNative(name, folder, definitions);
+    return built ? runNativeTests(name, folder) : oneFailure();
+  });
 }
 
 /** Thousands of deaths at every step of recovery; then bugs planted on purpose must be noticed. */
 async function simulationTier() {
   const name = 'simulation';
-  // With the addon, for test/integration/crash_loop.test.ts, where node-gyp-build finds it.
-  const addon = path.join(ROOT, 'out', name, 'build/Release');
-  const definitions = [
-    'RINGDISK_KILL_POINTS=ON',
-    'RINGDISK_ADDON=ON',
-    `CMAKE_LIBRARY_OUTPUT_DIRECTORY=${addon}`,
-  ];
-  return builtTier(name, definitions, async (folder) => {
+  return timedTier(name, async () => {
+    const folder = folderOf(PLAIN.name);
     const sim = `${folder}/recovery_sim`;
     const runs = ['--seed', String(SIMULATION.seed), '--runs', String(SIMULATION.runs)];
     const results = [await step(`${name}: run`, sim, [...runs, '--all-points'])];
@@ -88,14 +91,6 @@ async function fuzzTier() {
 /** @param {string} name of a tier */
 function folderOf(name) {
   return `out/${name.replaceAll(/\W+/g, '-')}`;
-}
-
-function builtTier(name, definitions, run) {
-  const folder = folderOf(name);
-  return timedTier(name, async () => {
-    const built = await buildNative(name, folder, definitions);
-    return built ? run(folder) : oneFailure();
-  });
 }
 
 async function timedTier(name, count) {
@@ -139,13 +134,30 @@ async function runNativeTests(name, folder) {
     UBSAN_OPTIONS: 'print_stacktrace=1',
     TSAN_OPTIONS: 'second_deadlock_stack=1',
   };
-  const result = await step(`${name}: run`, `${folder}/native_tests`, ['--no-colors'], { env });
-  const line = /test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|\s*(\d+) skipped/;
-  const match = line.exec(result.output);
+  const program = `${folder}/native_tests`;
+  const { output } = await run(program, ['--no-colors', '--count']);
+  const count = Number(/current filters: (\d+)/.exec(output)?.[1]);
+  // Much of what they do is to wait, so two processes take half the time. Shuffled, always alike.
+  const order = ['--no-colors', '--order-by=rand', '--rand-seed=1'];
+  const middle = Math.floor(count / 2);
+  const halves = await Promise.all(
+    [`--last=${middle}`, `--first=${middle + 1}`].map((range, i) =>
+      step(`${name}: run, half ${i + 1}`, program, [...order, range], { env }),
+    ),
+  );
+  const failed = halves.map(nativeFailures).reduce((one, other) => one + other);
+  return { passed: Math.max(count - failed, 0) || 0, failed, skipped: 0 };
+}
+
+/** Its summary counts the other half's as passed. */
+function nativeFailures({ ok, output }) {
+  const match = /test cases:\s*\d+\s*\|\s*\d+ passed\s*\|\s*(\d+) failed/.exec(output);
   // A crash, or a sanitizer's report at exit, prints no summary or one that knows nothing of it.
-  if (!match) return oneFailure();
-  const [passed, failed, skipped] = match.slice(1).map(Number);
-  return { passed, failed: result.ok ? failed : Math.max(failed, 1), skipped };
+  return ok && match ? Number(match[1]) : Math.max(Number(match?.[1] ?? 0), 1);
+}
+
+function sum(tiers, what) {
+  return tiers.reduce((total, tier) => total + tier[what], 0);
 }
 
 async function vitestTiers() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One guest's request crashes every daemon that takes or replays it. The addon is the simulation's
+// One guest's request crashes every daemon that takes or replays it. The addon is the native tests'
 // (`npm test` builds it), in which such a bug can be planted.
 import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MIB, timed, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
-const ADDON = fileURLToPath(new URL('../../out/simulation', import.meta.url));
+const ADDON = fileURLToPath(new URL('../../out/native', import.meta.url));
 /** See poison() in native/base/kill_point.h. */
 const POISONED = { blockBytes: 4096, offset: 8 * 666 * 512, length: 4096 };
 const DEATHS_MAX = 3;

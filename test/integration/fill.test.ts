@@ -3,16 +3,10 @@
 import { existsSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import {
-  helperFiles,
-  imagesFolder,
-  listHelpers,
-  readHelperRecord,
-} from '../../src/formats/helper_record.ts';
 import { eventually } from '../support/control_plane.ts';
 // @ts-expect-error: JavaScript, which the benchmarks use as well
 import * as media from '../support/hanging_media.mjs';
-import { makeImage } from '../support/images.ts';
+import { killHelpers, makeImage } from '../support/images.ts';
 import { MIB, sparseFile, workload } from '../support/loopback_machine.ts';
 import { type RestartGuest, RestartMachine } from '../support/restart_machine.ts';
 
@@ -250,11 +244,7 @@ it('from an image: what is here needs no program that serves it', async () => {
     expect.objectContaining({ errors: 0 }),
   );
   await machine.stopDaemon('SIGKILL');
-  const folder = imagesFolder(machine.runtimeDir);
-  for (const key of listHelpers(folder)) {
-    const record = readHelperRecord(helperFiles(folder, key));
-    if (record) process.kill(record.pid, 'SIGKILL');
-  }
+  killHelpers(machine.runtimeDir);
   renameSync(image, `${image}.away`);
   await machine.startDaemon();
   const here = workload('verify', { length: HALF, seed: GUEST_SEED });

@@ -6,14 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import {
-  helperFiles,
-  imagesFolder,
-  listHelpers,
-  readHelperRecord,
-  startOfProcess,
-} from '../../src/formats/helper_record.ts';
-import { isAlive } from '../../src/formats/watch_helper.ts';
+import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { DISK_BYTES, expectFilled, fill } from '../support/disk_load.ts';
 import { serveHttps } from '../support/https_image.ts';
 import { makeImage, run } from '../support/images.ts';
@@ -25,13 +18,7 @@ beforeEach(async () => {
   machine = await RestartMachine.start();
 });
 afterEach(async () => {
-  const folder = imagesFolder(machine.runtimeDir);
-  const records = listHelpers(folder).map((key) => readHelperRecord(helperFiles(folder, key)));
   await machine.close();
-  // They outlive a daemon that is killed.
-  for (const record of records) {
-    if (record && isAlive(record)) process.kill(record.pid, 'SIGKILL');
-  }
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
 

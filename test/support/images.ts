@@ -3,6 +3,13 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { EXPORT_NAME } from '../../src/formats/helper_command.ts';
+import {
+  helperFiles,
+  imagesFolder,
+  listHelpers,
+  readHelperRecord,
+} from '../../src/formats/helper_record.ts';
+import { isAlive } from '../../src/formats/watch_helper.ts';
 
 /** Throws with what the program said. */
 export function run(program: string, ...args: string[]): string {
@@ -35,4 +42,13 @@ export function nbdUri(socket: string): string {
 export function qemuIo(socket: string, ...commands: string[]): string {
   const args = commands.flatMap((command) => ['-c', command]);
   return run('qemu-io', '-f', 'raw', ...args, nbdUri(socket));
+}
+
+/** Of one daemon, which they outlive when it is killed. */
+export function killHelpers(runtimeDir: string): void {
+  const folder = imagesFolder(runtimeDir);
+  for (const key of listHelpers(folder)) {
+    const record = readHelperRecord(helperFiles(folder, key));
+    if (record && isAlive(record)) process.kill(record.pid, 'SIGKILL');
+  }
 }

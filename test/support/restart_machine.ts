@@ -12,6 +12,7 @@ import type { XenstoreClient } from '../../src/xenstore/client.ts';
 import { MemoryXenstore } from '../../src/xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../../src/xenstore/memory_store.ts';
 import { serveXenstore, type XenstoreServer } from '../../src/xenstore/server.ts';
+import { killHelpers } from './images.ts';
 import { sparseFile } from './loopback_machine.ts';
 import { type Ended, ServeProcess, start, startServe, untilServing } from './serve_process.ts';
 import { temporaryFolder } from './temporary_folder.ts';
@@ -137,6 +138,7 @@ export class RestartMachine {
 
   async close(): Promise<void> {
     await this.#daemon?.stop('SIGKILL');
+    killHelpers(this.runtimeDir);
     for (const { frontend } of this.#guests) {
       frontend.cancel();
       await frontend.close();
