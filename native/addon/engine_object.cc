@@ -145,6 +145,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
       Napi::Object object = Napi::Object::New(info.Env());
       object["count"] = Napi::Number::New(info.Env(), static_cast<double>(clients.size()));
       object["counters"] = from_vbd_counters(info.Env(), clients);
+      object["goodbyes"] =
+          Napi::Number::New(info.Env(), static_cast<double>(engine().export_goodbyes(id(info, 0))));
       return object;
     });
   }

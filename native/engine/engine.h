@@ -121,6 +121,8 @@ class Engine final : private QueueEvents {
   std::vector<std::shared_ptr<QueueCounters>> export_counters(uint32_t handle) const {
     return exports_->counters(handle);
   }
+  // Connections to it that clients which wrote or flushed have ended in order.
+  uint64_t export_goodbyes(uint32_t handle) const { return exports_->goodbyes(handle); }
   // Indices of the reactors that serve its queues, by queue.
   std::vector<uint32_t> reactors_of(uint32_t vbd) const;
   const std::vector<std::unique_ptr<Reactor>>& reactors() const { return reactors_; }

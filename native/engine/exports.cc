@@ -112,4 +112,10 @@ std::vector<std::shared_ptr<QueueCounters>> ExportTable::counters(uint32_t handl
   return found->second.server->counters(handle);
 }
 
+uint64_t ExportTable::goodbyes(uint32_t handle) const {
+  const auto found = exports_.find(handle);
+  if (found == exports_.end()) throw std::invalid_argument("no such export");
+  return found->second.server->goodbyes(handle);
+}
+
 }  // namespace ringdisk

@@ -50,6 +50,7 @@ class ExportTable {
   void resized(const Target& target);
   // Of its connections; throws std::invalid_argument.
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t handle) const;
+  uint64_t goodbyes(uint32_t handle) const;
   // What remove() began for it is over.
   void removed() { ending_--; }
 

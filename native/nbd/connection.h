@@ -55,6 +55,8 @@ class Connection final : public Transport, private OperationSink {
 
   // Ends it, whatever the client wants.
   void drop() { close(); }
+  // Its client has ended it in order.
+  bool said_goodbye() const { return said_goodbye_; }
 
   bool poll() override;
   void finish() override;
@@ -166,8 +168,9 @@ class Connection final : public Transport, private OperationSink {
   uint32_t unfetched_ = 0;    // parts whose data is still in in_
   size_t promised_ = 0;       // bytes of out_ that answers under way may take
   bool at_end_ = false;       // of what the client sends
-  bool leaving_ = false;      // nothing more is taken; what was is answered
-  bool closing_ = false;      // nothing is answered any more
+  bool said_goodbye_ = false;
+  bool leaving_ = false;  // nothing more is taken; what was is answered
+  bool closing_ = false;  // nothing is answered any more
   bool let_go_ = false;
   uint64_t used_at_us_ = 0;
   bool holds_memory_ = false;

@@ -31,6 +31,11 @@ void widen(const Fd& socket) {
   ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kBytes, sizeof kBytes);
 }
 
+// Who has only looked at it has nothing to hand over.
+bool has_changed(const QueueCounters& counters) {
+  return counters.writes.get() + counters.discards.get() + counters.flushes.get() > 0;
+}
+
 std::shared_ptr<const Exports> exports_of(std::vector<Export> all) {
   auto made = std::make_shared<Exports>();
   made->all = std::move(all);
@@ -93,6 +98,7 @@ void Server::remove(uint32_t id, std::function<void()> over) {
       std::erase_if(all, [id](const Export& one) { return one.id == id; });
     });
     leaving_[id] = std::move(over);
+    goodbyes_.erase(id);
     drop_those([id](const Live& live) { return live.id == id; });
   }
   tell_who_waits();
@@ -129,6 +135,12 @@ std::vector<std::shared_ptr<QueueCounters>> Server::counters(uint32_t id) const 
   for (const auto& [number, live] : live_)
     if (live.id == id) found.push_back(live.counters);
   return found;
+}
+
+uint64_t Server::goodbyes(uint32_t id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = goodbyes_.find(id);
+  return found == goodbyes_.end() ? 0 : found->second;
 }
 
 // Who is not let in finds the connection closed.
@@ -172,6 +184,11 @@ void Server::make(uint64_t number, Fd socket) {
 bool Server::agreed(uint64_t number, uint32_t id) {
   const std::lock_guard lock(mutex_);
   live_.at(number).id = id;
+  return is_exported(id);
+}
+
+// With the mutex held.
+bool Server::is_exported(uint32_t id) const {
   return std::ranges::any_of(exports_->all, [id](const Export& one) { return one.id == id; });
 }
 
@@ -190,8 +207,11 @@ void Server::gone(uint64_t number) {
   std::unique_ptr<Connection> connection;
   {
     const std::lock_guard lock(mutex_);
-    connection.reset(live_.at(number).connection);
-    live_.at(number).connection = nullptr;
+    Live& live = live_.at(number);
+    connection.reset(std::exchange(live.connection, nullptr));
+    if (connection && connection->said_goodbye() && has_changed(*live.counters) &&
+        is_exported(live.id))
+      goodbyes_[live.id]++;
   }
   // Its channel refers to the target, so it goes before anybody is told.
   connection.reset();

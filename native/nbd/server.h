@@ -43,6 +43,8 @@ class Server final : public std::enable_shared_from_this<Server> {
   const Group& group() const { return group_; }
   // Of the connections to one export that are there now.
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t id) const;
+  // Connections to it that clients which wrote or flushed have ended in order.
+  uint64_t goodbyes(uint32_t id) const;
 
  private:
   struct Live {
@@ -60,6 +62,7 @@ class Server final : public std::enable_shared_from_this<Server> {
   void let_in(Fd socket);
   void make(uint64_t number, Fd socket);
   bool agreed(uint64_t number, uint32_t id);
+  bool is_exported(uint32_t id) const;
   void drop(uint64_t number);
   void gone(uint64_t number);
   void tell_who_waits();
@@ -77,6 +80,7 @@ class Server final : public std::enable_shared_from_this<Server> {
   bool stopping_ = false;
   bool listening_ = true;
   std::unordered_map<uint32_t, std::function<void()>> leaving_;  // by export
+  std::unordered_map<uint32_t, uint64_t> goodbyes_;              // likewise
   std::function<void()> stopped_;
 };
 

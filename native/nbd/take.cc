@@ -55,7 +55,7 @@ bool Connection::take_request() {
     return true;
   }
   if (request.command == Command::disconnect) {
-    leaving_ = true;
+    leaving_ = said_goodbye_ = true;
     return false;
   }
   current_ = free_tasks_.back();

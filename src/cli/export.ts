@@ -15,6 +15,7 @@ interface AddOptions extends DaemonOptions {
   name?: string;
   readOnly?: boolean;
   allowWriters?: boolean;
+  handOver?: boolean;
   bitmap?: string[];
   detectZeroes?: boolean;
   group?: string;
@@ -56,6 +57,11 @@ function addAdd(parent: Command): void {
     .option('--read-only', 'clients may not write')
     .option('--allow-writers', 'clients may write to a disk that its guest writes to')
     .option(
+      '--hand-over',
+      'end when the clients that wrote have disconnected; a guest whose disk is on the same target ' +
+        'connects after that',
+    )
+    .option(
       '--bitmap <name>',
       'a dirty bitmap of the disk that clients can read; may be given several times',
       collect,
@@ -75,14 +81,14 @@ function addAdd(parent: Command): void {
 }
 
 async function add(source: string, options: AddOptions): Promise<void> {
-  const { socket, name, readOnly, allowWriters, bitmap: bitmaps, detectZeroes } = options;
+  const { socket, name, readOnly, allowWriters, handOver, detectZeroes } = options;
   if (options.group !== undefined && socket === undefined) {
     throw new UsageError(
       '--group needs --socket: the folder of the others is closed to all groups',
     );
   }
   const group = options.group === undefined ? undefined : await groupNumber(options.group);
-  const clients = { readOnly, allowWriters, bitmaps, detectZeroes };
+  const clients = { readOnly, allowWriters, handOver, bitmaps: options.bitmap, detectZeroes };
   const request = { source, socket, name, group, ...clients };
   const result = await withDaemon(options, (client) => client.call('exportAdd', request));
   printResult('export add', options, result, () => printable(result.export.uri));

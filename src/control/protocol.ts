@@ -230,6 +230,7 @@ const Export = v.object({
   socket: v.string(),
   readOnly: v.boolean(),
   allowWriters: v.boolean(),
+  handOver: v.optional(v.boolean()),
   bitmaps: v.optional(v.array(v.string())),
   detectZeroes: v.optional(v.boolean()),
   group: v.optional(v.number()),
@@ -343,6 +344,7 @@ export const METHODS = {
       socket: v.optional(v.pipe(v.string(), v.maxLength(4096))),
       readOnly: v.optional(v.boolean()),
       allowWriters: v.optional(v.boolean()),
+      handOver: v.optional(v.boolean()),
       bitmaps: v.optional(v.pipe(v.array(bitmapName), v.maxLength(15))),
       detectZeroes: v.optional(v.boolean()),
       /** By number. */

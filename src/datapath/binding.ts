@@ -213,6 +213,8 @@ export interface ExportClients {
   count: number;
   /** Since each came, together. */
   counters: VbdCounters;
+  /** Connections that clients which wrote or flushed have ended in order. */
+  goodbyes: number;
 }
 
 export type NativeEvent =

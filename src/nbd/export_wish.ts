@@ -19,6 +19,8 @@ export const exportWishSchema = v.strictObject({
   readOnly: v.boolean(),
   /** The guest of the disk writes to it as well. */
   allowWriters: v.boolean(),
+  /** It ends when its clients have said goodbye, and whoever connects to its medium waits for it. */
+  handOver: v.optional(v.boolean()),
   /** Dirty bitmaps of the disk that its clients can read. */
   bitmaps: v.optional(v.array(v.string()), []),
   /** Clients are told of zeroes that are found by reading, where a device does not tell. */
@@ -41,7 +43,13 @@ export function defaultName(source: string): string {
 }
 
 /** Throws EXPORT_INVALID with a sentence. */
-export function checkWish({ name, socket }: ExportWish): void {
+export function checkWish({ name, socket, source, readOnly, handOver }: ExportWish): void {
+  if (handOver && (readOnly || isVbdName(source))) {
+    throw new RingdiskError(
+      'EXPORT_INVALID',
+      'Only a target that clients may write to can be handed over, no disk of a guest.',
+    );
+  }
   if (!NAME.test(name)) {
     throw new RingdiskError(
       'EXPORT_INVALID',

@@ -12,6 +12,9 @@ import type { VbdInfo } from '../vbd/info.ts';
 import type { OpenTargets, TargetUse } from '../vbd/open_targets.ts';
 import { type ExportWish, isVbdName, oldUriOf, uriOf } from './export_wish.ts';
 
+/** How often a medium that is handed over is asked whether its writer has gone. */
+const GOODBYE_MS = 100;
+
 const TRIES = { firstMs: 1000, mostMs: 30_000, leastMs: 1000 };
 
 /** JSON-able. */
@@ -44,15 +47,18 @@ export interface ExportServices {
 export class Exported {
   readonly wish: ExportWish;
   readonly #services: ExportServices;
+  readonly #handedOver: () => void;
   readonly #end = new AbortController();
   #use: TargetUse | undefined;
   #offered: NbdExport | undefined;
   #error: string | undefined;
   #pinned: PinnedBitmap[] = [];
 
-  constructor(wish: ExportWish, services: ExportServices) {
+  /** `handedOver`: its clients have said goodbye, and it was to end then. */
+  constructor(wish: ExportWish, services: ExportServices, handedOver: () => void) {
     this.wish = wish;
     this.#services = services;
+    this.#handedOver = handedOver;
   }
 
   /** Rejects with what is in the way; nothing is left open then. */
@@ -69,11 +75,23 @@ export class Exported {
       this.#offered = await this.#services.datapath.addExport(use, options);
       this.#use = use;
       this.#error = undefined;
+      if (this.wish.handOver) this.#endWithClients(this.#offered);
     } catch (error) {
       this.#releaseBitmaps();
       await use.close().catch(() => {});
       throw error;
     }
+  }
+
+  /** One that was lost says no goodbye: it comes back. */
+  #endWithClients(offered: NbdExport): void {
+    const timer = setInterval(() => {
+      const clients = offered.clients();
+      if (clients && (clients.count > 0 || clients.goodbyes === 0)) return;
+      clearInterval(timer);
+      if (clients) this.#handedOver();
+    }, GOODBYE_MS);
+    timer.unref();
   }
 
   /** Neither cleared nor removed while clients can read them. Throws BITMAP_UNKNOWN or _REFUSED. */
@@ -154,11 +172,12 @@ export class Exported {
   }
 
   #target() {
-    const { source, name, readOnly } = this.wish;
+    const { source, name, readOnly, handOver = false } = this.wish;
     const called = `export ${name}`;
     if (!isVbdName(source)) {
       const { kind, path, share = false } = parseTarget(source);
-      const user = { name: called, domid: this.#services.backendDomid, readOnly, share };
+      const { backendDomid: domid } = this.#services;
+      const user = { name: called, domid, readOnly, share, handsOver: handOver };
       return { spec: { kind: kind ?? ('auto' as const), path, readOnly }, user };
     }
     const vbd = this.#services.findVbd(source);

@@ -39,8 +39,7 @@ export class Exports {
     }
     if (wishes.length > 0) this.#makeFolder();
     for (const wish of wishes) {
-      const exported = new Exported(wish, this.#services);
-      this.#all.set(wish.name, exported);
+      const exported = this.#make(wish);
       void exported.keepTrying();
     }
   }
@@ -58,9 +57,8 @@ export class Exports {
     if (this.#all.size >= EXPORTS_MAX) {
       throw new RingdiskError('EXPORT_REFUSED', `There are ${EXPORTS_MAX} exports already.`);
     }
-    const exported = new Exported(wish, this.#services);
     // Nobody else gets this name meanwhile.
-    this.#all.set(wish.name, exported);
+    const exported = this.#make(wish);
     try {
       this.#makeFolder();
       await exported.begin();
@@ -102,6 +100,16 @@ export class Exports {
     await Promise.allSettled([...this.#all.values()].map((exported) => exported.end()));
   }
 
+  #make(wish: ExportWish): Exported {
+    const exported = new Exported(wish, this.#services, () => {
+      this.remove(wish.name).catch((error: unknown) => {
+        this.#services.log.error({ export: wish.name, err: error }, 'cannot end an export');
+      });
+    });
+    this.#all.set(wish.name, exported);
+    return exported;
+  }
+
   #wish({ source, name = defaultName(source), ...rest }: ExportRequest): ExportWish {
     // By the name that stays: the guest's own may be given to another disk.
     const called = isVbdName(source) ? this.#services.findVbd(source).name : source;
@@ -112,6 +120,7 @@ export class Exports {
       readOnly: rest.readOnly ?? false,
       allowWriters: rest.allowWriters ?? false,
       bitmaps: [...new Set(rest.bitmaps ?? [])],
+      ...(rest.handOver && { handOver: true }),
       ...(rest.detectZeroes && { detectZeroes: true }),
       ...(rest.group !== undefined && { group: rest.group }),
     };

@@ -430,8 +430,16 @@ class Use implements TargetUse {
     await this.#entry.claim(takeOver);
     if (takeOver) return;
     // Both may have been there when this one was offered, as the ends of a migration are.
-    const others = this.#users().filter(({ user }) => mustOutlast(this.user, user));
-    await Promise.all(others.map((use) => (use.isLeaving ? use.closed : use.drained)));
+    const others = this.#users().filter((use) => use !== this && this.#waitsFor(use));
+    await Promise.all(
+      others.map(({ isLeaving, user, closed, drained }) =>
+        isLeaving || user.handsOver ? closed : drained,
+      ),
+    );
+  }
+
+  #waitsFor({ user }: Use): boolean {
+    return user.handsOver === true || mustOutlast(this.user, user);
   }
 
   refresh(): Promise<TargetCapabilities> {

@@ -11,6 +11,8 @@ export interface TargetUser {
   readonly readOnly: boolean;
   /** Asked for by the toolstack: it knows what it does. */
   readonly share: boolean;
+  /** It ends by itself, and whoever is offered the medium meanwhile connects after that. */
+  readonly handsOver?: boolean;
 }
 
 /** The VMs that a domain stands for; equal texts for equal VMs. */
@@ -32,7 +34,7 @@ export async function readVms(xenstore: XenstoreClient, domid: number): Promise<
 type KnownUser = TargetUser & { readonly vms: Vms };
 
 export function mayShare(newcomer: KnownUser, user: KnownUser): boolean {
-  if (newcomer.share || (newcomer.readOnly && user.readOnly)) return true;
+  if (user.handsOver || newcomer.share || (newcomer.readOnly && user.readOnly)) return true;
   return isOneVm(newcomer, user);
 }
 
