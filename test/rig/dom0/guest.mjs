@@ -11,6 +11,8 @@ import { readNode, waitForNode, writeNode } from './xenstore.mjs';
 
 // Generous: a build on the same machine makes the emulation several times slower.
 const CREATE_MS = 180_000;
+/** Of the emulation, as a guest boots: the busier the machine, the likelier. */
+const DEATHS_MAX = 4;
 const UP_MS = 240_000;
 const JOB_MS = 300_000;
 const LOAD_MS = 120_000;
@@ -113,17 +115,20 @@ export class Guest {
    * @param {GuestOptions} [options]
    */
   static async create(name, options = {}) {
-    await Guest.startCreation(name, options);
-    try {
-      return await Guest.created(name);
-    } catch (error) {
-      const text = await readFile(logOf(name), 'utf8');
-      if (!STRAY_BREAKPOINT.test(text)) throw error;
+    for (let deaths = 0; ; deaths++) {
+      const logFrom = await stat(logOf(name)).then(
+        ({ size }) => size,
+        () => 0,
+      );
+      await Guest.startCreation(name, options);
+      try {
+        return await Guest.created(name, { logFrom });
+      } catch (error) {
+        const log = (await readFile(logOf(name))).subarray(logFrom).toString();
+        if (deaths === DEATHS_MAX || !STRAY_BREAKPOINT.test(log)) throw error;
+      }
+      note(`${name}: its kernel died of the emulation while it booted; once more`);
     }
-    note(`${name}: its kernel died of the emulation while it booted; once more`);
-    const logFrom = (await stat(logOf(name))).size;
-    await Guest.startCreation(name, options);
-    return Guest.created(name, { logFrom });
   }
 
   /**
