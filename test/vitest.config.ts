@@ -7,6 +7,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/rig/**'],
     pool: 'forks',
+    // They wait more than they work.
+    maxWorkers: 2,
     testTimeout: 30_000,
   },
 });

@@ -58,8 +58,8 @@ function addAdd(parent: Command): void {
     .option('--allow-writers', 'clients may write to a disk that its guest writes to')
     .option(
       '--hand-over',
-      'end when the clients that wrote have disconnected; a guest whose disk is on the same target ' +
-        'connects after that',
+      'end when the clients that wrote have disconnected; a guest whose disk is on the same ' +
+        'target connects after that',
     )
     .option(
       '--bitmap <name>',

@@ -34,6 +34,7 @@ import { type ImageSpec, imagePath, PATH_OPTIONS, parseImagePath } from './image
 const STDIN = 0;
 const STDOUT = 1;
 const NEWLINE = 10;
+const LOOK_MS = 10;
 /** Sockets and process files are for our eyes only, whoever makes them. */
 const UMASK = 0o177;
 
@@ -158,11 +159,23 @@ function readLine(): string {
   const bytes = Buffer.alloc(LINE_BYTES_MAX);
   let length = 0;
   while (length < bytes.length && bytes[length - 1] !== NEWLINE) {
-    const count = readSync(STDIN, bytes, length, bytes.length - length, null);
+    const count = readOrWait(bytes.subarray(length));
     if (count === 0) break;
     length += count;
   }
   return bytes.toString('utf8', 0, length);
+}
+
+/** Whoever accepts a connection for us may leave it without waiting, as systemd's tools do. */
+function readOrWait(bytes: Uint8Array): number {
+  for (;;) {
+    try {
+      return readSync(STDIN, bytes, 0, bytes.length, null);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS);
+  }
 }
 
 function answer(line: HelperAnswer): void {

@@ -19,7 +19,7 @@ export const exportWishSchema = v.strictObject({
   readOnly: v.boolean(),
   /** The guest of the disk writes to it as well. */
   allowWriters: v.boolean(),
-  /** It ends when its clients have said goodbye, and whoever connects to its medium waits for it. */
+  /** It ends when its writers have said goodbye; whoever connects to its medium waits for that. */
   handOver: v.optional(v.boolean()),
   /** Dirty bitmaps of the disk that its clients can read. */
   bitmaps: v.optional(v.array(v.string()), []),

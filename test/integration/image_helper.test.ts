@@ -21,7 +21,7 @@ import { Helper, type ImageWish } from '../../src/formats/helper.ts';
 import { startOfProcess } from '../../src/formats/helper_record.ts';
 import { isImageFormat } from '../../src/formats/image_spec.ts';
 import { Images } from '../../src/formats/images.ts';
-import { HELPER_COMMAND, helperSocket } from '../../src/formats/start_helper.ts';
+import { HELPER_COMMAND, helperSocket, startHelper } from '../../src/formats/start_helper.ts';
 import { watchHelper } from '../../src/formats/watch_helper.ts';
 import { parseTarget } from '../../src/target/target_spec.ts';
 import { serveHttps } from '../support/https_image.ts';
@@ -55,6 +55,11 @@ async function serve(target: string, readOnly = false): Promise<Helper> {
   const helper = helperOf(target, readOnly);
   await helper.start();
   return helper;
+}
+
+/** Does nothing else meanwhile. */
+function pause(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 const file = (name: string) => path.join(folder, name);
@@ -371,6 +376,17 @@ describe('under systemd', () => {
       expect(parent).toBe(String(systemd.pid));
       await expect(serve(`qcow2:${file('b')}`)).rejects.toMatchObject({ code: 'ENOENT' });
       await helper.end();
+      // A daemon that is busy takes its time to say the next word.
+      const image = makeImage('qcow2', file('c'), '16M');
+      const wish = {
+        version: 1,
+        runtimeDir: folder,
+        format: 'qcow2',
+        image,
+        readOnly: false,
+      } as const;
+      await startHelper(wish, () => pause(500));
+      await (await serve(`qcow2:${image}`)).end();
     } finally {
       systemd.kill();
     }

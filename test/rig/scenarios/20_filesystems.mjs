@@ -68,7 +68,7 @@ function mib(bytes) {
 const tests = {};
 for (const kind of /** @type {const} */ (['ext4', 'xfs'])) {
   for (const [name, vdev] of Object.entries(VDEVS)) {
-    const full = kind === 'xfs' && name !== 'block';
+    const full = kind === 'xfs' ? name !== 'block' : name === 'block';
     tests[`${kind} on ${name}`] = { full, run: fileSystemTest(vdev, kind) };
   }
 }

@@ -126,7 +126,7 @@ export const scenarios = [
     name: 'disk events',
     prepare,
     tests: {
-      'attach and detach while another disk is busy': attachWhileBusy,
+      'attach and detach while another disk is busy': { full: true, run: attachWhileBusy },
       'a read-only disk refuses writes': readOnly,
       'a file grows under the guest': growFile,
       'a block device grows under the guest': growBlock,

@@ -103,7 +103,7 @@ export const scenarios = [
     name: 'migration',
     prepare: () => create('moved', 'pv'),
     tests: {
-      'saved and restored under load': saveAndRestore,
+      'saved and restored under load': { full: true, run: saveAndRestore },
       'suspended and resumed in place': suspendAndResume,
       'both ends within the host, under load': moveWithinHost,
     },

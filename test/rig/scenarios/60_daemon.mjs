@@ -98,7 +98,7 @@ export const scenarios = [
       'starts after the disk': startsLate,
       'closes its disks when it stops, if asked to': stopsCleanly,
       'leaves disks to the next one under load': leavesDisks,
-      'gives up its privileges by itself': givesUpPrivileges,
+      'gives up its privileges by itself': { full: true, run: givesUpPrivileges },
       'doctor finds nothing wrong': doctorIsContent,
     },
   },
