@@ -157,6 +157,8 @@ const char* event_name(EngineEvent::Type type) {
       return "target-warned";
     case EngineEvent::Type::mirror_changed:
       return "mirror-changed";
+    case EngineEvent::Type::mirror_gone:
+      return "mirror-gone";
   }
   return "unknown";
 }
@@ -264,7 +266,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   request.geometry.secure_discard = boolean(object, "secureDiscard");
   request.persistent_pages_max = number(object, "persistentPagesMax");
   request.limits = string(object, "limits");
-  request.mirror = number(object, "mirror");
+  if (object.Has("mirror")) request.mirror = number(object, "mirror");
   const Napi::Array queues = array(object, "queues");
   for (uint32_t i = 0; i < queues.Length(); i++)
     request.queues.push_back(to_queue(queues.Get(i).As<Napi::Object>(), i));
@@ -308,6 +310,7 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
       if (!event.text.empty()) object["warning"] = event.text;
       break;
     case EngineEvent::Type::mirror_changed:
+    case EngineEvent::Type::mirror_gone:
       object["mirror"] = event.value;
       break;
     case EngineEvent::Type::target_warned:

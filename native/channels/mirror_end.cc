@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a mirror. From then on the source alone is the disk, and no guest waits for the
 // destination. What that still has under way it keeps, with its memory, until it comes back.
+#include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <utility>
 
 #include "base/clock.h"
@@ -18,7 +20,8 @@ void MirrorHome::fail(int error) {
 // nothing is noted there.
 void MirrorHome::give_up(int error) {
   if (state_.over.load(std::memory_order_relaxed)) return;
-  if (!RD_PLANTED("mirror-failed")) state_.map.set_state(Bitmap::State::inconsistent);
+  const bool is_kept = untouched_ && error == ECANCELED;
+  if (!is_kept && !RD_PLANTED("mirror-failed")) state_.map.set_state(Bitmap::State::inconsistent);
   RD_KILL_POINT("mirror:failed");
   state_.error = error;
   state_.ready.store(false, std::memory_order_release);
@@ -53,9 +56,10 @@ void MirrorHome::look_for_hanging(uint64_t now_us) {
   });
 }
 
-void MirrorHome::close(std::function<void()> done) {
-  enter([this, &done] {
+void MirrorHome::close(std::function<void()> source_is_free, std::function<void()> done) {
+  enter([this, &source_is_free, &done] {
     closing_ = true;
+    source_is_free_ = std::move(source_is_free);
     closed_ = std::move(done);
     give_up(ECANCELED);
     context_.alarms.cancel(job_alarm_);
@@ -63,14 +67,21 @@ void MirrorHome::close(std::function<void()> done) {
   });
 }
 
+bool MirrorHome::is_with_source() const {
+  const bool own = own_.then && own_.since_us == 0;
+  return errands_ > 0 || own || std::ranges::any_of(copies_, [](const MirrorCopy& copy) {
+           return copy.stage == MirrorCopy::Stage::waiting ||
+                  copy.stage == MirrorCopy::Stage::reading;
+         });
+}
+
 void MirrorHome::tell_if_closed() {
-  if (!closed_ || errands_ > 0 || copies_out_ > 0 || there_ > 0 || own_.then) return;
-  auto channels = std::make_shared<int>(destination_ ? 2 : 1);
-  const auto one_is_gone = [channels, done = std::exchange(closed_, nullptr)] {
-    if (--*channels == 0) done();
-  };
-  source_->close(one_is_gone);
-  if (destination_) destination_->close(one_is_gone);
+  if (!closing_) return;
+  if (source_is_free_ && !is_with_source()) source_->close(std::exchange(source_is_free_, nullptr));
+  if (source_is_free_ || !closed_ || copies_out_ > 0 || there_ > 0 || own_.then) return;
+  const std::function<void()> done = std::exchange(closed_, nullptr);
+  if (!destination_) return done();
+  destination_->close(done);
 }
 
 }  // namespace ringdisk

@@ -116,6 +116,7 @@ void MirrorHome::handle(Operation& operation) {
 
 void MirrorHome::take(MirrorErrand& errand) {
   enter([this, &errand] {
+    untouched_ = false;
     errand.home = this;
     if (errands_ == kErrandsMax)
       waiting_.push(errand);

@@ -67,9 +67,9 @@ class MirrorHome final : private OperationSink {
   void settings_changed();
   // The mirror is over, for this reason; once.
   void fail(int error);
-  // No filter is left. Fails, and `done` when nothing is under way any more, which waits for the
-  // destination.
-  void close(std::function<void()> done);
+  // No filter is left. Fails; `source_is_free` when nothing of it is with the source any more,
+  // `done` when nothing is with the destination either, which may hang.
+  void close(std::function<void()> source_is_free, std::function<void()> done);
 
   void post(std::function<void()> work) { post_(std::move(work)); }
 
@@ -153,6 +153,7 @@ class MirrorHome final : private OperationSink {
   void abandon(MirrorCopy& copy);
   void look_for_hanging(uint64_t now_us);
   void tell_if_closed();
+  bool is_with_source() const;
 
   MirrorState& state_;
   const ChannelContext context_;
@@ -161,8 +162,10 @@ class MirrorHome final : private OperationSink {
   const std::function<bool()> source_is_fenced_;
   const std::function<void(std::function<void()>)> post_;
   const std::function<void()> on_change_;
+  std::function<void()> source_is_free_;
   std::function<void()> closed_;
   bool closing_ = false;
+  bool untouched_ = true;  // nothing was done that the map does not know of
 
   ChunkBits valid_;
   uint64_t changes_ = 0;  // how often something became invalid

@@ -35,6 +35,7 @@ void MirrorCopy::granted() { home->ready_copies_.push(*this); }
 
 void MirrorHome::destination_is_here(std::unique_ptr<TargetChannel> destination) {
   enter([this, &destination] {
+    untouched_ = false;
     destination_ = std::move(destination);
     state_.has_destination = true;
   });

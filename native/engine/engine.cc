@@ -296,6 +296,7 @@ void Engine::handle(BusMessage& message) {
     case BusMessage::Type::mirror_given:
     case BusMessage::Type::mirror_closed:
     case BusMessage::Type::mirror_changed:
+    case BusMessage::Type::mirror_gone:
       return on_mirror(message);
     case BusMessage::Type::export_removed:
       exports_->removed();

@@ -61,6 +61,7 @@ struct EngineEvent {
     io_recovered,
     fence_lifted,
     target_warned,   // facts: with it (value: the target)
+    mirror_gone,     // all of it (value: the mirror)
     mirror_changed,  // it is ready, or over (value: the mirror)
   };
   Type type;
@@ -118,7 +119,8 @@ class Engine final : private QueueEvents {
   void set_mirror(uint32_t mirror, const MirrorWish& wish);
   // From now on the source alone is the disk.
   void end_mirror(uint32_t mirror);
-  // Done when the destination has answered all it was asked; no VBD may have it.
+  // No VBD may have it. Done when its source is let go of; `mirror_gone` when the destination has
+  // answered all it was asked.
   void close_mirror(uint32_t command, uint32_t mirror);
   std::optional<MirrorStatus> mirror_status(uint32_t mirror) const;
   void disconnect(uint32_t command, uint32_t vbd);

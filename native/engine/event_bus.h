@@ -35,6 +35,7 @@ struct BusMessage {
     mirror_given,
     mirror_closed,
     mirror_changed,
+    mirror_gone,
     export_added,
     export_removed,
     ring_broken,

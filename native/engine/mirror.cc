@@ -43,7 +43,7 @@ void Mirror::make(Answer answer) {
           self->state_, context,
           MirrorHome::Setup{
               .source = self->source_->open_channel(context),
-              .source_is_fenced = [source = self->source_] { return source->fenced(); },
+              .source_is_fenced = [source = self->source_.get()] { return source->fenced(); },
               .post = post,
               .on_change = self->changed_});
     } catch (const std::system_error& error) {
@@ -89,17 +89,18 @@ void Mirror::end(int error) {
   tell_home([error](MirrorHome& home) { home.fail(error); });
 }
 
-void Mirror::close(Answer answer) {
-  reactor_.post_always([self = shared_from_this(), answer = std::move(answer)] {
-    if (!self->home_) return answer({});
-    self->home_->close([self, answer] {
-      // Not here: the home is at work.
-      self->reactor_.later([self, answer] {
+// Not where the home is at work.
+void Mirror::close(Answer answer, std::function<void()> gone) {
+  reactor_.post_always([self = shared_from_this(), answer, gone] {
+    const auto source_is_free = [self, answer] { self->reactor_.later([answer] { answer({}); }); };
+    const auto closed = [self, gone] {
+      self->reactor_.later([self, gone] {
         self->home_.reset();
         self->place_.reset();
-        answer({});
+        gone();
       });
-    });
+    };
+    self->home_->close(source_is_free, closed);
   });
 }
 

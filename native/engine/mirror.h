@@ -54,8 +54,9 @@ class Mirror : public std::enable_shared_from_this<Mirror> {
   void give(std::shared_ptr<Target> destination, Answer answer);
   void set(const MirrorWish& wish);
   void end(int error);
-  // No filter may be left.
-  void close(Answer answer);
+  // No filter may be left. Answered when the source is let go of; `gone` when the destination is.
+  void close(Answer answer, std::function<void()> gone);
+  void let_source_go() { source_.reset(); }
 
   // For a queue of whoever uses the source; once it has been made.
   FilterMaker filter();
@@ -70,7 +71,7 @@ class Mirror : public std::enable_shared_from_this<Mirror> {
   void tell_home(std::function<void(MirrorHome&)> what);
 
   Reactor& reactor_;
-  const std::shared_ptr<Target> source_;
+  std::shared_ptr<Target> source_;
   std::shared_ptr<Target> destination_;
   const std::function<void()> changed_;
   MirrorState state_;

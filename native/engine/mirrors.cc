@@ -111,8 +111,11 @@ void Engine::close_mirror(uint32_t command, uint32_t handle) {
   for (const auto& [id, vbd] : vbds_)
     if (vbd->mirror == handle || (vbd->exchange && vbd->next_mirror == handle))
       return refuse(command, EBUSY, "a VBD has this mirror still");
-  mirror->close([bus = bus_, command, handle](const TargetAnswer&) {
+  const auto source_is_free = [bus = bus_, command, handle](const TargetAnswer&) {
     bus->send({.type = BusMessage::Type::mirror_closed, .command = command, .handle = handle});
+  };
+  mirror->close(source_is_free, [bus = bus_, handle] {
+    bus->send({.type = BusMessage::Type::mirror_gone, .handle = handle});
   });
 }
 
@@ -128,9 +131,13 @@ void Engine::on_mirror(const BusMessage& message) {
       events_.push_back({.type = EngineEvent::Type::mirror_changed, .value = message.handle});
     return;
   }
-  const bool is_gone = message.type == Type::mirror_closed ||
-                       (message.type == Type::mirror_made && message.error != 0);
-  if (is_gone) mirrors_.erase(message.handle);
+  if (message.type == Type::mirror_gone) {
+    mirrors_.erase(message.handle);
+    events_.push_back({.type = EngineEvent::Type::mirror_gone, .value = message.handle});
+    return;
+  }
+  if (message.type == Type::mirror_closed) mirrors_.at(message.handle)->let_source_go();
+  if (message.type == Type::mirror_made && message.error != 0) mirrors_.erase(message.handle);
   if (message.error != 0) return fail(message.command, message.error, message.text);
   events_.push_back(
       {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});

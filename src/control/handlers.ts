@@ -65,11 +65,12 @@ export function daemonHandlers(
     stats: async () => ({
       monotonicMs: performance.now(),
       vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing, fill, limits } = vbd.info();
+        const { name, counters, fencedSince, failing, fill, mirror, limits } = vbd.info();
         if (!counters) return [];
         const latency = vbd.latency();
         const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        const more = { ...(fill && { fill }), ...(limits && { limits: wireLimits(limits) }) };
+        const jobs = { ...(fill && { fill }), ...(mirror && { mirror }) };
+        const more = { ...jobs, ...(limits && { limits: wireLimits(limits) }) };
         return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
       }),
       engine: daemon.counters(),
@@ -85,6 +86,7 @@ export function daemonHandlers(
       return {};
     },
     fill: async ({ vbd, ...change }) => ({ fill: daemon.find(vbd).fill(change) }),
+    mirror: (request) => mirrorVbd(daemon, request),
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
     exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
     exportList: async () => ({ exports: daemon.exports.list() }),
@@ -113,6 +115,29 @@ async function limitVbd(
   if (limits !== undefined || off || reset) await found.limit(change);
   const info = wireVbd(found.info());
   return { vbd: info.name, ...(info.limits && { limits: info.limits }) };
+}
+
+async function mirrorVbd(
+  daemon: Daemon,
+  { vbd, action, target, mode, rate, paused, switchWhenReady = false }: Methods['mirror']['params'],
+): Promise<Methods['mirror']['result']> {
+  const found = daemon.find(vbd);
+  if (action === 'start') {
+    if (target === undefined) throw new ControlError('EINVAL', 'start wants a target');
+    const what = { target, mode: mode ?? 'copy', rate: rate ?? 0, switchWhenReady } as const;
+    await found.mirror({ action, ...what });
+  } else if (action === 'set') {
+    await found.mirror({ action, mode, rate, paused });
+  } else {
+    await found.mirror({ action });
+  }
+  const info = wireVbd(found.info());
+  const { mirror } = info;
+  return {
+    vbd: info.name,
+    ...(info.target && { target: info.target }),
+    ...(mirror && { mirror }),
+  };
 }
 
 function toChange(text: string): Limits {

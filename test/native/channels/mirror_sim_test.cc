@@ -177,9 +177,10 @@ class Sim {
   }
   void close() {
     bool closed = false;
-    daemon_->home().close([&] { closed = true; });
+    bool is_source_left = false;
+    daemon_->home().close([&] { is_source_left = true; }, [&] { closed = true; });
     settle();
-    RD_ASSERT(closed);
+    RD_ASSERT(closed && is_source_left);
     daemon_.reset();
   }
   // Runs it to its end, which changes nothing that anybody sees: the disks are put back.
