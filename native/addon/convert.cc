@@ -376,6 +376,7 @@ Napi::Value from_mirror_status(Napi::Env env, const std::optional<MirrorStatus>&
   object["sync"] = status->sync;
   object["ready"] = status->ready;
   object["hasDestination"] = status->has_destination;
+  object["swept"] = status->swept;
   object["error"] = status->error == 0 ? "" : errno_name(status->error);
   return object;
 }

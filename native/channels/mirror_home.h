@@ -37,7 +37,7 @@ class MirrorHome final : private OperationSink {
     std::function<bool()> source_is_fenced;
     // Runs something on the home's thread; any thread calls it.
     std::function<void(std::function<void()>)> post;
-    // It has become ready, or is over: see the state.
+    // It has become ready, has been all over the disk once, or is over: see the state.
     std::function<void()> on_change;
   };
   static constexpr uint32_t kErrandsMax = 64;
@@ -131,6 +131,7 @@ class MirrorHome final : private OperationSink {
   void copy_was_read(MirrorCopy& copy);
   void copy_is_there(MirrorCopy& copy);
   void end_copy(MirrorCopy& copy);
+  void end_sweep();
   void note_progress(uint64_t bytes);
   void become_ready();
 

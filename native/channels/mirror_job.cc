@@ -69,21 +69,30 @@ void MirrorHome::wait_until(uint64_t at_us) {
 
 // Requests of guests that wait for memory come first.
 void MirrorHome::step() {
-  if (state_.behind.load(std::memory_order_relaxed) == 0) return become_ready();
+  if (state_.behind.load(std::memory_order_relaxed) == 0) {
+    if (destination_) end_sweep();
+    return become_ready();
+  }
   while (!idle_copies_.empty() && hungry_.empty() && may_copy()) {
     uint64_t chunk = 0;
-    if (!next_chunk(chunk)) return;
+    if (!next_chunk(chunk)) break;
     if (sweeping_ && !in_window(chunk)) return look(chunk);
     cursor_ = chunk + 1;
     if (is_hole(chunk) && is_blank(chunk) && !is_active(chunk)) {
       validate(chunk, chunk + 1);
       state_.map.clear_chunks(chunk, chunk + 1);
       note_progress(state_.chunk_bytes());
-      if (state_.behind.load(std::memory_order_relaxed) == 0) return become_ready();
       continue;
     }
     if (!begin_copy(chunk)) return;
   }
+  if (state_.behind.load(std::memory_order_relaxed) == 0) become_ready();
+}
+
+void MirrorHome::end_sweep() {
+  if (!std::exchange(sweeping_, false)) return;
+  state_.swept = true;
+  on_change_();
 }
 
 // Bounded: all that are passed over are in somebody's hands.
@@ -95,7 +104,7 @@ bool MirrorHome::next_chunk(uint64_t& chunk) {
     chunk = valid_.next_clear(from);
     if (chunk == valid_.count()) {
       if (wrapped) return false;
-      sweeping_ = false;
+      end_sweep();
       wrapped = true;
       from = 0;
       continue;

@@ -33,6 +33,8 @@ struct MirrorState {
   // Both ends are alike but for what is under way, and what was flushed of one is durable on both.
   std::atomic<bool> ready{false};
   std::atomic<bool> has_destination{false};
+  // Every chunk was looked at once: what is behind now was written since.
+  std::atomic<bool> swept{false};
 
   std::atomic<uint64_t> behind{0};  // chunks that are to be copied
   std::atomic<uint64_t> copied_bytes{0};

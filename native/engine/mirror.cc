@@ -120,6 +120,7 @@ MirrorStatus Mirror::status() const {
   status.source_errors = state_.source_errors.load(std::memory_order_relaxed);
   status.sync = state_.wants_sync.load(std::memory_order_relaxed);
   status.has_destination = state_.has_destination.load(std::memory_order_relaxed);
+  status.swept = state_.swept.load(std::memory_order_relaxed);
   const bool is_over = state_.over.load(std::memory_order_acquire);
   status.ready = state_.ready.load(std::memory_order_acquire);
   status.error = is_over ? state_.error.load(std::memory_order_relaxed) : 0;

@@ -38,7 +38,8 @@ struct MirrorStatus {
   bool sync = false;
   bool ready = false;
   bool has_destination = false;
-  int error = 0;  // over, for this reason
+  bool swept = false;  // every chunk was looked at once
+  int error = 0;       // over, for this reason
 };
 
 // A target's mirror: its home on a reactor, and what it holds. Its owner's thread makes all calls.

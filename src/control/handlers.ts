@@ -62,19 +62,7 @@ export function daemonHandlers(
       const more = { ...(latency && { latency }), ...(bitmaps && { bitmaps }) };
       return { vbd: { ...wireVbd(info), reactors: found.reactors(), ...more } };
     },
-    stats: async () => ({
-      monotonicMs: performance.now(),
-      vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing, fill, mirror, limits } = vbd.info();
-        if (!counters) return [];
-        const latency = vbd.latency();
-        const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        const jobs = { ...(fill && { fill }), ...(mirror && { mirror }) };
-        const more = { ...jobs, ...(limits && { limits: wireLimits(limits) }) };
-        return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
-      }),
-      engine: daemon.counters(),
-    }),
+    stats: async () => statsOf(daemon),
     resize: async ({ vbd }) => {
       const found = daemon.find(vbd);
       const before = capacityOf(found.info());
@@ -104,6 +92,19 @@ export function daemonHandlers(
       return { managed, serve };
     },
   };
+}
+
+function statsOf(daemon: Daemon): Methods['stats']['result'] {
+  const vbds = daemon.vbds().flatMap((vbd) => {
+    const { name, counters, fencedSince, failing, fill, mirror, limits } = vbd.info();
+    if (!counters) return [];
+    const latency = vbd.latency();
+    const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
+    const jobs = { ...(fill && { fill }), ...(mirror && { mirror }) };
+    const more = { ...jobs, ...(limits && { limits: wireLimits(limits) }) };
+    return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
+  });
+  return { monotonicMs: performance.now(), vbds, engine: daemon.counters() };
 }
 
 async function limitVbd(

@@ -30,12 +30,14 @@ export interface MirrorStatus {
   /** Both ends are alike and the destination may become the disk. */
   ready: boolean;
   hasDestination: boolean;
+  /** Every chunk was looked at once: what is to be copied now was written since. */
+  swept: boolean;
   /** Why nothing is mirrored any more, an errno's name; "": it is. */
   error: string;
 }
 
 export type MirrorEvent =
-  /** It is ready or over. */
+  /** It is ready, has been all over the disk once, or is over. */
   | { type: 'mirror-changed'; mirror: number }
   /** Its destination is free. */
   | { type: 'mirror-gone'; mirror: number };

@@ -17,7 +17,7 @@ export interface Mirror {
   set(wish: MirrorWish): void;
   /** The source alone is the disk from now on. */
   end(): void;
-  /** It has become ready, or is over. */
+  /** It has become ready, has been all over the disk once, or is over. */
   onChange(tell: () => void): void;
   /** No connection has it. Resolves when its source is free. */
   close(): Promise<void>;

@@ -183,7 +183,10 @@ async function lookAt(device: Device, mirror: DeviceMirror): Promise<void> {
   const status = mirror.native?.status();
   if (device.mirror !== mirror || !status) return;
   if (status.error !== '') return fail(device, mirror, reasonOf(status.error));
-  if (!status.ready || !mirror.wish.switchWhenReady) return;
+  if (!mirror.wish.switchWhenReady) return;
+  // From here on it gains on the guest, however fast that writes.
+  if (status.swept && mirror.wish.mode === 'copy') return change(device, { mode: 'sync' });
+  if (!status.ready) return;
   try {
     await switchNow(device, mirror);
   } catch (error) {

@@ -223,10 +223,8 @@ export class Vbd {
       if (device.link) letGo(device);
       letGoOfMedium(device);
     });
-    return isOverWithin(
-      Promise.all([device.lettingGo, device.closing, device.mirrorEnding]),
-      letGoMs,
-    );
+    const held = [device.lettingGo, device.closing, device.mirrorEnding];
+    return isOverWithin(Promise.all(held), letGoMs);
   }
 
   async #reconcileSafely(): Promise<void> {

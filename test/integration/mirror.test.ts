@@ -75,6 +75,11 @@ it('a sparse disk is copied without its holes, and what is written goes to both'
   await write(guest, { offset: HALF, length: MIB });
   await until(guest, 'following');
   expectAlike();
+  // A frontend that comes back is mirrored, too.
+  await guest.frontend.reconnect();
+  await write(guest, { offset: HALF + MIB, length: MIB });
+  await until(guest, 'following');
+  expectAlike();
   expect(await mirror(guest, 'set', '--mode', 'sync')).toContain('sync');
   await until(guest, 'ready');
   expect((await machine.daemon.cli('list')).stdout).toContain('Connected (mirror ready)');
@@ -129,15 +134,14 @@ it('with --switch it becomes the disk by itself, while it is written', async () 
       await verify(guest, { length: HALF, seed });
     }
   })();
-  await mirror(guest, 'start', copy, '--mode', 'sync', '--switch');
+  await mirror(guest, 'start', copy, '--switch');
   await until(guest, undefined);
   isOver = true;
   await load;
   await verify(guest, { offset: HALF, length: HALF });
   expect((await machine.show(guest))['target']).toMatchObject({ path: copy });
   // A frontend that comes back gets what the disk is now.
-  await guest.frontend.close();
-  await guest.frontend.connect();
+  await guest.frontend.reconnect();
   await verify(guest, { offset: HALF, length: HALF });
   expect((await machine.show(guest))['target']).toMatchObject({ path: copy });
 }, 60_000);
@@ -243,7 +247,7 @@ it('what cannot be is refused with a sentence', async () => {
   const exported = (...more: string[]) => machine.daemon.cli('export', 'add', vbd, ...more);
   await exported('--allow-writers');
   expect(await mirror(guest, 'start', copy)).toContain('writes to the target of');
-  await machine.daemon.cli('export', 'remove', `vbd3/${guest.paths.domid}/51712`);
+  await machine.daemon.cli('export', 'remove', `${guest.paths.domid}-xvda`);
   expect(await mirror(guest, 'start', copy)).toContain('mirror target');
   expect((await exported('--allow-writers')).stderr).toContain(
     'would miss what another one writes',
