@@ -45,12 +45,12 @@ void MirrorHome::look_for_hanging(uint64_t now_us) {
     if (there_ == 0 || state_.over.load(std::memory_order_relaxed)) return;
     const bool sync = state_.sync.load(std::memory_order_relaxed);
     const uint64_t patience = sync ? kSyncPatienceUs : kCopyPatienceUs;
-    const auto hangs = [&](uint64_t since_us) {
-      return since_us != 0 && since_us + patience <= now_us;
+    const auto hangs = [now_us](uint64_t since_us, uint64_t for_us) {
+      return since_us != 0 && since_us + for_us <= now_us;
     };
-    bool any = hangs(own_.since_us);
-    for (const MirrorWrite& write : writes_) any |= hangs(write.since_us);
-    for (const MirrorCopy& copy : copies_) any |= hangs(copy.since_us);
+    bool any = hangs(own_.since_us, kCopyPatienceUs);  // no guest waits for that
+    for (const MirrorWrite& write : writes_) any |= hangs(write.since_us, patience);
+    for (const MirrorCopy& copy : copies_) any |= hangs(copy.since_us, patience);
     if (any) return give_up(ETIMEDOUT);
     context_.alarms.set(hang_alarm_, clock_us() + kSyncPatienceUs / 5);
   });

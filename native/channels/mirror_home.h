@@ -130,6 +130,7 @@ class MirrorHome final : private OperationSink {
   void go_on(MirrorCopy& copy);
   void copy_was_read(MirrorCopy& copy);
   void copy_is_there(MirrorCopy& copy);
+  void flush_now_and_then(uint64_t bytes);
   void end_copy(MirrorCopy& copy);
   void end_sweep();
   void note_progress(uint64_t bytes);
@@ -193,6 +194,7 @@ class MirrorHome final : private OperationSink {
   bool no_zeroes_ = false;
   uint64_t job_at_us_ = 0;
   uint64_t backoff_us_ = 0;
+  uint64_t unflushed_bytes_ = 0;
   uint64_t progress_bytes_ = 0;
   uint64_t progress_since_us_ = 0;
   JobAlarm job_alarm_;

@@ -24,6 +24,7 @@ constexpr uint64_t kBackoffMinUs = 100'000;
 constexpr uint64_t kBackoffMaxUs = 30'000'000;
 constexpr uint64_t kSecondUs = 1'000'000;
 constexpr uint64_t kFenceUs = 100'000;
+constexpr uint64_t kFlushBytes = 64u << 20;
 
 bool is_zero(const std::byte* bytes, size_t count) {
   return bytes[0] == std::byte{0} && std::memcmp(bytes, bytes + 1, count - 1) == 0;
@@ -217,8 +218,19 @@ void MirrorHome::copy_is_there(MirrorCopy& copy) {
     state_.map.clear_chunks(copy.first_chunk, copy.end_chunk);
     state_.copied_bytes.fetch_add(operation.length, std::memory_order_relaxed);
     note_progress(operation.length);
+    flush_now_and_then(operation.length);
   }
   end_copy(copy);
+}
+
+// So that no flush that a guest waits for has a whole disk to bring to the medium.
+void MirrorHome::flush_now_and_then(uint64_t bytes) {
+  unflushed_bytes_ += bytes;
+  if (unflushed_bytes_ < kFlushBytes || own_.then) return;
+  unflushed_bytes_ = 0;
+  do_alone({.kind = Kind::flush}, *destination_, [this](int32_t result) {
+    if (result < 0) give_up(-result);
+  });
 }
 
 void MirrorHome::end_copy(MirrorCopy& copy) {

@@ -115,8 +115,8 @@ function formatResult({ vbd, mirror: now, target }: Result): string {
   if (now) return formatFields([['vbd', vbd], ...mirrorFields(now)]);
   if (!target?.isSwitched) return `${vbd} is not mirrored.`;
   return (
-    `${vbd} is ${target.kind} ${target.path} now. The toolstack's node still names ${target.spec}: ` +
-    "the guest's next start uses that."
+    `${vbd} is ${target.kind} ${target.path} now. The toolstack's node still names ` +
+    `${target.spec}: the guest's next start uses that.`
   );
 }
 

@@ -86,6 +86,9 @@ function mayStart(device: Device): Medium {
   if (mirror && mirror.failure === undefined) {
     throw refused(`${name} is mirrored to ${showValue(mirror.target.params)} already.`);
   }
+  if (medium.share) {
+    throw refused(`${name} is shared: what others write to it a mirror would miss.`);
+  }
   if (link.agreement.readOnly) throw refused(`${name} is read only: copy its target instead.`);
   const fill = medium.target.fill();
   if (fill && !fill.full) {
@@ -169,14 +172,16 @@ async function make(device: Device, use: TargetUse, asked: MirrorStart): Promise
 
 /** What becomes of it by itself is looked at in turn. */
 export function follow(device: Device, mirror: DeviceMirror): void {
-  const look = () =>
-    void device
-      .inTurn(() => lookAt(device, mirror))
-      .catch((error: unknown) => {
-        device.log.error({ error: messageOf(error) }, 'a mirror could not be looked after');
-      });
-  mirror.native?.onChange(look);
-  look();
+  mirror.native?.onChange(() => look(device, mirror));
+  look(device, mirror);
+}
+
+function look(device: Device, mirror: DeviceMirror): void {
+  void device
+    .inTurn(() => lookAt(device, mirror))
+    .catch((error: unknown) => {
+      device.log.error({ error: messageOf(error) }, 'a mirror could not be looked after');
+    });
 }
 
 async function lookAt(device: Device, mirror: DeviceMirror): Promise<void> {
@@ -194,7 +199,8 @@ async function lookAt(device: Device, mirror: DeviceMirror): Promise<void> {
     if (mirror.problem !== message) device.log.warn({ error: message }, 'not switched yet');
     mirror.problem = message;
     // Made unready by what the guest writes it becomes ready again, and is looked at then.
-    if (mirror.native?.status()?.ready) device.markIn(device.services.timing.again.firstMs);
+    if (!mirror.native?.status()?.ready) return;
+    setTimeout(() => look(device, mirror), device.services.timing.again.firstMs).unref();
   }
 }
 

@@ -32,6 +32,9 @@ export async function resumeMirror(
   const mapPath = records.mirrorMap(device.id);
   const { identity: source } = medium.target.capabilities;
   try {
+    if (medium.target.others().some((other) => !other.readOnly)) {
+      throw new Error('somebody else writes to the disk');
+    }
     checkMirrorMap(mapPath, { source, destination: target.identity });
     const setup = { mapPath, isNew: false, sync: mode === 'sync', paused, rate };
     mirror.native = await datapath.makeMirror(medium.target, setup);
@@ -39,6 +42,7 @@ export async function resumeMirror(
   } catch (error) {
     // What is written from now on nobody notes: nobody is to go on by it later.
     rmSync(mapPath, { force: true });
+    device.services.openTargets.release(mirrorUser(device));
     mirror.failure = `it could not be gone on with: ${messageOf(error)}`;
     device.log.warn({ target: target.params, reason: mirror.failure }, 'the mirror has failed');
   }

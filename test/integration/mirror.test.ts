@@ -179,7 +179,7 @@ it.skipIf(media.missingForHanging())(
   60_000,
 );
 
-it('who takes over while the target is away serves the guest at once, and goes on later', async () => {
+it('who takes over while the target is away serves the guest, and goes on later', async () => {
   const guest = await connect();
   await write(guest);
   await mirror(guest, 'start', copy, '--mode', 'sync');
