@@ -18,6 +18,8 @@ export const ERROR_CODES = {
   EXPORT_UNKNOWN: 'No NBD export has that name.',
   CERTIFICATES_INVALID: 'A certificate or key for NBD over TLS is missing or cannot be used.',
   FILL_NONE: 'The disk is not filled from a source.',
+  MIRROR_NONE: 'The disk is not mirrored.',
+  MIRROR_REFUSED: 'The disk cannot be mirrored or switched in the way it was asked for.',
   KIND_TAKEN: 'Another backend of this host serves this kind of disk.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',

@@ -155,6 +155,10 @@ const char* event_name(EngineEvent::Type type) {
       return "fence-lifted";
     case EngineEvent::Type::target_warned:
       return "target-warned";
+    case EngineEvent::Type::mirror_changed:
+      return "mirror-changed";
+    case EngineEvent::Type::mirror_gone:
+      return "mirror-gone";
   }
   return "unknown";
 }
@@ -223,6 +227,18 @@ std::vector<std::string> to_paths(const Napi::Array& array) {
   return paths;
 }
 
+MirrorWish to_mirror_wish(const Napi::Object& object) {
+  return {.sync = boolean(object, "sync"),
+          .paused = boolean(object, "paused"),
+          .rate = whole_number(object, "rate")};
+}
+
+MirrorSetup to_mirror_setup(const Napi::Object& object) {
+  return {.map_path = string(object, "mapPath"),
+          .is_new = boolean(object, "isNew"),
+          .wish = to_mirror_wish(object)};
+}
+
 LimitRates to_limit_rates(const Napi::Object& object) {
   return {.operations = {.both = whole_number(object, "iops"),
                          .reads = whole_number(object, "readIops"),
@@ -250,6 +266,7 @@ ConnectRequest to_connect_request(const Napi::Object& object) {
   request.geometry.secure_discard = boolean(object, "secureDiscard");
   request.persistent_pages_max = number(object, "persistentPagesMax");
   request.limits = string(object, "limits");
+  if (object.Has("mirror")) request.mirror = number(object, "mirror");
   const Napi::Array queues = array(object, "queues");
   for (uint32_t i = 0; i < queues.Length(); i++)
     request.queues.push_back(to_queue(queues.Get(i).As<Napi::Object>(), i));
@@ -291,6 +308,10 @@ Napi::Object from_event(Napi::Env env, const EngineEvent& event) {
     case EngineEvent::Type::fence_lifted:
       object["target"] = event.value;
       if (!event.text.empty()) object["warning"] = event.text;
+      break;
+    case EngineEvent::Type::mirror_changed:
+    case EngineEvent::Type::mirror_gone:
+      object["mirror"] = event.value;
       break;
     case EngineEvent::Type::target_warned:
       object["target"] = event.value;
@@ -341,6 +362,22 @@ Napi::Value from_fill_status(Napi::Env env, const std::optional<FillStatus>& sta
   object["rate"] = static_cast<double>(status->rate);
   object["paused"] = status->paused;
   object["full"] = status->full;
+  return object;
+}
+
+Napi::Value from_mirror_status(Napi::Env env, const std::optional<MirrorStatus>& status) {
+  if (!status) return env.Null();
+  Napi::Object object = Napi::Object::New(env);
+  object["bytes"] = static_cast<double>(status->bytes);
+  object["behindBytes"] = static_cast<double>(status->behind_bytes);
+  object["copiedBytes"] = static_cast<double>(status->copied_bytes);
+  object["speed"] = static_cast<double>(status->speed);
+  object["sourceErrors"] = static_cast<double>(status->source_errors);
+  object["sync"] = status->sync;
+  object["ready"] = status->ready;
+  object["hasDestination"] = status->has_destination;
+  object["swept"] = status->swept;
+  object["error"] = status->error == 0 ? "" : errno_name(status->error);
   return object;
 }
 

@@ -31,10 +31,13 @@ ConnectRequest to_connect_request(const Napi::Object& object);
 LimitRates to_limit_rates(const Napi::Object& object);
 ExportRequest to_export_request(const Napi::Object& object);
 std::vector<std::string> to_paths(const Napi::Array& array);
+MirrorSetup to_mirror_setup(const Napi::Object& object);
+MirrorWish to_mirror_wish(const Napi::Object& object);
 
 Napi::Object from_uring_features(Napi::Env env, const UringFeatures& features);
 Napi::Object from_event(Napi::Env env, const EngineEvent& event);
 Napi::Value from_fill_status(Napi::Env env, const std::optional<FillStatus>& status);
+Napi::Value from_mirror_status(Napi::Env env, const std::optional<MirrorStatus>& status);
 Napi::Object from_vbd_counters(Napi::Env env,
                                const std::vector<std::shared_ptr<QueueCounters>>& queues);
 Napi::Object from_vbd_latency(Napi::Env env,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "addon/engine_object.h"
 
+#include <cerrno>
 #include <memory>
 
 #include "addon/convert.h"
@@ -27,6 +28,16 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            InstanceMethod<&EngineObject::track_target>("trackTarget"),
                            InstanceMethod<&EngineObject::connect>("connect"),
                            InstanceMethod<&EngineObject::disconnect>("disconnect"),
+                           InstanceMethod<&EngineObject::make_mirror>("makeMirror"),
+                           InstanceMethod<&EngineObject::give_mirror>("giveMirror"),
+                           InstanceMethod<&EngineObject::attach_mirror>("attachMirror"),
+                           InstanceMethod<&EngineObject::detach_mirror>("detachMirror"),
+                           InstanceMethod<&EngineObject::begin_switch>("beginSwitch"),
+                           InstanceMethod<&EngineObject::decide_switch>("decideSwitch"),
+                           InstanceMethod<&EngineObject::set_mirror>("setMirror"),
+                           InstanceMethod<&EngineObject::end_mirror>("endMirror"),
+                           InstanceMethod<&EngineObject::close_mirror>("closeMirror"),
+                           InstanceMethod<&EngineObject::mirror_status>("mirrorStatus"),
                            InstanceMethod<&EngineObject::set_limits>("setLimits"),
                            InstanceMethod<&EngineObject::drop_limits>("dropLimits"),
                            InstanceMethod<&EngineObject::limit>("limit"),
@@ -122,6 +133,35 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     guarded(info.Env(), [&] { engine().connect(id(info, 0), request); });
   }
   void disconnect(const Napi::CallbackInfo& info) { engine().disconnect(id(info, 0), id(info, 1)); }
+  void make_mirror(const Napi::CallbackInfo& info) {
+    engine().make_mirror(id(info, 0), id(info, 1), to_mirror_setup(info[2].As<Napi::Object>()));
+  }
+  void give_mirror(const Napi::CallbackInfo& info) {
+    engine().give_mirror(id(info, 0), id(info, 1), id(info, 2));
+  }
+  void attach_mirror(const Napi::CallbackInfo& info) {
+    engine().attach_mirror(id(info, 0), id(info, 1), id(info, 2));
+  }
+  void detach_mirror(const Napi::CallbackInfo& info) {
+    engine().detach_mirror(id(info, 0), id(info, 1));
+  }
+  void begin_switch(const Napi::CallbackInfo& info) {
+    engine().begin_switch(id(info, 0), id(info, 1));
+  }
+  void decide_switch(const Napi::CallbackInfo& info) {
+    const bool goes_on = info[2].As<Napi::Boolean>();
+    engine().decide_switch(id(info, 0), id(info, 1), goes_on ? 0 : ECANCELED);
+  }
+  void set_mirror(const Napi::CallbackInfo& info) {
+    engine().set_mirror(id(info, 0), to_mirror_wish(info[1].As<Napi::Object>()));
+  }
+  void end_mirror(const Napi::CallbackInfo& info) { engine().end_mirror(id(info, 0)); }
+  void close_mirror(const Napi::CallbackInfo& info) {
+    engine().close_mirror(id(info, 0), id(info, 1));
+  }
+  Napi::Value mirror_status(const Napi::CallbackInfo& info) {
+    return from_mirror_status(info.Env(), engine().mirror_status(id(info, 0)));
+  }
   static std::string name(const Napi::CallbackInfo& info, size_t index) {
     if (!info[index].IsString()) throw Napi::TypeError::New(info.Env(), "a name is missing");
     return info[index].As<Napi::String>();

@@ -157,6 +157,16 @@ void Bitmap::mark(uint64_t index, uint64_t bits) {
     words_[index].fetch_or(bits, std::memory_order_relaxed);
 }
 
+void Bitmap::clear_chunks(uint64_t first, uint64_t end) {
+  for (uint64_t chunk = first; chunk < std::min(end, chunks_);) {
+    const uint64_t index = chunk / kBitsPerWord;
+    const uint64_t next = std::min({(index + 1) * kBitsPerWord, end, chunks_});
+    const uint64_t bits = from(chunk % kBitsPerWord) & before(next - index * kBitsPerWord);
+    words_[index].fetch_and(~bits, std::memory_order_relaxed);
+    chunk = next;
+  }
+}
+
 Bitmap::Run Bitmap::run(uint64_t offset, uint64_t end) const {
   if (offset >= end) return {0, false};
   const uint64_t chunks = whole_chunks(end - 1);

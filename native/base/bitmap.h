@@ -52,6 +52,8 @@ class Bitmap {
     const bool is_one = chunk == (offset + length - 1) >> shift_ && chunk < chunks_;
     if (!is_one || (word(chunk / 64) >> (chunk % 64) & 1) == 0) set_range(offset, length);
   }
+  // Whole chunks, by number.
+  void clear_chunks(uint64_t first, uint64_t end);
   bool is_set(uint64_t offset) const {
     const uint64_t chunk = offset >> shift_;
     return chunk >= whole_chunks(offset) || (word(chunk / 64) >> (chunk % 64) & 1) != 0;

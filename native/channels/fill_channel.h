@@ -40,7 +40,7 @@ class FillChannel final : public ChannelBefore {
   Lanes& lanes_;
   std::atomic<bool> discards_are_cancelled_{false};
   std::vector<FillErrand> errands_;
-  FillList<FillErrand> free_;
+  WorkList<FillErrand> free_;
 };
 
 }  // namespace ringdisk

@@ -46,7 +46,7 @@ void FillErrand::granted() { home->granted(*this); }
 void FillHome::begin() {
   enter([this] {
     begun_ = true;
-    FillList<FillErrand> waiting = waiting_.take();
+    WorkList<FillErrand> waiting = waiting_.take();
     while (FillErrand* errand = waiting.pop()) take(*errand);
     if (!dirty_.empty() || state_.absent.load(std::memory_order_relaxed) == 0) save_is_due();
     step();
@@ -150,7 +150,7 @@ void FillHome::feed(FillErrand& errand) {
 }
 
 void FillHome::wake_hungry() {
-  FillList<FillErrand> hungry = hungry_.take();
+  WorkList<FillErrand> hungry = hungry_.take();
   while (FillErrand* errand = hungry.pop()) ready_.push(*errand);
 }
 

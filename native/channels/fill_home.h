@@ -156,15 +156,15 @@ class FillHome final : private OperationSink {
   std::function<void()> closed_;
 
   ChunkLocks locks_;
-  FillList<FillErrand> waiting_;  // for begin(), or for others to be over
-  FillList<FillErrand> ready_;    // with all chunks locked
-  FillList<FillErrand> hungry_;
+  WorkList<FillErrand> waiting_;  // for begin(), or for others to be over
+  WorkList<FillErrand> ready_;    // with all chunks locked
+  WorkList<FillErrand> hungry_;
   uint32_t errands_ = 0;  // under way, those of the job not counted
   Operation* completed_ = nullptr;
   Operation** completed_tail_ = &completed_;
   bool running_ = false;
   std::array<FillFetch, kFetchesMax> fetches_;
-  FillList<FillFetch> free_fetches_;
+  WorkList<FillFetch> free_fetches_;
   uint32_t fetching_ = 0;
 
   // What is on the map's medium, or on its way there: its header and blocks of bits.
@@ -181,13 +181,13 @@ class FillHome final : private OperationSink {
   bool save_due_ = false;
   int32_t save_result_ = 0;
   uint64_t taken_ = 0;            // of `unsaved`, into the image since the last save that succeeded
-  FillList<FillErrand> saves_;    // flushes that wait for the next save
-  FillList<FillErrand> serving_;  // and those of this one
+  WorkList<FillErrand> saves_;    // flushes that wait for the next save
+  WorkList<FillErrand> serving_;  // and those of this one
   SaveAlarm save_alarm_;
   Loaded on_loaded_;
 
   std::array<FillErrand, kJobDepth> job_errands_;
-  FillList<FillErrand> idle_job_errands_;
+  WorkList<FillErrand> idle_job_errands_;
   uint32_t job_errands_out_ = 0;
   uint64_t cursor_ = 0;
   uint64_t job_at_us_ = 0;

@@ -93,7 +93,7 @@ void FillHome::end_save(int32_t result) {
     if (!dirty_.empty()) save_later();
   }
   writing_.clear();
-  FillList<FillErrand> served = serving_.take();
+  WorkList<FillErrand> served = serving_.take();
   while (FillErrand* errand = served.pop()) {
     errand->result = result;
     errand->from->back(*errand);

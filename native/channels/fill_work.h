@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "channels/chunk_locks.h"
+#include "channels/work_list.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
 
@@ -61,32 +62,6 @@ struct FillOwn : FillWork {
   FillOwn() : FillWork(Kind::own) {}
   Operation operation{};
   std::function<void(int32_t result)> then;
-};
-
-// First in, first out, by `link`.
-template <typename T>
-class FillList {
- public:
-  bool empty() const { return head_ == nullptr; }
-  void push(T& one) {
-    one.link = nullptr;
-    (head_ ? tail_->link : head_) = &one;
-    tail_ = &one;
-  }
-  T* pop() {
-    T* one = head_;
-    if (one) head_ = one->link;
-    return one;
-  }
-  FillList take() {
-    const FillList all = *this;
-    head_ = nullptr;
-    return all;
-  }
-
- private:
-  T* head_ = nullptr;
-  T* tail_ = nullptr;
 };
 
 }  // namespace ringdisk

@@ -42,11 +42,15 @@ class Filter : public ChannelBefore {
   const uint32_t id_;
 };
 
-// How a VBD's stacks change: a filter comes in front, or the one with this id goes.
+using FilterMaker = std::function<std::unique_ptr<Filter>(const ChannelContext&)>;
+
+// How a VBD's stacks change: a filter comes in front, or the one with this id goes, or all of them
+// go with the target and there is another one.
 struct StackChange {
   // Of each queue, on its reactor; may throw std::system_error or std::bad_alloc. Empty: one goes.
-  std::function<std::unique_ptr<Filter>(const ChannelContext&)> make{};
+  FilterMaker make{};
   uint32_t goes = 0;
+  std::shared_ptr<Target> target{};
   // For what is in flight to come back; until then nothing new is started.
   uint64_t patience_us = 5'000'000;
 };

@@ -92,6 +92,10 @@ void Engine::connect(uint32_t command, const ConnectRequest& request) {
       request.persistent_pages_max / static_cast<uint32_t>(request.queues.size());
   shared.target = found->second;
   shared.limits = vbd->limits = std::move(limits);
+  if (const auto mirror = mirrors_.find(request.mirror); mirror != mirrors_.end()) {
+    vbd->mirror = request.mirror;
+    shared.filter = mirror->second->filter();
+  }
   shared.budget = &budget_;
   shared.events = this;
   vbd->command = vbd->connect_command = command;
@@ -160,21 +164,37 @@ void Engine::disconnect(uint32_t command, uint32_t handle) {
 }
 
 void Engine::exchange(uint32_t command, uint32_t handle, StackChange change) {
+  if (Vbd* vbd = find_connected(command, handle))
+    begin_exchange(command, *vbd, std::move(change), vbd->mirror);
+}
+
+Engine::Vbd* Engine::find_connected(uint32_t command, uint32_t handle) {
   const auto found = vbds_.find(handle);
-  if (found == vbds_.end() || found->second->phase != Vbd::Phase::connected)
-    return refuse(command, EBADF, "no such connected VBD");
-  Vbd& vbd = *found->second;
+  if (found != vbds_.end() && found->second->phase == Vbd::Phase::connected)
+    return found->second.get();
+  refuse(command, EBADF, "no such connected VBD");
+  return nullptr;
+}
+
+// A target that changes waits for the owner's word: he writes down first what the disk is.
+void Engine::begin_exchange(uint32_t command, Vbd& vbd, StackChange change, uint32_t next_mirror) {
   if (vbd.exchange) return refuse(command, EBUSY, exchange_failure(EBUSY));
   std::vector<Exchange::Member> members;
   for (size_t i = 0; i < vbd.queues.size(); i++)
     members.push_back({vbd.reactors[i], vbd.queues[i].get()});
-  const auto over = [bus = bus_, command, handle](int error) {
-    bus->send({.type = BusMessage::Type::exchanged,
-               .command = command,
-               .handle = handle,
-               .error = error});
+  const uint32_t handle = vbd.shared->vbd;
+  const auto over = [bus = bus_, handle](int error) {
+    bus->send({.type = BusMessage::Type::exchanged, .handle = handle, .error = error});
   };
-  vbd.exchange = std::make_shared<Exchange>(std::move(members), std::move(change), over);
+  std::function<void()> held;
+  if (change.target)
+    held = [bus = bus_, command, handle] {
+      bus->send({.type = BusMessage::Type::exchange_held, .command = command, .handle = handle});
+    };
+  vbd.exchange_command = command;
+  vbd.next_mirror = next_mirror;
+  vbd.next = change.target;
+  vbd.exchange = std::make_shared<Exchange>(std::move(members), std::move(change), over, held);
   vbd.exchange->begin();
 }
 
@@ -202,11 +222,17 @@ void Engine::remove_export(uint32_t command, uint32_t handle) {
 void Engine::exchanged(const BusMessage& message) {
   Vbd& vbd = *vbds_.at(message.handle);
   vbd.exchange.reset();
-  if (message.error != 0)
-    fail(message.command, message.error, exchange_failure(message.error));
-  else
-    events_.push_back(
-        {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});
+  const std::shared_ptr<Target> next = std::exchange(vbd.next, nullptr);
+  if (message.error != 0) {
+    fail(vbd.exchange_command, message.error, exchange_failure(message.error));
+  } else {
+    if (next) vbd.shared->target = next;
+    vbd.mirror = vbd.next_mirror;
+    if (vbd.mirror == 0) vbd.shared->filter = nullptr;
+    events_.push_back({.type = EngineEvent::Type::done,
+                       .command = vbd.exchange_command,
+                       .value = message.handle});
+  }
   if (vbd.phase == Vbd::Phase::closing) take_down(vbd);
 }
 
@@ -266,9 +292,16 @@ void Engine::handle(BusMessage& message) {
       return on_queue(message);
     case BusMessage::Type::exchanged:
       return exchanged(message);
+    case BusMessage::Type::mirror_made:
+    case BusMessage::Type::mirror_given:
+    case BusMessage::Type::mirror_closed:
+    case BusMessage::Type::mirror_changed:
+    case BusMessage::Type::mirror_gone:
+      return on_mirror(message);
     case BusMessage::Type::export_removed:
       exports_->removed();
       [[fallthrough]];
+    case BusMessage::Type::exchange_held:
     case BusMessage::Type::export_added:
       events_.push_back(
           {.type = EngineEvent::Type::done, .command = message.command, .value = message.handle});

@@ -15,6 +15,7 @@
 #include "engine/exchange.h"
 #include "engine/exports.h"
 #include "engine/fill_target.h"
+#include "engine/mirror.h"
 #include "metrics/counters.h"
 #include "platform/platform.h"
 #include "reactor/reactor.h"
@@ -46,6 +47,7 @@ struct ConnectRequest {
   uint64_t capacity_sectors_min = 0;
   uint32_t persistent_pages_max = 0;  // for the VBD, shared out over its queues
   std::string limits{};               // the name of a set; empty: none
+  uint32_t mirror = 0;                // one of its target, from the first request on; 0: none
   std::vector<QueueOptions> queues{};
 };
 
@@ -58,7 +60,9 @@ struct EngineEvent {
     io_failing,
     io_recovered,
     fence_lifted,
-    target_warned,  // facts: with it (value: the target)
+    target_warned,   // facts: with it (value: the target)
+    mirror_gone,     // all of it (value: the mirror)
+    mirror_changed,  // it is ready, or over (value: the mirror)
   };
   Type type;
   uint32_t command = 0;  // recovered: that of the connect
@@ -100,6 +104,25 @@ class Engine final : private QueueEvents {
   void connect(uint32_t command, const ConnectRequest& request);
   // While the guest runs; all queues, or none. One at a time.
   void exchange(uint32_t command, uint32_t vbd, StackChange change);
+  // What the VBD's target is mirrored to: see engine/mirrors.cc. The map has been made, or was left
+  // by a process that died. Done with the mirror's handle.
+  void make_mirror(uint32_t command, uint32_t target, const MirrorSetup& setup);
+  // Once. It has been claimed, and no dead process writes to it any more.
+  void give_mirror(uint32_t command, uint32_t mirror, uint32_t destination);
+  // Of a connected VBD on the mirror's target.
+  void attach_mirror(uint32_t command, uint32_t vbd, uint32_t mirror);
+  void detach_mirror(uint32_t command, uint32_t vbd);
+  // Done when nothing of the VBD's is under way; nothing is until it is decided.
+  void begin_switch(uint32_t command, uint32_t vbd);
+  // Where `error` is 0 the destination is the VBD's target from now on, and the mirror is detached.
+  void decide_switch(uint32_t command, uint32_t vbd, int error);
+  void set_mirror(uint32_t mirror, const MirrorWish& wish);
+  // From now on the source alone is the disk.
+  void end_mirror(uint32_t mirror);
+  // No VBD may have it. Done when its source is let go of; `mirror_gone` when the destination has
+  // answered all it was asked.
+  void close_mirror(uint32_t command, uint32_t mirror);
+  std::optional<MirrorStatus> mirror_status(uint32_t mirror) const;
   void disconnect(uint32_t command, uint32_t vbd);
   // A named set of limits, for one VBD or several together. Made, or changed while guests run. It
   // outlives connections, so that a guest does not fill its buckets by connecting anew.
@@ -115,7 +138,7 @@ class Engine final : private QueueEvents {
   void remove_export(uint32_t command, uint32_t handle);
   std::vector<EngineEvent> collect();
 
-  bool idle() const { return vbds_.empty() && exports_->empty(); }
+  bool idle() const { return vbds_.empty() && exports_->empty() && mirrors_.empty(); }
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t vbd) const;
   // Of the connections that there are now; throws std::invalid_argument.
   std::vector<std::shared_ptr<QueueCounters>> export_counters(uint32_t handle) const {
@@ -151,7 +174,11 @@ class Engine final : private QueueEvents {
     uint32_t connect_command = 0;
     uint32_t command = 0;  // the connect or disconnect under way
     bool drained = true;
+    uint32_t mirror = 0;
     std::shared_ptr<Exchange> exchange;  // under way; a disconnect then waits for its end
+    uint32_t exchange_command = 0;       // who is told of that
+    uint32_t next_mirror = 0;            // what the mirror becomes by it
+    std::shared_ptr<Target> next;        // and the target; null: it stays
     int error = 0;                       // first failure while connecting
     std::string text;
   };
@@ -176,6 +203,10 @@ class Engine final : private QueueEvents {
   void on_target_warned(const BusMessage& message);
   void on_queue(BusMessage& message);
   void exchanged(const BusMessage& message);
+  Vbd* find_connected(uint32_t command, uint32_t vbd);
+  void begin_exchange(uint32_t command, Vbd& vbd, StackChange change, uint32_t next_mirror);
+  Mirror* find_mirror(uint32_t command, uint32_t mirror);
+  void on_mirror(const BusMessage& message);
   void tell_if_recovered(const Vbd& vbd);
   void settle(uint32_t handle, Vbd& vbd);
   void end(uint32_t handle, Vbd& vbd);
@@ -197,6 +228,7 @@ class Engine final : private QueueEvents {
   size_t next_reactor_ = 0;
   uint32_t next_handle_ = 1;
   std::unordered_map<uint32_t, std::shared_ptr<Target>> targets_;
+  std::unordered_map<uint32_t, std::shared_ptr<Mirror>> mirrors_;
   std::unordered_map<uint32_t, std::unique_ptr<Vbd>> vbds_;
   std::unordered_map<std::string, std::shared_ptr<Limits>> limits_;
   std::vector<EngineEvent> events_;

@@ -30,6 +30,12 @@ struct BusMessage {
     queue_failed,
     queue_down,
     exchanged,
+    exchange_held,
+    mirror_made,
+    mirror_given,
+    mirror_closed,
+    mirror_changed,
+    mirror_gone,
     export_added,
     export_removed,
     ring_broken,
@@ -37,8 +43,9 @@ struct BusMessage {
     io_recovered,
   };
   Type type;
-  uint32_t command = 0;  // target_*, command_failed, exchanged, export_*
-  uint32_t handle = 0;   // target_*, fence_lifted: the target; export_*: that; others: the VBD
+  uint32_t command = 0;  // target_*, command_failed, exchange*, mirror_*, export_*
+  // target_*, fence_lifted: the target; export_*, mirror_*: that; others: the VBD
+  uint32_t handle = 0;
   uint32_t queue = 0;
   int error = 0;          // errno
   bool drained = true;    // queue_down

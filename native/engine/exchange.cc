@@ -6,10 +6,12 @@
 
 namespace ringdisk {
 
-Exchange::Exchange(std::vector<Member> members, StackChange change, std::function<void(int)> over)
+Exchange::Exchange(std::vector<Member> members, StackChange change, std::function<void(int)> over,
+                   std::function<void()> held)
     : members_(std::move(members)),
       change_(std::move(change)),
       over_(std::move(over)),
+      held_(std::move(held)),
       preparing_(members_.size()),
       concluding_(members_.size()) {}
 
@@ -30,11 +32,14 @@ void Exchange::give_up() {
 void Exchange::on_ready(int error) {
   int none = 0;
   if (error != 0) error_.compare_exchange_strong(none, error);
-  if (--preparing_ == 0) conclude();
+  if (--preparing_ > 0) return;
+  if (held_ && error_ == 0)
+    held_();
+  else
+    conclude(error_);
 }
 
-void Exchange::conclude() {
-  const int error = error_;
+void Exchange::conclude(int error) {
   for (const Member& member : members_)
     member.reactor->post_always([self = shared_from_this(), queue = member.queue, error] {
       if (error == 0)

@@ -30,21 +30,6 @@ void add_line(std::string& lines, const std::string& line) {
 
 }  // namespace
 
-FillPlace::FillPlace(Reactor& reactor)
-    : reactor_(reactor),
-      memory_(reactor.bounce()),
-      alarms_([this](uint64_t at_us) { reactor_.wake_by(*this, at_us); }),
-      context_{.uring = reactor.uring(),
-               .lanes = reactor.lanes(),
-               .depth = FillHome::kDepth,
-               .memory = memory_,
-               .alarms = alarms_,
-               .counters = counters_} {
-  reactor_.add(*this);
-}
-
-FillPlace::~FillPlace() { reactor_.remove(*this); }
-
 FillCore::FillCore(Reactor& reactor, const FillSpec& spec, FillTarget::Parts parts,
                    std::shared_ptr<std::atomic<bool>> fenced)
     : reactor_(reactor),
@@ -108,7 +93,7 @@ void FillCore::make_home(const Try& attempt) {
   if (closing_) return attempt->answer({.error = ECANCELED, .text = "it was closed"});
   loading_ = true;
   try {
-    place_ = std::make_unique<FillPlace>(reactor_);
+    place_ = std::make_unique<HomePlace>(reactor_, FillHome::kDepth);
     const ChannelContext& context = place_->context();
     FillHome::Setup setup;
     setup.local = local_->open_channel(context);

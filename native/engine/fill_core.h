@@ -10,35 +10,10 @@
 #include "channels/fill_home.h"
 #include "channels/fill_state.h"
 #include "engine/fill_target.h"
-#include "io/bounce_share.h"
-#include "metrics/counters.h"
-#include "reactor/poller.h"
+#include "engine/home_place.h"
 #include "reactor/reactor.h"
 
 namespace ringdisk {
-
-// Where a fill's home lives: on a reactor, as one who is never polled.
-class FillPlace final : private Poller {
- public:
-  explicit FillPlace(Reactor& reactor);  // on its thread; throws std::system_error
-  ~FillPlace() override;
-
-  const ChannelContext& context() const { return context_; }
-  void give_memory_back() { memory_.give_reserve_back(); }
-
- private:
-  bool poll() override { return false; }
-  void finish() override {}
-  bool try_sleep() override { return true; }
-  void on_deadline(uint64_t now_us) override { alarms_.run(now_us); }
-  void on_event() override {}
-
-  Reactor& reactor_;
-  BounceShare memory_;
-  Alarms alarms_;
-  QueueCounters counters_;
-  const ChannelContext context_;
-};
 
 // What is behind a FillTarget, and stays until the last answer is given. The parts are claimed on
 // whichever thread answers the one before, one after the other; then all is the reactor's.
@@ -106,7 +81,7 @@ class FillCore : public std::enable_shared_from_this<FillCore> {
   bool loading_ = false;
   bool closing_ = false;
   std::function<void()> after_load_;  // it was closed meanwhile
-  std::unique_ptr<FillPlace> place_;
+  std::unique_ptr<HomePlace> place_;
   std::unique_ptr<FillHome> home_;
   std::atomic<FillHome*> home_now_{nullptr};
 };

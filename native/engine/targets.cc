@@ -120,6 +120,8 @@ void Engine::close_target(uint32_t command, uint32_t handle) {
   for (const auto& [id, vbd] : vbds_)
     if (vbd->shared->target == found->second)
       return refuse(command, EBUSY, "a VBD is still connected to this target");
+  for (const auto& [id, mirror] : mirrors_)
+    if (mirror->uses(*found->second)) return refuse(command, EBUSY, "this target is mirrored");
   if (exports_->uses(*found->second))
     return refuse(command, EBUSY, "this target is still exported");
   found->second->close([bus = bus_, command, handle](const TargetAnswer&) {

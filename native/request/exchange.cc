@@ -15,11 +15,13 @@ namespace ringdisk {
 void RequestEngine::prepare(const StackChange& change, std::function<void(int error)> ready) {
   if (closing_) return ready(ECANCELED);
   if (change_) return ready(EBUSY);
-  if (!change.make && !stack_.has(change.goes)) return ready(ENOENT);
+  if (!change.make && !change.target && !stack_.has(change.goes)) return ready(ENOENT);
   auto prepared = std::make_unique<Change>();
   prepared->goes = change.goes;
+  prepared->target = change.target;
   try {
     if (change.make) prepared->comes = change.make(context_);
+    if (change.target) prepared->bottom = change.target->open_channel(context_);
   } catch (const std::system_error& error) {
     return ready(error.code().value());
   } catch (const std::bad_alloc&) {
@@ -44,9 +46,19 @@ void RequestEngine::commit() {
   const std::unique_ptr<Change> change = std::move(change_);
   if (change->comes)
     stack_.put(std::move(change->comes));
+  else if (change->target)
+    change_target(*change);
   else
     stack_.remove(change->goes);
   reactor_.activate(transport_);
+}
+
+// Its blocks are no larger than those of the one before, so that what was cut for that fits.
+void RequestEngine::change_target(Change& change) {
+  stack_.replace(std::move(change.bottom));
+  target_ = std::move(change.target);
+  tracked_ = nullptr;
+  follow_target();
 }
 
 void RequestEngine::abandon() {

@@ -32,6 +32,7 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       going_(setup.depth),
       over_(setup.depth),
       fenced_(target_->fenced()) {
+  if (setup.filter) stack_.put(setup.filter(context_));
   follow_target();
   if (setup.limits) limiter_ = make_limiter(setup.limits);
 }

@@ -42,6 +42,7 @@ class RequestEngine final : public OperationSink, private Alarm {
     // "no flush needed" for the rest of its connection, so that for it they are tried again.
     bool flush_errors_told = false;
     std::shared_ptr<Limits> limits{};  // null: none
+    FilterMaker filter{};              // one that is there from the start; empty: none
     uint32_t depth = 0;                // requests that the transport has at a time, at most
     uint64_t vbd_name = 0;             // in probes: domid << 32 | devid
     uint32_t queue = 0;                // in probes
@@ -158,15 +159,18 @@ class RequestEngine final : public OperationSink, private Alarm {
     RequestEngine* engine = nullptr;
     std::unique_ptr<Filter> comes;  // null: one goes
     uint32_t goes = 0;
+    std::shared_ptr<Target> target;  // null: it stays
+    std::unique_ptr<TargetChannel> bottom;
     std::function<void(int)> ready;  // empty: it has been called with 0
     void on_alarm(uint64_t now_us) override;
   };
+  void change_target(Change& change);
   void tell_if_quiet();
   void give_up_change(int error);
 
   Reactor& reactor_;
   Transport& transport_;
-  const std::shared_ptr<Target> target_;
+  std::shared_ptr<Target> target_;
   const OnError on_error_;
   const bool flush_errors_told_;
   const uint64_t vbd_name_;

@@ -24,9 +24,18 @@ void Stack::remove(uint32_t id) {
   std::unique_ptr<TargetChannel>& link =
       found == filters_.begin() ? top_ : (*std::prev(found))->inner();
   std::unique_ptr<TargetChannel> inner = std::move((*found)->inner());
-  std::erase_if(leaving_, [](const auto& one) { return one->is_gone; });
-  leaving_.push_back(std::make_unique<Leaving>(std::exchange(link, std::move(inner))));
   filters_.erase(found);
+  leave(std::exchange(link, std::move(inner)));
+}
+
+void Stack::replace(std::unique_ptr<TargetChannel> bottom) {
+  filters_.clear();
+  leave(std::exchange(top_, std::move(bottom)));
+}
+
+void Stack::leave(std::unique_ptr<TargetChannel> channel) {
+  std::erase_if(leaving_, [](const auto& one) { return one->is_gone; });
+  leaving_.push_back(std::make_unique<Leaving>(std::move(channel)));
   not_gone_++;
   Leaving& one = *leaving_.back();
   one.channel->close([this, &one] {

@@ -21,10 +21,13 @@ class Stack {
   // While nothing is with any of them.
   void put(std::unique_ptr<Filter> filter);
   void remove(uint32_t id);
+  // All of them go, and this is what there is.
+  void replace(std::unique_ptr<TargetChannel> bottom);
   // The end of all, those that were removed included; `done` at once or later.
   void close(std::function<void()> done);
 
  private:
+  void leave(std::unique_ptr<TargetChannel> channel);
   void one_is_gone();
 
   std::unique_ptr<TargetChannel> top_;

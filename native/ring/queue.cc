@@ -25,6 +25,7 @@ RequestEngine::Setup engine_setup(const VbdShared& shared, const QueueOptions& o
   return {.target = shared.target,
           .on_error = shared.on_error,
           .limits = shared.limits,
+          .filter = shared.filter,
           .depth = entries_of(shared, options),
           .vbd_name = name_of(shared),
           .queue = options.index};

@@ -44,6 +44,7 @@ struct VbdShared {
   uint32_t persistent_pages_max = 0;  // per queue
   std::shared_ptr<Target> target;
   std::shared_ptr<Limits> limits;  // at connect; null: none
+  FilterMaker filter;              // at connect; empty: none
   GrantBudget* budget = nullptr;
   QueueEvents* events = nullptr;
 };

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { Methods, WireFill, WireLinkLoss, WireVbd } from '../control/protocol.ts';
 import { fillName } from './fill.ts';
 import { limitLines } from './limit.ts';
+import { mirrorName } from './mirror.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
@@ -57,7 +58,12 @@ function lostLine({ since, reason }: WireLinkLoss): string {
 }
 
 function stateOf(vbd: WireVbd): string {
-  const waits = [...waitNames(vbd), ...(isFilling(vbd) ? [fillName(vbd.fill)] : [])];
+  const jobs = [
+    ...(isFilling(vbd) ? [fillName(vbd.fill)] : []),
+    ...(vbd.mirror ? [mirrorName(vbd.mirror)] : []),
+    ...(vbd.target?.isSwitched ? ['switched'] : []),
+  ];
+  const waits = [...waitNames(vbd), ...jobs];
   return waits.length > 0 ? `${vbd.state} (${waits.join(', ')})` : vbd.state;
 }
 

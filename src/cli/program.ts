@@ -12,6 +12,7 @@ import { addFlamegraph } from './flamegraph.ts';
 import { addImageHelper } from './image_helper.ts';
 import { addLimit } from './limit.ts';
 import { addList } from './list.ts';
+import { addMirror } from './mirror.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
 import { addRetry } from './retry.ts';
@@ -51,6 +52,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addNbdListen,
     addNbdConnect,
     addFill,
+    addMirror,
     addUpgrade,
     addDoctor,
     addDemo,

@@ -4,6 +4,7 @@ import type { WireVbd } from '../control/protocol.ts';
 import { fillFields } from './fill.ts';
 import { formatLatencyRows, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { formatLimits } from './limit.ts';
+import { mirrorFields } from './mirror.ts';
 import { printResult } from './output.ts';
 import { formatFields } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -32,7 +33,8 @@ async function show(vbd: string, options: DaemonOptions): Promise<void> {
 
 function formatVbd(vbd: WireVbd): string {
   const filled = vbd.fill ? fillFields(vbd.fill) : [];
-  const before = [generalFields(vbd), targetFields(vbd), filled];
+  const mirrored = vbd.mirror ? mirrorFields(vbd.mirror) : [];
+  const before = [generalFields(vbd), targetFields(vbd), filled, mirrored];
   const sections = [...before, agreedFields(vbd), counterFields(vbd)];
   const fields = sections.filter((section) => section.length > 0).map(formatFields);
   const latency = vbd.latency ? formatLatencyRows(latencyRows(vbd.name, vbd.latency)) : '';
@@ -67,6 +69,7 @@ function targetFields({ target }: WireVbd): Fields {
   return [
     ['target', target.spec],
     ['opened as', `${target.kind} ${target.path}`],
+    ...(target.isSwitched ? switchedFields(target.spec) : []),
     ['capacity', `${formatBytes(can.capacity)} (${formatCount(can.capacity / 512)} sectors)`],
     ['direct I/O', can.direct ? `yes, aligned to ${formatBytes(can.ioAlignment)}` : 'no'],
     ['physical block', formatBytes(can.physicalBlock)],
@@ -74,6 +77,10 @@ function targetFields({ target }: WireVbd): Fields {
     ...helperFields(target.helper),
     ...can.warnings.map((warning): [string, string] => ['warning', warning]),
   ];
+}
+
+function switchedFields(spec: string): Fields {
+  return [['switched', `from a mirror; the guest's next start uses ${spec}`]];
 }
 
 function helperFields(helper: NonNullable<WireVbd['target']>['helper']): Fields {

@@ -7,6 +7,7 @@ import { UsageError } from './exit_code.ts';
 import { fillName } from './fill.ts';
 import { formatLatencyRows, growth, latencyRows, mapLatency, withPercentiles } from './latency.ts';
 import { limitLines } from './limit.ts';
+import { mirrorName } from './mirror.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable } from './table.ts';
 import { formatBytes, formatCount } from './units.ts';
@@ -139,10 +140,11 @@ export function ratesBetween(before: Stats, now: Stats): StatsRow[] {
 
 function formatStats(rows: StatsRow[], { engine, vbds }: Stats): string {
   const mapped = `${engine.mappedPages} guest pages mapped, ${engine.boundPorts} ports bound`;
-  const filling = vbds.flatMap(({ name, fill }) =>
-    fill && fill.state !== 'full' ? [`${name}: ${fillName(fill)}`] : [],
-  );
-  const host = [...waitLines(vbds), ...filling, ...limitLines(vbds), mapped].join('\n');
+  const jobs = vbds.flatMap(({ name, fill, mirror }) => [
+    ...(fill && fill.state !== 'full' ? [`${name}: ${fillName(fill)}`] : []),
+    ...(mirror ? [`${name}: ${mirrorName(mirror)}`] : []),
+  ]);
+  const host = [...waitLines(vbds), ...jobs, ...limitLines(vbds), mapped].join('\n');
   if (rows.length === 0) return `No connected disks; ${host}.`;
   const latencies = formatLatencyRows(
     rows.flatMap(({ name, latency, seconds }) =>

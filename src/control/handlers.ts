@@ -62,18 +62,7 @@ export function daemonHandlers(
       const more = { ...(latency && { latency }), ...(bitmaps && { bitmaps }) };
       return { vbd: { ...wireVbd(info), reactors: found.reactors(), ...more } };
     },
-    stats: async () => ({
-      monotonicMs: performance.now(),
-      vbds: daemon.vbds().flatMap((vbd) => {
-        const { name, counters, fencedSince, failing, fill, limits } = vbd.info();
-        if (!counters) return [];
-        const latency = vbd.latency();
-        const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
-        const more = { ...(fill && { fill }), ...(limits && { limits: wireLimits(limits) }) };
-        return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
-      }),
-      engine: daemon.counters(),
-    }),
+    stats: async () => statsOf(daemon),
     resize: async ({ vbd }) => {
       const found = daemon.find(vbd);
       const before = capacityOf(found.info());
@@ -85,6 +74,7 @@ export function daemonHandlers(
       return {};
     },
     fill: async ({ vbd, ...change }) => ({ fill: daemon.find(vbd).fill(change) }),
+    mirror: (request) => mirrorVbd(daemon, request),
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
     exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
     exportList: async () => ({ exports: daemon.exports.list() }),
@@ -104,6 +94,19 @@ export function daemonHandlers(
   };
 }
 
+function statsOf(daemon: Daemon): Methods['stats']['result'] {
+  const vbds = daemon.vbds().flatMap((vbd) => {
+    const { name, counters, fencedSince, failing, fill, mirror, limits } = vbd.info();
+    if (!counters) return [];
+    const latency = vbd.latency();
+    const waits = { ...(fencedSince && { fencedSince }), ...(failing && { failing }) };
+    const jobs = { ...(fill && { fill }), ...(mirror && { mirror }) };
+    const more = { ...jobs, ...(limits && { limits: wireLimits(limits) }) };
+    return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
+  });
+  return { monotonicMs: performance.now(), vbds, engine: daemon.counters() };
+}
+
 async function limitVbd(
   daemon: Daemon,
   { vbd, limits, off, reset }: Methods['limit']['params'],
@@ -113,6 +116,29 @@ async function limitVbd(
   if (limits !== undefined || off || reset) await found.limit(change);
   const info = wireVbd(found.info());
   return { vbd: info.name, ...(info.limits && { limits: info.limits }) };
+}
+
+async function mirrorVbd(
+  daemon: Daemon,
+  { vbd, action, target, mode, rate, paused, switchWhenReady = false }: Methods['mirror']['params'],
+): Promise<Methods['mirror']['result']> {
+  const found = daemon.find(vbd);
+  if (action === 'start') {
+    if (target === undefined) throw new ControlError('EINVAL', 'start wants a target');
+    const what = { target, mode: mode ?? 'copy', rate: rate ?? 0, switchWhenReady } as const;
+    await found.mirror({ action, ...what });
+  } else if (action === 'set') {
+    await found.mirror({ action, mode, rate, paused });
+  } else {
+    await found.mirror({ action });
+  }
+  const info = wireVbd(found.info());
+  const { mirror } = info;
+  return {
+    vbd: info.name,
+    ...(info.target && { target: info.target }),
+    ...(mirror && { mirror }),
+  };
 }
 
 function toChange(text: string): Limits {

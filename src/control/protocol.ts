@@ -151,6 +151,7 @@ const Target = v.object({
   path: v.string(),
   capabilities: Capabilities,
   helper: v.optional(Helper),
+  isSwitched: v.optional(v.literal(true)),
 });
 
 const QueueNodes = v.object({ ringRefs: v.array(v.number()), eventChannel: v.number() });
@@ -193,6 +194,23 @@ const Fill = v.object({
   errors: v.number(),
   error: v.optional(v.string()),
 });
+/** MirrorInfo of src/vbd/mirror_info.ts as it travels. */
+const Mirror = v.object({
+  target: v.string(),
+  kind: v.string(),
+  path: v.string(),
+  state: v.picklist(['waiting', 'copying', 'paused', 'following', 'ready', 'failed']),
+  mode: v.picklist(['copy', 'sync']),
+  bytes: v.number(),
+  bytesBehind: v.number(),
+  bytesCopied: v.number(),
+  rate: v.number(),
+  speed: v.number(),
+  secondsLeft: v.optional(v.number()),
+  switchWhenReady: v.boolean(),
+  sourceErrors: v.number(),
+  error: v.optional(v.string()),
+});
 const Wait = v.object({ call: v.string(), since: v.string(), count: v.number() });
 
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
@@ -207,6 +225,7 @@ const Vbd = v.object({
   readOnly: v.boolean(),
   target: v.optional(Target),
   fill: v.optional(Fill),
+  mirror: v.optional(Mirror),
   askedTarget: v.optional(v.string()),
   waits: v.optional(v.array(Wait)),
   agreement: v.optional(Negotiated),
@@ -296,6 +315,7 @@ export const METHODS = {
           failing: v.optional(Failing),
           /** Where it is filled from a source. */
           fill: v.optional(Fill),
+          mirror: v.optional(Mirror),
           limits: v.optional(LimitInfo),
         }),
       ),
@@ -320,6 +340,28 @@ export const METHODS = {
       paused: v.optional(v.boolean()),
     }),
     result: v.object({ fill: Fill }),
+  },
+  /**
+   * What a disk is mirrored to, after what is to be done. start wants `target`; it and set take
+   * `mode` and `rate` (bytes a second, 0: no bound), set takes `paused`; switch makes the target
+   * the disk, at once or when it is ready, as start does with `switchWhenReady`.
+   */
+  mirror: {
+    params: v.object({
+      vbd: vbdName,
+      action: v.picklist(['start', 'status', 'set', 'stop', 'switch']),
+      target: v.optional(v.pipe(v.string(), v.maxLength(4096))),
+      mode: v.optional(v.picklist(['copy', 'sync'])),
+      rate: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+      paused: v.optional(v.boolean()),
+      switchWhenReady: v.optional(v.boolean()),
+    }),
+    result: v.object({
+      vbd: v.string(),
+      target: v.optional(Target),
+      /** Missing: it is over, or has become the disk. */
+      mirror: v.optional(Mirror),
+    }),
   },
   /**
    * Limits what the disk may ask a second, at once. Only what is given changes; 0 takes a figure
@@ -380,6 +422,7 @@ export type Methods = {
 };
 
 export type ServeArguments = v.InferOutput<typeof ServeArguments>;
+export type WireMirror = v.InferOutput<typeof Mirror>;
 export type WireFill = v.InferOutput<typeof Fill>;
 export type WireLimits = v.InferOutput<typeof LimitInfo>;
 export type WireExport = v.InferOutput<typeof Export>;

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { packageRoot } from '../package_root.ts';
 import type { EngineCounters, VbdCounters, VbdLatency } from './counters.ts';
+import type { MirrorEvent, NativeMirrors } from './mirror_binding.ts';
 
 export type PlatformKind = 'xen' | 'loopback';
 export type Abi = 'native' | 'x86_32' | 'x86_64';
@@ -163,6 +164,8 @@ export interface ConnectRequest {
   persistentPagesMax: number;
   /** The name of the set of limits that holds for it; "": none does. */
   limits: string;
+  /** Of its target, from the first request on; missing: none. */
+  mirror?: number;
 }
 
 /** What may be asked a second; 0: no limit. Bursts, 0: a tenth of a second's worth. */
@@ -238,10 +241,11 @@ export type NativeEvent =
       target: number;
       message: string;
       capabilities: TargetCapabilities;
-    };
+    }
+  | MirrorEvent;
 
 /** Each command's `done`/`failed` event comes exactly once; ids are the caller's. */
-export interface NativeEngine {
+export interface NativeEngine extends NativeMirrors {
   /**
    * done.value: the target's handle; done.capabilities is set. Opens and measures only, and may
    * take for ever on a medium that hangs.

@@ -17,6 +17,8 @@ import type {
   TargetWait,
 } from './binding.ts';
 import type { EngineCounters, VbdCounters, VbdLatency } from './counters.ts';
+import type { MirrorSetup } from './mirror_binding.ts';
+import { type Mirror, Mirrors } from './mirrors.ts';
 
 /** A native failure: `code` is the errno's name ("ENOENT") or "EINVAL"-like, never empty. */
 export class DatapathError extends Error {
@@ -90,6 +92,14 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
   reactors(): number[];
   /** Which set of limits holds from now on; "": none does. It is there. */
   limit(name: string): void;
+  /** What is written from now on is mirrored. Rejects, and nothing has changed. */
+  attach(mirror: Pick<Mirror, 'handle'>): Promise<void>;
+  detach(): Promise<void>;
+  /**
+   * Makes its mirror's destination the disk. `decide` is called when nothing is under way, and the
+   * guest waits for it; where it throws, or this rejects, all stays as it was.
+   */
+  switchTo(decide: () => void): Promise<void>;
   /**
    * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
    */
@@ -121,6 +131,8 @@ export interface Datapath {
   onWarning(tell: (message: string) => void): void;
   /** The target has been claimed, unless it is read only. Rejects where nobody can listen. */
   addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
+  /** Of an open target; see mirrors.ts. */
+  makeMirror(target: Pick<OpenTarget, 'handle'>, setup: MirrorSetup): Promise<Mirror>;
   /** A named set of limits, made or changed: disks that it holds for are told at once. */
   setLimits(name: string, rates: LimitRates): void;
   /** Disks that it holds for keep it until they are gone. */
@@ -165,6 +177,32 @@ class NativeConnection extends EventEmitter<ConnectionEvents> implements Connect
     if (!this.#disconnecting) this.#datapath.limit(this.#vbd, name);
   }
 
+  attach(mirror: Pick<Mirror, 'handle'>): Promise<void> {
+    return this.#datapath.exchange((engine, id) =>
+      engine.attachMirror(id, this.#vbd, mirror.handle),
+    );
+  }
+
+  detach(): Promise<void> {
+    return this.#datapath.exchange((engine, id) => engine.detachMirror(id, this.#vbd));
+  }
+
+  async switchTo(decide: () => void): Promise<void> {
+    await this.#datapath.exchange((engine, id) => engine.beginSwitch(id, this.#vbd));
+    let error: unknown;
+    try {
+      decide();
+    } catch (reason) {
+      error = reason ?? new Error('refused');
+    }
+    const decided = this.#datapath.exchange((engine, id) =>
+      engine.decideSwitch(id, this.#vbd, error === undefined),
+    );
+    if (error === undefined) return decided;
+    await decided.catch(() => {});
+    throw error;
+  }
+
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#datapath.disconnect(this.#vbd).then(() => this.#recovery.end());
     return this.#disconnecting;
@@ -186,6 +224,7 @@ class NativeDatapath implements Datapath {
   readonly #learns = new Map<number, (capabilities: TargetCapabilities) => void>();
   /** By the command of the connect. */
   readonly #recoveries = new Map<number, Pending>();
+  readonly #mirrors: Mirrors;
   #warn: (message: string) => void = () => {};
   #nextCommand = 1;
   #closed = false;
@@ -194,6 +233,7 @@ class NativeDatapath implements Datapath {
     this.#engine = binding.createEngine(options, (events) => {
       for (const event of events) this.#onEvent(event);
     });
+    this.#mirrors = new Mirrors(this.#engine, (post) => this.#command(post));
   }
 
   async openTarget(
@@ -243,6 +283,14 @@ class NativeDatapath implements Datapath {
         return removing;
       },
     };
+  }
+
+  makeMirror(target: Pick<OpenTarget, 'handle'>, setup: MirrorSetup): Promise<Mirror> {
+    return this.#mirrors.make(target.handle, setup);
+  }
+
+  async exchange(post: (engine: NativeEngine, id: number) => void): Promise<void> {
+    await this.#command((id) => post(this.#engine, id));
   }
 
   async disconnect(vbd: number): Promise<void> {
@@ -369,6 +417,10 @@ class NativeDatapath implements Datapath {
       case 'target-warned':
         this.#learns.get(event.target)?.(event.capabilities);
         this.#warn(event.message);
+        return;
+      case 'mirror-changed':
+      case 'mirror-gone':
+        this.#mirrors.on(event);
         return;
       default:
         // Whoever waits for the connect before it has not yet seen the connection.

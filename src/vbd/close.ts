@@ -9,6 +9,7 @@ import { isOverWithin } from './beside.ts';
 import { type Device, messageOf, type View } from './device.ts';
 import { clearError } from './error_nodes.ts';
 import { vbdName } from './id.ts';
+import { endMirror, mirrorUser } from './mirror_end.ts';
 import type { TargetUse } from './open_targets.ts';
 import { outlast } from './recorded_medium.ts';
 import type { Wish } from './states.ts';
@@ -68,6 +69,7 @@ export function letGo(device: Device): void {
   if (device.orphan === 'retrying') abandonOpening(device);
   device.orphan = 'no';
   services.openTargets.release(vbdName(device.id));
+  services.openTargets.release(mirrorUser(device));
   if (link) {
     device.link = undefined;
     device.failing = undefined;
@@ -110,6 +112,9 @@ export function letGoOfMedium(device: Device): void {
   abandonOpening(device);
   const { medium } = device;
   if (!medium) return;
+  const { mirror } = device;
+  device.mirror = undefined;
+  if (mirror) letGoBeside(device, 'end its mirror', () => endMirror(device, mirror));
   device.medium = undefined;
   device.claiming = undefined;
   medium.target.leave();

@@ -134,6 +134,7 @@ export async function link(
     sectors,
     persistentPagesMax: config.persistentPagesPerVbd,
     limits: limitSet(device),
+    ...(device.mirror?.native && { mirror: device.mirror.native.handle }),
   });
   device.link = { connection, agreement, onError, sectors };
   listen(device, connection);

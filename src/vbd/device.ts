@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import type { OnError } from '../datapath/binding.ts';
 import type { VbdCounters } from '../datapath/counters.ts';
 import type { Connection, Datapath } from '../datapath/datapath.ts';
+import type { Mirror } from '../datapath/mirrors.ts';
 import { NegotiationError } from '../errors.ts';
 import type { Images } from '../formats/images.ts';
 import type { Limits } from '../target/limits.ts';
@@ -24,7 +25,7 @@ import type { LimitSets } from './limit_sets.ts';
 import type { Agreement, Offer } from './negotiate.ts';
 import type { OpenTargets, TargetUse } from './open_targets.ts';
 import { LimitedLog } from './rate_limit.ts';
-import type { Records } from './record.ts';
+import type { MirrorRecord, Records } from './record.ts';
 import type { OurState } from './states.ts';
 import type { TakeOvers } from './take_overs.ts';
 
@@ -91,6 +92,8 @@ export interface Medium {
   readonly share: boolean;
   /** What the toolstack wants for this disk; undefined: as the configuration says. */
   readonly onError: OnError | undefined;
+  /** `params` was mirrored to it; the guest's next start uses what `params` says. */
+  readonly isSwitched?: true | undefined;
   readonly target: TargetUse;
 }
 
@@ -156,6 +159,9 @@ export interface Device {
   /** Writes have been waiting since then for the I/O of a process that died. */
   fencedSince: Date | undefined;
   failing: Failing | undefined;
+  mirror: DeviceMirror | undefined;
+  /** Pending while mirrors that are over have their destinations closed. */
+  mirrorEnding: Promise<void> | undefined;
   /** What it may ask, as somebody has said; see limits.ts. */
   readonly limits: SaidLimits;
   /** Pending while an old data path is being let go of; nothing is connected before. */
@@ -178,8 +184,26 @@ export interface Device {
   readonly hurry: () => void;
   /** Asks for one later. */
   readonly markIn: (milliseconds: number) => void;
+  /** While no reconcile is under way, nor anything else that is in turn. */
+  readonly inTurn: (step: () => Promise<void>) => Promise<void>;
   /** What was read of its guest's nodes, beyond what every look does. */
   readonly charge: (requests: number) => void;
+}
+
+/** What a disk is mirrored to. */
+export interface DeviceMirror {
+  readonly target: Pick<MirrorRecord, 'params' | 'kind' | 'path' | 'identity'>;
+  wish: Pick<MirrorRecord, 'mode' | 'paused' | 'rate' | 'switchWhenReady'>;
+  /** undefined: it waits, has failed, or is over. */
+  use: TargetUse | undefined;
+  /** undefined: it has failed. */
+  native: Mirror | undefined;
+  /** Why nothing is mirrored any more. */
+  failure: string | undefined;
+  /** Why it waits, or was not switched. */
+  problem: string | undefined;
+  /** Nobody waits for its destination any more. */
+  readonly abandon: AbortController;
 }
 
 export interface SaidLimits {
@@ -215,7 +239,7 @@ export function makeDevice(
   id: VbdId,
   services: VbdServices,
   log: Logger,
-  marks: Pick<Device, 'mark' | 'markIn' | 'charge'>,
+  marks: Pick<Device, 'mark' | 'markIn' | 'charge' | 'inTurn'>,
 ): Device {
   const backoff = new Backoff(services.timing.again);
   const hurry = () => {
@@ -243,6 +267,8 @@ export function makeDevice(
     orphan: 'no',
     fencedSince: undefined,
     failing: undefined,
+    mirror: undefined,
+    mirrorEnding: undefined,
     limits: { operator: undefined, toolstack: undefined, problem: undefined },
     lettingGo: undefined,
     closing: undefined,

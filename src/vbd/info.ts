@@ -8,6 +8,7 @@ import type { Device, Medium, View } from './device.ts';
 import { describeFill, type FillInfo } from './fill.ts';
 import { vbdName } from './id.ts';
 import { describeLimits, type LimitInfo } from './limits.ts';
+import { describeMirror, type MirrorInfo } from './mirror_info.ts';
 import { type Agreement, isReadOnlyMode } from './negotiate.ts';
 import type { OurState } from './states.ts';
 
@@ -32,9 +33,12 @@ export interface VbdInfo {
     readonly capabilities: TargetCapabilities;
     /** Of an image: the program that serves it. */
     readonly helper?: HelperInfo;
+    /** It was a mirror: `spec` is what the guest's next start will use. */
+    readonly isSwitched?: true;
   };
   /** Where its target is filled from a source; sizes in bytes. */
   readonly fill?: FillInfo;
+  readonly mirror?: MirrorInfo;
   /** What the toolstack asks for instead, while the guest goes on with what it has. */
   readonly askedTarget?: string;
   /** What hangs in a call to its storage, and since when (ISO 8601). */
@@ -69,6 +73,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
   const counters = link ? link.connection.counters() : device.counters;
   const waits = describeWaits(device);
   const limits = describeLimits(device);
+  const mirror = describeMirror(device);
   return {
     name: vbdName(id),
     kind: id.kind,
@@ -81,6 +86,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     ...(toolstack?.dev !== undefined && { vdev: toolstack.dev }),
     ...(medium && { target: describeTarget(device, medium) }),
     ...(medium?.spec.kind === 'fill' && { fill: describeFill(medium) }),
+    ...(mirror && { mirror }),
     ...(device.askedTarget !== undefined && { askedTarget: device.askedTarget }),
     ...(waits.length > 0 && { waits }),
     ...(link && { agreement: link.agreement, onError: link.onError }),
@@ -118,10 +124,11 @@ function describeWaits({ medium, opening, claiming, leaving }: Device): Waits {
 
 function describeTarget(
   { services }: Device,
-  { params, spec, readOnly, target }: Medium,
+  { params, spec, readOnly, isSwitched, target }: Medium,
 ): NonNullable<VbdInfo['target']> {
   const { kind, path } = spec;
   const helper = services.images.describe(kind, path, readOnly);
   const capabilities = { ...target.capabilities };
-  return { spec: params, kind, path, capabilities, ...(helper && { helper }) };
+  const more = { ...(helper && { helper }), ...(isSwitched && { isSwitched }) };
+  return { spec: params, kind, path, capabilities, ...more };
 }

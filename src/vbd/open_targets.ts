@@ -61,6 +61,10 @@ export interface TargetUse
   drain(over: Promise<void>): void;
   /** The last one closes the target. */
   close(): Promise<void>;
+  /** Who else uses the medium. */
+  others(): readonly TargetUser[];
+  /** From now on nobody else gets the medium to write to it, not even of its own VM. */
+  keepAlone(isAlone: boolean): void;
 }
 
 /** Is told of the media that somebody may write to. */
@@ -277,6 +281,7 @@ export class OpenTargets {
         ({ user, isLeaving }) =>
           (isLeaving && mustOutlast(newcomer, user)) || !mayShare(newcomer, user),
       );
+      refuseMirrored(this.#usersOf(entry), newcomer);
       const holder = inTheWay.find((use) => !use.isLeaving);
       if (holder) throw busy(holder.user);
       if (inTheWay.length === 0) return use();
@@ -322,6 +327,17 @@ export class OpenTargets {
 
 function nameOf({ target }: Entry): string {
   return target.capabilities.identity;
+}
+
+/** What another one writes a mirror would miss. */
+function refuseMirrored(uses: readonly Use[], newcomer: CountedUser): void {
+  const alone = uses.find(({ isAlone, user }) => isAlone && user.name !== newcomer.name);
+  if (!alone || newcomer.readOnly) return;
+  throw new RingdiskError(
+    'TARGET_BUSY',
+    `The target is a part of a mirror (${alone.user.name}), which would miss what another one ` +
+      'writes. Open it read only, or end the mirror first.',
+  );
 }
 
 type CountedUser = TargetUser & { readonly vms: Vms };
@@ -398,6 +414,7 @@ class Entry {
 class Use implements TargetUse {
   readonly user: CountedUser;
   isLeaving = false;
+  isAlone = false;
   drained: Promise<void> | undefined;
   readonly closed: Promise<void>;
   #tellClosed: () => void = () => {};
@@ -456,6 +473,16 @@ class Use implements TargetUse {
 
   setFill(rate: number, paused: boolean): void {
     this.#entry.target.setFill(rate, paused);
+  }
+
+  others(): readonly TargetUser[] {
+    return this.#users()
+      .filter((use) => use !== this)
+      .map(({ user }) => user);
+  }
+
+  keepAlone(isAlone: boolean): void {
+    this.isAlone = isAlone;
   }
 
   leave(): void {

@@ -17,6 +17,8 @@ import { watchFence } from './fence.ts';
 import { vbdName } from './id.ts';
 import { followToolstack, recallLimits } from './limits.ts';
 import { openBeside, PROMPT_MS } from './media.ts';
+import { mirrorUser } from './mirror_end.ts';
+import { bringDestination, resumeMirror } from './mirror_resume.ts';
 import { makeOffer, sectorsOf } from './negotiate.ts';
 import type { VbdRecord } from './record.ts';
 import { openRecorded } from './recorded_medium.ts';
@@ -61,10 +63,16 @@ export function isInUse(view: View): boolean {
 }
 
 /** Its medium is its guest's until it is known that nobody uses it. */
-export function reserveRecorded({ id, recorded, services }: Device): void {
+export function reserveRecorded(device: Device): void {
+  const { id, recorded, services } = device;
   if (!recorded) return;
   try {
-    const { target } = services.records.read(id) ?? {};
+    const { target, mirror } = services.records.read(id) ?? {};
+    if (mirror && mirror.failure === undefined) {
+      const name = mirrorUser(device);
+      const user = { name, domid: id.domid, readOnly: false, share: false };
+      services.openTargets.reserve(mirror.identity, user);
+    }
     if (target?.identity === undefined) return;
     const { readOnly, share, identity } = target;
     services.openTargets.reserve(identity, {
@@ -186,6 +194,7 @@ async function takeOver(device: Device, medium: Medium, record: VbdRecord): Prom
   device.orphan = 'no';
   device.error = undefined;
   remember(device);
+  bringDestination(device);
   const { replayed, redelivered } = linked.connection.counters();
   const from = { pid: record.pid, replayed, redelivered };
   device.log.info(
@@ -211,6 +220,7 @@ async function onTrial(device: Device, medium: Medium, record: VbdRecord): Promi
     const sizes = shownSizes(medium.params);
     const sectors = Math.max(record.sectors, sectorsOf(medium.target.capabilities, sizes));
     const { agreement, onError = medium.onError ?? config.onError } = record;
+    await resumeMirror(device, medium, record);
     const linked = await linkWhenFree(device, medium, { agreement, onError, sectors });
     trial.endWith(linked.connection.recovered);
     return linked;

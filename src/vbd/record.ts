@@ -36,6 +36,21 @@ const targetEntries = {
   readOnly: v.boolean(),
 } as const;
 
+/** A mirror that goes on, or has failed. */
+const mirrorSchema = v.strictObject({
+  /** Its target, as it was asked for and turned out to be. */
+  params: v.string(),
+  kind: targetEntries.kind,
+  path: v.string(),
+  identity: v.string(),
+  mode: v.picklist(['copy', 'sync']),
+  paused: v.boolean(),
+  rate: upTo(Number.MAX_SAFE_INTEGER),
+  switchWhenReady: v.boolean(),
+  failure: v.optional(v.string()),
+});
+export type MirrorRecord = v.InferOutput<typeof mirrorSchema>;
+
 const commonEntries = {
   /** The process that wrote it. */
   pid: upTo(Number.MAX_SAFE_INTEGER),
@@ -61,7 +76,10 @@ const schema = v.strictObject({
     share: v.boolean(),
     /** Another medium under the same path is not the guest's. */
     identity: v.string(),
+    /** It is what the toolstack's was mirrored to. */
+    isSwitched: v.optional(v.literal(true)),
   }),
+  mirror: v.optional(mirrorSchema),
   onError: v.picklist(ON_ERROR),
   /** An operator's word; missing: he has said nothing. */
   limits: v.optional(
@@ -88,7 +106,9 @@ export interface VbdRecord {
     readonly share: boolean;
     /** undefined: not known. */
     readonly identity: string | undefined;
+    readonly isSwitched?: true | undefined;
   };
+  readonly mirror?: MirrorRecord | undefined;
   /** undefined: not known. */
   readonly onError: OnError | undefined;
   readonly limits?: string | undefined;
@@ -108,7 +128,8 @@ const STATS_SUFFIX = '.stats';
 /** How many daemons crashed while they took the VBD over, and that one is at it. */
 const DEATHS_SUFFIX = '.deaths';
 const TRIAL_SUFFIX = '.trial';
-const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+(?:\.stats)?|deaths|trial)$/;
+const MIRROR_SUFFIX = '.mirror';
+const COMPANION_NAME = /^(.*)\.(?:queue-[0-9]+(?:\.stats)?|deaths|trial|mirror)$/;
 const CRASH_NOTE = 'crashed';
 
 /** The records and journals of one runtime directory, which one daemon owns at a time. */
@@ -222,6 +243,11 @@ export class Records {
         if (existsSync(file)) rmSync(file, { force: true });
       }
     }
+  }
+
+  /** Of the chunks that a mirror's destination may lack; it ends with the record. */
+  mirrorMap(id: VbdId): string {
+    return this.#companion(id, MIRROR_SUFFIX);
   }
 
   /**

@@ -15,7 +15,7 @@ export async function openRecorded(
   signal: AbortSignal,
 ): Promise<Medium> {
   const { openTargets } = device.services;
-  const { params, kind, path, readOnly, share, identity } = target;
+  const { params, kind, path, readOnly, share, identity, isSwitched } = target;
   const user = { name: vbdName(device.id), domid: device.id.domid, readOnly, share };
   const spec = { kind, path, readOnly };
   const use = await openTargets.open(spec, user, { takeOver: true, signal }).catch((error) => {
@@ -34,7 +34,8 @@ export async function openRecorded(
     void use.close().catch(() => {});
     throw error;
   }
-  return { params, spec: { kind, path }, readOnly, share, onError: onErrorOf(params), target: use };
+  const onError = onErrorOf(params);
+  return { params, spec: { kind, path }, readOnly, share, onError, isSwitched, target: use };
 }
 
 function onErrorOf(params: string): OnError | undefined {

@@ -5,13 +5,15 @@ import { FRONTEND_NODES, queueFolder, ringRefNode } from '../blkif/features.ts';
 import type { Connection } from '../datapath/datapath.ts';
 import { RingdiskError, showValue } from '../errors.ts';
 import { shownSizes } from '../target/target_spec.ts';
+import { isOverWithin } from './beside.ts';
 import { letGo } from './close.ts';
-import { type Device, type Link, messageOf, nodeReader, type View } from './device.ts';
+import { type Device, type Link, type Medium, messageOf, nodeReader, type View } from './device.ts';
 import { clearError, writeError } from './error_nodes.ts';
 import { watchFailures } from './failing.ts';
 import { changeLimits, followToolstack, type LimitChange, wordOfOperator } from './limits.ts';
 import { currentMedia } from './media.ts';
 import { diskValues, sectorsOf } from './negotiate.ts';
+import type { MirrorRecord } from './record.ts';
 import { readTransport, transportKey } from './transport.ts';
 
 /** What the frontend needs to know and our state, in one transaction. */
@@ -32,17 +34,12 @@ export async function publishConnected(device: Device, view: View): Promise<void
  * its guest is lost if we die: so it is tried again.
  */
 export function remember(device: Device): void {
-  const { medium, link, services, id } = device;
+  const { medium, link } = device;
   if (!medium || !link) return;
-  const { params, spec, readOnly, share } = medium;
-  const { identity } = medium.target.capabilities;
-  const { agreement, onError, sectors } = link;
-  const target = { params, ...spec, readOnly, share, identity };
   device.recorded = true;
   device.isInherited = false;
   try {
-    const limits = wordOfOperator(device);
-    services.records.write(id, { target, onError, limits, agreement, sectors });
+    writeRecord(device, link, medium, mirrorRecord(device));
     if (device.isRecordDue) device.log.info({}, 'recorded');
     device.isRecordDue = false;
   } catch (error) {
@@ -51,6 +48,28 @@ export function remember(device: Device): void {
     device.isRecordDue = true;
     device.markIn(device.services.timing.again.firstMs);
   }
+}
+
+/** Throws where there is no room for it; the record of before holds then. */
+export function writeRecord(
+  device: Device,
+  { agreement, onError, sectors }: Link,
+  medium: Medium,
+  mirror: MirrorRecord | undefined,
+): void {
+  const { params, spec, readOnly, share, isSwitched } = medium;
+  const { identity } = medium.target.capabilities;
+  const switched = isSwitched && { isSwitched };
+  const target = { params, ...spec, readOnly, share, identity, ...switched };
+  const limits = wordOfOperator(device);
+  const { records } = device.services;
+  records.write(device.id, { target, mirror, onError, limits, agreement, sectors });
+}
+
+function mirrorRecord({ mirror }: Device): MirrorRecord | undefined {
+  if (!mirror) return undefined;
+  const { target, wish, failure } = mirror;
+  return { ...target, ...wish, ...(failure !== undefined && { failure }) };
 }
 
 /** Where there was no room for the record, there may be by now. */
@@ -140,11 +159,26 @@ export async function limit(device: Device, change: LimitChange): Promise<void> 
   remember(device);
 }
 
-/** Reads the target's size again, which may take for ever. Throws VBD_NOT_READY without one. */
+/**
+ * Reads the target's size again. Throws VBD_NOT_READY without one, VBD_BUSY if it does not answer,
+ * RESIZE_REFUSED for one that is mirrored.
+ */
 export async function measure(device: Device): Promise<number> {
-  const { medium } = device;
+  const { medium, mirror } = device;
   if (!medium) throw new RingdiskError('VBD_NOT_READY', 'The VBD has no open target.');
-  return sectorsOf(await medium.target.refresh(), shownSizes(medium.params));
+  if (mirror?.native) {
+    throw new RingdiskError(
+      'RESIZE_REFUSED',
+      'The disk is mirrored, and what it would grow by its mirror has no room for: end that first.',
+    );
+  }
+  const { askMs } = device.services.timing;
+  const refreshed = medium.target.refresh();
+  if (!(await isOverWithin(refreshed, askMs))) {
+    refreshed.catch(() => {});
+    throw new RingdiskError('VBD_BUSY', `The target has not answered for ${askMs / 1000} s.`);
+  }
+  return sectorsOf(await refreshed, shownSizes(medium.params));
 }
 
 /**

@@ -36,6 +36,7 @@ import { describeVbd, type VbdInfo } from './info.ts';
 import { Intent } from './intent.ts';
 import type { LimitChange } from './limits.ts';
 import { isOtherTarget } from './media.ts';
+import { type MirrorCommand, mirrorCommand } from './mirror.ts';
 import type { RateLimit } from './rate_limit.ts';
 import { isInUse, reattach, reserveRecorded, tellLateTakeOver, tellNews } from './reattach.ts';
 import { limit, measure, rememberLate, resize, verify } from './run.ts';
@@ -76,6 +77,7 @@ export class Vbd {
       mark: () => this.mark(),
       markIn: (milliseconds) => this.#turns.markIn(milliseconds),
       charge: (requests) => chargeRequests(pace, requests),
+      inTurn: (step) => this.#turns.exclusive(step),
     });
     reserveRecorded(this.#device);
     this.mark();
@@ -126,15 +128,15 @@ export class Vbd {
     return changeFill(this.#device, change);
   }
 
-  /** See run.ts. Throws VBD_BUSY if the target does not answer. */
+  /** See mirror.ts. */
+  async mirror(command: MirrorCommand): Promise<VbdInfo> {
+    await mirrorCommand(this.#device, command);
+    return this.info();
+  }
+
+  /** See run.ts. */
   async resize(): Promise<VbdInfo> {
-    const { askMs } = this.#device.services.timing;
-    const measured = measure(this.#device);
-    if (!(await isOverWithin(measured, askMs))) {
-      measured.catch(() => {});
-      throw new RingdiskError('VBD_BUSY', `The target has not answered for ${askMs / 1000} s.`);
-    }
-    const sectors = await measured;
+    const sectors = await measure(this.#device);
     await this.#turns.exclusive(() => resize(this.#device, sectors));
     return this.info();
   }
@@ -221,7 +223,8 @@ export class Vbd {
       if (device.link) letGo(device);
       letGoOfMedium(device);
     });
-    return isOverWithin(Promise.all([device.lettingGo, device.closing]), letGoMs);
+    const held = [device.lettingGo, device.closing, device.mirrorEnding];
+    return isOverWithin(Promise.all(held), letGoMs);
   }
 
   async #reconcileSafely(): Promise<void> {

@@ -144,6 +144,17 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return undefined;
   }
 
+  /** Mirrors are the loopback engine's. */
+  async attach(): Promise<void> {
+    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
+  }
+
+  async detach(): Promise<void> {}
+
+  async switchTo(): Promise<void> {
+    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
+  }
+
   limit(name: string): void {
     if (name !== '' && !this.#hasLimits(name)) throw new Error(`no such limits: ${name}`);
     this.limits = name;
@@ -199,11 +210,16 @@ export class FakeDatapath implements Datapath {
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       addExport: () => this.addExport(),
+      makeMirror: () => this.makeMirror(),
       setLimits: (name, rates) => this.setLimits(name, rates),
       dropLimits: (name) => this.dropLimits(name),
       counters: () => this.counters(),
       close: () => this.close(),
     };
+  }
+
+  async makeMirror(): Promise<never> {
+    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
   }
 
   setLimits(name: string, rates: LimitRates): void {

@@ -9,10 +9,12 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "base/assert.h"
 #include "base/units.h"
+#include "medium/block_map.h"
 #include "targets/target.h"
 
 namespace ringdisk {
@@ -38,6 +40,7 @@ class LossyDisk {
   // From now on so many operations of a hundred fail, half of them after they were carried out.
   int failing_percent = 0;
   bool zeroes_fast = true;
+  bool zeroes_at_all = true;
   bool is_read_only = false;
   bool is_gone = false;
 
@@ -51,7 +54,8 @@ class LossyDisk {
   void forget_all() { started_.clear(); }
   void land(Orphan& orphan) {
     orphan.operation.memory = orphan.data.data();
-    if (orphan.operation.kind != Operation::Kind::read)
+    if (orphan.operation.kind != Operation::Kind::read &&
+        orphan.operation.kind != Operation::Kind::map)
       carry_out(orphan.operation, {nullptr, orphan.writes_before});
   }
   void host_dies(std::minstd_rand& random);
@@ -79,6 +83,7 @@ class LossyDisk {
     return true;
   }
   int32_t carry_out(Operation& operation, const Started& started);
+  void map(const Operation& operation) const;
   void put(uint64_t at, const std::byte* bytes, uint64_t length);
 
   Bytes now_;
@@ -131,6 +136,7 @@ inline int32_t LossyDisk::carry_out(Operation& operation, const Started& started
       return 0;
     case Operation::Kind::discard:
       if (operation.zeroes == Zeroes::fast && !zeroes_fast) return -EOPNOTSUPP;
+      if (operation.zeroes != Zeroes::no && !zeroes_at_all) return -EOPNOTSUPP;
       if (operation.zeroes == Zeroes::no && !operation.secure && !zeroes_fast) return 0;
       put(operation.offset, nullptr, operation.length);
       return 0;
@@ -142,10 +148,30 @@ inline int32_t LossyDisk::carry_out(Operation& operation, const Started& started
       });
       return 0;
     case Operation::Kind::map:
+      map(operation);
+      return 0;
+  }
+  return -EINVAL;
+}
+
+// What is all zeroes now is a hole.
+inline void LossyDisk::map(const Operation& operation) const {
+  MapExtent extents[kMapExtents] = {};
+  size_t count = 0;
+  for (uint64_t at = operation.offset; at < operation.offset + operation.length;
+       at += kSectorBytes) {
+    const auto sector = std::span(now_).subspan(at, kSectorBytes);
+    const bool is_zero =
+        std::ranges::all_of(sector, [](std::byte one) { return one == std::byte{}; });
+    const MapKind kind = is_zero ? MapKind::hole : MapKind::data;
+    if (count > 0 && extents[count - 1].kind == kind)
+      extents[count - 1].length += kSectorBytes;
+    else if (count < kMapExtents)
+      extents[count++] = {kSectorBytes, kind};
+    else
       break;
   }
-  RD_ASSERT(!"nobody asks for that");
-  return -EINVAL;
+  std::memcpy(operation.memory, extents, sizeof extents);
 }
 
 inline std::vector<LossyDisk::Orphan> LossyDisk::orphan_all() const {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of a mirror. From then on the source alone is the disk, and no guest waits for the
+// destination. What that still has under way it keeps, with its memory, until it comes back.
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/kill_point.h"
+#include "channels/mirror_home.h"
+
+namespace ringdisk {
+
+void MirrorHome::fail(int error) {
+  enter([this, error] { give_up(error); });
+}
+
+// In this order: whoever finds the map later must not go on where it says, since from now on
+// nothing is noted there.
+void MirrorHome::give_up(int error) {
+  if (state_.over.load(std::memory_order_relaxed)) return;
+  const bool is_kept = untouched_ && error == ECANCELED;
+  if (!is_kept && !RD_PLANTED("mirror-failed")) state_.map.set_state(Bitmap::State::inconsistent);
+  RD_KILL_POINT("mirror:failed");
+  state_.error = error;
+  state_.ready.store(false, std::memory_order_release);
+  state_.speed = 0;
+  state_.over.store(true, std::memory_order_release);
+  for (MirrorWrite& write : writes_)
+    if (MirrorErrand* errand = std::exchange(write.errand, nullptr)) part_is_over(*errand);
+  for (MirrorCopy& copy : copies_) abandon(copy);
+  while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+  on_change_();
+}
+
+// Guests may wait for its chunk.
+void MirrorHome::abandon(MirrorCopy& copy) {
+  const bool is_there = copy.stage == MirrorCopy::Stage::writing;
+  if (is_there && std::exchange(copy.locked, false)) locks_.release(copy);
+}
+
+void MirrorHome::look_for_hanging(uint64_t now_us) {
+  enter([this, now_us] {
+    if (there_ == 0 || state_.over.load(std::memory_order_relaxed)) return;
+    const bool sync = state_.sync.load(std::memory_order_relaxed);
+    const uint64_t patience = sync ? kSyncPatienceUs : kCopyPatienceUs;
+    const auto hangs = [now_us](uint64_t since_us, uint64_t for_us) {
+      return since_us != 0 && since_us + for_us <= now_us;
+    };
+    bool any = hangs(own_.since_us, kCopyPatienceUs);  // no guest waits for that
+    for (const MirrorWrite& write : writes_) any |= hangs(write.since_us, patience);
+    for (const MirrorCopy& copy : copies_) any |= hangs(copy.since_us, patience);
+    if (any) return give_up(ETIMEDOUT);
+    context_.alarms.set(hang_alarm_, clock_us() + kSyncPatienceUs / 5);
+  });
+}
+
+void MirrorHome::close(std::function<void()> source_is_free, std::function<void()> done) {
+  enter([this, &source_is_free, &done] {
+    closing_ = true;
+    source_is_free_ = std::move(source_is_free);
+    closed_ = std::move(done);
+    give_up(ECANCELED);
+    context_.alarms.cancel(job_alarm_);
+    context_.alarms.cancel(hang_alarm_);
+  });
+}
+
+bool MirrorHome::is_with_source() const {
+  const bool own = own_.then && own_.since_us == 0;
+  return errands_ > 0 || own || std::ranges::any_of(copies_, [](const MirrorCopy& copy) {
+           return copy.stage == MirrorCopy::Stage::waiting ||
+                  copy.stage == MirrorCopy::Stage::reading;
+         });
+}
+
+void MirrorHome::tell_if_closed() {
+  if (!closing_) return;
+  if (source_is_free_ && !is_with_source()) source_->close(std::exchange(source_is_free_, nullptr));
+  if (source_is_free_ || !closed_ || copies_out_ > 0 || there_ > 0 || own_.then) return;
+  const std::function<void()> done = std::exchange(closed_, nullptr);
+  if (!destination_) return done();
+  destination_->close(done);
+}
+
+}  // namespace ringdisk

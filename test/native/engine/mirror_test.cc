@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mirrors of a guest that works on all its queues, by the engine's calls.
+#include "engine/mirror.h"
+
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "base/bitmap.h"
+#include "engine_guest.h"
+#include "eventually.h"
+#include "needs_uring.h"
+
+namespace ringdisk {
+namespace {
+
+std::string contents(const TempFile& file) {
+  std::ifstream stream(file.path(), std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+struct Mirrored {
+  EngineGuest guest;
+  TempFile copy{disk_folder(), EngineGuest::kDiskBytes};
+  uint32_t destination = 0;
+  uint32_t mirror = 0;
+
+  explicit Mirrored(bool sync) {
+    guest.engine.open_target(10, {"file", copy.path()});
+    destination = guest.result_of(10).value;
+    guest.engine.claim_target(11, destination, {});
+    guest.result_of(11);
+    const std::string map = guest.machine.dir() + "/mirror.map";
+    Bitmap::create(map, EngineGuest::kDiskBytes, 64u << 10, "");
+    guest.engine.make_mirror(12, guest.target,
+                             {.map_path = map, .is_new = true, .wish = {.sync = sync}});
+    mirror = guest.result_of(12).value;
+    REQUIRE(mirror != 0);
+    guest.engine.attach_mirror(13, guest.vbd, mirror);
+    REQUIRE(guest.result_of(13).error == 0);
+    guest.engine.give_mirror(14, mirror, destination);
+    REQUIRE(guest.result_of(14).error == 0);
+  }
+  bool is_ready() { return guest.engine.mirror_status(mirror)->ready; }
+  void close() {
+    guest.engine.close_mirror(20, mirror);
+    CHECK(guest.result_of(20).error == 0);
+    REQUIRE(eventually([&] {
+      guest.engine.collect();
+      return !guest.engine.mirror_status(mirror);
+    }));
+  }
+};
+
+TEST_CASE("mirror: the target becomes the disk while a guest works, and it notices nothing") {
+  if (!has_io_uring()) return;
+  Mirrored mirrored(true);
+  EngineGuest& guest = mirrored.guest;
+  Work work(guest.guest);
+  REQUIRE(eventually([&] { return mirrored.is_ready(); }));
+  guest.engine.begin_switch(15, guest.vbd);
+  REQUIRE(guest.result_of(15).error == 0);
+  // Nothing is under way now.
+  CHECK(mirrored.is_ready());
+  CHECK(contents(mirrored.copy) == contents(guest.file));
+  const std::string before = contents(guest.file);
+  guest.engine.decide_switch(16, guest.vbd, 0);
+  REQUIRE(guest.result_of(16).error == 0);
+  mirrored.close();
+  const uint64_t rounds = work.rounds;
+  REQUIRE(eventually([&] { return work.rounds > rounds + 1; }));
+  work.end();
+  CHECK(work.wrong == 0);
+  CHECK(contents(guest.file) == before);
+  // The old one is no VBD's any more, the new one is.
+  guest.engine.close_target(17, mirrored.destination);
+  CHECK(guest.result_of(17).error == EBUSY);
+  guest.disconnect();
+  guest.engine.close_target(18, mirrored.destination);
+  CHECK(guest.result_of(18).error == 0);
+}
+
+TEST_CASE("mirror: a switch that is decided against changes nothing, nor does an end") {
+  if (!has_io_uring()) return;
+  Mirrored mirrored(true);
+  EngineGuest& guest = mirrored.guest;
+  Work work(guest.guest);
+  REQUIRE(eventually([&] { return mirrored.is_ready(); }));
+  guest.engine.begin_switch(15, guest.vbd);
+  REQUIRE(guest.result_of(15).error == 0);
+  guest.engine.decide_switch(16, guest.vbd, ECANCELED);
+  CHECK(guest.result_of(16).error == ECANCELED);
+  guest.engine.close_mirror(17, mirrored.mirror);
+  CHECK(guest.result_of(17).error == EBUSY);
+  guest.engine.end_mirror(mirrored.mirror);
+  REQUIRE(
+      eventually([&] { return guest.engine.mirror_status(mirrored.mirror)->error == ECANCELED; }));
+  guest.engine.detach_mirror(18, guest.vbd);
+  CHECK(guest.result_of(18).error == 0);
+  mirrored.close();
+  const uint64_t rounds = work.rounds;
+  REQUIRE(eventually([&] { return work.rounds > rounds + 1; }));
+  work.end();
+  CHECK(work.wrong == 0);
+  guest.engine.close_target(19, mirrored.destination);
+  CHECK(guest.result_of(19).error == 0);
+}
+
+TEST_CASE("mirror: without waiting for the target, it follows") {
+  if (!has_io_uring()) return;
+  Mirrored mirrored(false);
+  EngineGuest& guest = mirrored.guest;
+  {
+    Work work(guest.guest);
+    REQUIRE(eventually([&] { return work.rounds > 1; }));
+    work.end();
+    CHECK(work.wrong == 0);
+  }
+  REQUIRE(
+      eventually([&] { return guest.engine.mirror_status(mirrored.mirror)->behind_bytes == 0; }));
+  CHECK(contents(mirrored.copy) == contents(guest.file));
+  CHECK(!mirrored.is_ready());
+  guest.disconnect();
+  mirrored.close();
+  guest.engine.close_target(19, mirrored.destination);
+  CHECK(guest.result_of(19).error == 0);
+}
+
+}  // namespace
+}  // namespace ringdisk
