@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   FILL_NONE: 'The disk is not filled from a source.',
   MIRROR_NONE: 'The disk is not mirrored.',
   MIRROR_REFUSED: 'The disk cannot be mirrored or switched in the way it was asked for.',
+  MIGRATION_FAILED: 'The guest, or one of its disks, has not moved to the other host.',
   KIND_TAKEN: 'Another backend of this host serves this kind of disk.',
   VBD_UNKNOWN: 'No VBD, or more than one, has that name.',
   VBD_NOT_READY: 'The VBD is not in a state in which this can be done.',

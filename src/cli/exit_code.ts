@@ -26,11 +26,17 @@ export class UsageError extends Error {
   }
 }
 
+/** By SIGINT or SIGTERM; what was under way has been undone. */
+export class InterruptedError extends Error {
+  readonly code = 'INTERRUPTED';
+}
+
 /** The exit status that tells a script what went wrong. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
   if (error instanceof ConfigError) return EXIT_CODE.config;
   if (error instanceof UsageError) return EXIT_CODE.usage;
+  if (error instanceof InterruptedError) return EXIT_CODE.interrupted;
   if (error instanceof DaemonUnreachableError) return EXIT_CODE.daemonUnreachable;
   return EXIT_CODE.error;
 }

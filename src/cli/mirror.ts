@@ -97,7 +97,7 @@ function modeOption(): Option {
   return option.choices(['copy', 'sync']);
 }
 
-function rateOf(text: string | undefined): { rate?: number } {
+export function rateOf(text: string | undefined): { rate?: number } {
   if (text === undefined) return {};
   try {
     return { rate: parseRate(text) };

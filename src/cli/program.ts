@@ -12,6 +12,7 @@ import { addFlamegraph } from './flamegraph.ts';
 import { addImageHelper } from './image_helper.ts';
 import { addLimit } from './limit.ts';
 import { addList } from './list.ts';
+import { addMigrateStorage } from './migrate_storage.ts';
 import { addMirror } from './mirror.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
 import { addResize } from './resize.ts';
@@ -53,6 +54,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addNbdConnect,
     addFill,
     addMirror,
+    addMigrateStorage,
     addUpgrade,
     addDoctor,
     addDemo,

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// A guest's disks follow it to another host: mirrored there while it runs, both ends alike while
+// the toolstack moves it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { DaemonUnreachableError } from '../control/errors.ts';
+import type { Methods, WireMirror } from '../control/protocol.ts';
+import { RingdiskError } from '../errors.ts';
+import { ProgressLine } from './demo_report.ts';
+import { InterruptedError, UsageError } from './exit_code.ts';
+import { mirrorName, rateOf } from './mirror.ts';
+import { printResult } from './output.ts';
+import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
+
+interface MigrateOptions extends DaemonOptions {
+  rate?: string;
+  run?: string;
+}
+
+interface Disk {
+  /** As it was asked for, until the daemon has said how it calls it. */
+  vbd: string;
+  readonly target: string;
+}
+
+type Request = Omit<Methods['mirror']['params'], 'vbd'>;
+
+const LOOK_MS = 500;
+/** A daemon that is restarted, or upgraded, is back by then. */
+const AWAY_MS = 60_000;
+/** How long the guest's end may take here once the toolstack says that it has moved. */
+const GONE_MS = 60_000;
+
+const HELP = `
+On the other host, give the disk room and export it, to be handed over to the guest's new disk:
+  truncate -s 20G /srv/vm1.img
+  ringdisk export add /srv/vm1.img --name vm1 --hand-over
+Here, with a path to that export (see README, Exports over the network):
+  ringdisk migrate-storage 3/xvda=nbd:unix:/run/ringdisk/connect/host2.sock:exportname=vm1 \\
+    --run 'xl migrate -C /etc/xen/vm1.cfg vm1 host2'
+
+The disks are copied while the guest writes. Then each of its writes is answered when both hosts
+have it, and the command is run. If that fails the guest goes on here and its disks are mirrored no
+more. Without --run it ends when all is copied, and the disks stay mirrored until the guest has gone
+or 'ringdisk mirror stop'.`;
+
+export function addMigrateStorage(program: Command): void {
+  const command = program
+    .command('migrate-storage')
+    .description("move a guest's disks to another host's storage, and let the guest follow")
+    .argument('<disk=target...>', 'each disk (3/xvda), and the target that it gets there')
+    .option('--rate <rate>', 'copy no more than so many bytes a second of each disk (20M)')
+    .option('--run <command>', 'for a shell, when all is copied: what migrates the guest')
+    .addHelpText('after', HELP);
+  addDaemonOptions(command).action(migrate);
+}
+
+async function migrate(pairs: string[], options: MigrateOptions): Promise<void> {
+  const disks = pairs.map(parsePair);
+  const interrupt = new AbortController();
+  const stop = () => interrupt.abort();
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  const mirrors = new DiskMirrors(disks, options);
+  try {
+    await mirrors.start(options.rate);
+    await mirrors.untilAlike(interrupt.signal);
+    if (options.run !== undefined) await follow(options.run, mirrors);
+  } catch (error) {
+    await mirrors.stop();
+    throw error;
+  } finally {
+    process.off('SIGINT', stop).off('SIGTERM', stop);
+  }
+  const result = { disks, migrated: options.run !== undefined };
+  printResult('migrate-storage', options, result, () => endText(result));
+}
+
+function endText({ disks, migrated }: { disks: Disk[]; migrated: boolean }): string {
+  const names = disks.map(({ vbd }) => vbd).join(', ');
+  if (migrated) return `The guest has moved, and ${names} with it.`;
+  return (
+    `${names}: both hosts have all there is, and get all that is written. Migrate the guest now: ` +
+    'its disks there connect when it has gone from here.'
+  );
+}
+
+function parsePair(text: string): Disk {
+  const [, vbd, target] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+  if (vbd !== undefined && target !== undefined) return { vbd, target };
+  throw new UsageError(`${text} does not say a disk and its target, as 3/xvda=nbd:... does.`);
+}
+
+/** Throws what is to be told of a guest that has not moved. */
+async function follow(text: string, mirrors: DiskMirrors): Promise<void> {
+  const child = spawn('/bin/sh', ['-c', text], { stdio: ['inherit', 2, 2] });
+  const [code, signal] = await once(child, 'exit');
+  if (code !== 0) {
+    const how = signal ?? `status ${code}`;
+    throw new RingdiskError('MIGRATION_FAILED', `The command ended with ${how}: the guest stays.`);
+  }
+  await mirrors.untilGone();
+}
+
+class DiskMirrors {
+  readonly #disks: readonly Disk[];
+  readonly #options: DaemonOptions;
+  readonly #progress: ProgressLine;
+  readonly #started: Disk[] = [];
+
+  constructor(disks: readonly Disk[], options: DaemonOptions) {
+    this.#disks = disks;
+    this.#options = options;
+    this.#progress = new ProgressLine(options.json === true);
+  }
+
+  async start(rate: string | undefined): Promise<void> {
+    for (const disk of this.#disks) {
+      const { target } = disk;
+      const request = { action: 'start', target, mode: 'copy', ...rateOf(rate) } as const;
+      disk.vbd = (await this.#ask(disk, request)).vbd;
+      this.#started.push(disk);
+    }
+  }
+
+  /** First the target follows the guest; then the guest waits for it, and no write is missing. */
+  async untilAlike(signal: AbortSignal): Promise<void> {
+    await this.#until(['following', 'ready'], signal);
+    for (const disk of this.#disks) await this.#ask(disk, { action: 'set', mode: 'sync' });
+    await this.#until(['ready'], signal);
+  }
+
+  async untilGone(): Promise<void> {
+    const deadline = performance.now() + GONE_MS;
+    for (const disk of this.#disks) {
+      while (await this.#isThere(disk)) {
+        if (performance.now() > deadline) {
+          const message = `${disk.vbd} is still here: the guest has not moved.`;
+          throw new RingdiskError('MIGRATION_FAILED', message);
+        }
+        await sleep(LOOK_MS);
+      }
+    }
+  }
+
+  /** Those of a guest that has gone are over already. */
+  async stop(): Promise<void> {
+    for (const disk of this.#started) {
+      await this.#ask(disk, { action: 'stop' }).catch(() => {});
+    }
+  }
+
+  async #until(states: WireMirror['state'][], signal: AbortSignal): Promise<void> {
+    const missing = new Set(this.#disks);
+    while (missing.size > 0) {
+      if (signal.aborted) throw new InterruptedError('Interrupted: nothing has moved.');
+      for (const disk of [...missing]) {
+        const now = await this.#mirrorOf(disk);
+        this.#tell(disk, now);
+        if (states.includes(now.state)) missing.delete(disk);
+      }
+      if (missing.size > 0) await sleep(LOOK_MS);
+    }
+  }
+
+  #tell({ vbd }: Disk, { bytes, bytesBehind, ...rest }: WireMirror): void {
+    const name = mirrorName({ bytes, bytesBehind, ...rest });
+    this.#progress.update(`${vbd} ${name}`, bytes - bytesBehind, bytes, 0);
+  }
+
+  async #mirrorOf(disk: Disk): Promise<WireMirror> {
+    const { mirror } = await this.#ask(disk, { action: 'status' });
+    if (mirror && mirror.state !== 'failed') return mirror;
+    const why = mirror?.error ?? 'somebody has ended it';
+    throw new RingdiskError('MIGRATION_FAILED', `${disk.vbd} is not mirrored any more: ${why}`);
+  }
+
+  async #isThere({ vbd }: Disk): Promise<boolean> {
+    const vbds = await this.#patiently((client) => client.call('list', {}));
+    return vbds.vbds.some(({ name }) => name === vbd);
+  }
+
+  async #ask({ vbd }: Disk, request: Request): Promise<Methods['mirror']['result']> {
+    return this.#patiently((client) => client.call('mirror', { vbd, ...request }));
+  }
+
+  /** Mirrors outlive a daemon; so does whoever waits for them. */
+  async #patiently<T>(body: Parameters<typeof withDaemon<T>>[1]): Promise<T> {
+    const deadline = performance.now() + AWAY_MS;
+    for (;;) {
+      try {
+        return await withDaemon(this.#options, body);
+      } catch (error) {
+        const isAway = error instanceof DaemonUnreachableError;
+        if (!isAway || this.#started.length === 0 || performance.now() > deadline) throw error;
+      }
+      await sleep(LOOK_MS);
+    }
+  }
+}
