@@ -9,7 +9,7 @@ import { run, waitFor } from './shell.mjs';
 export const PROJECT = '/host/ringdisk';
 export const BLOCK_SCRIPT = `${PROJECT}/src/host/block-ringdisk`;
 export const LOG = '/host/logs/daemon.log';
-const MAIN = `${PROJECT}/dist/ringdisk.cjs`;
+export const MAIN = `${PROJECT}/dist/ringdisk.cjs`;
 const RUNTIME_DIR = '/run/ringdisk';
 const CONFIG = '/run/rig/ringdisk.json';
 // The kernel starts and ends io_uring's workers in our process as it sees fit.
@@ -46,12 +46,13 @@ export async function ringdiskJson(...args) {
 }
 
 /**
- * The daemon's statistics, without starting a command, which takes seconds under emulation.
+ * A daemon's statistics, without starting a command, which takes seconds under emulation.
+ * @param {string} [runtimeDir]
  * @returns {Promise<any>} as `ringdiskJson('stats')`
  */
-export function quickStats() {
+export function quickStats(runtimeDir = RUNTIME_DIR) {
   return new Promise((resolve, reject) => {
-    const socket = connect(`${RUNTIME_DIR}/control.sock`);
+    const socket = connect(`${runtimeDir}/control.sock`);
     let text = '';
     socket.on('error', reject);
     socket.on('data', (chunk) => {
