@@ -5,6 +5,7 @@
 import { RingdiskError, showValue } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
 import { parseTarget } from '../target/target_spec.ts';
+import { isOverWithin } from './beside.ts';
 import { type Device, type DeviceMirror, type Medium, messageOf } from './device.ts';
 import { vbdName } from './id.ts';
 import { endMirror, mirrorUser } from './mirror_end.ts';
@@ -221,9 +222,14 @@ export async function fail(device: Device, mirror: DeviceMirror, reason: string)
   });
 }
 
-/** It is over; its filters go. Throws DatapathError, and they only hand on then. */
+/** It is over; its filters go. Throws what is in the way, and they only hand on then. */
 async function release(device: Device, mirror: DeviceMirror): Promise<void> {
+  const { letGoMs } = device.services.timing;
   if (mirror.native) await device.link?.connection.detach();
+  // A connection that is ending has it still.
+  if (!(await isOverWithin(device.lettingGo, letGoMs))) {
+    throw new RingdiskError('VBD_BUSY', 'the last I/O of the disk is not over');
+  }
   await endMirror(device, mirror);
 }
 

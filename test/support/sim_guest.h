@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -67,9 +68,9 @@ class SimGuest final : private OperationSink {
                  : what < 65 ? Kind::write
                  : what < 82 ? Kind::discard
                              : Kind::flush;
-    if (what == 70) asked.zeroes = below(2) == 0 ? Zeroes::may_free : Zeroes::keep;
-    if (what == 71) asked.secure = true;
-    if (asked.kind == Kind::discard && below(3) > 0) asked.kind = Kind::write;
+    if (what >= 70 && what < 75) asked.zeroes = below(2) == 0 ? Zeroes::may_free : Zeroes::keep;
+    if (what >= 75 && what < 77) asked.zeroes = Zeroes::fast;
+    if (what == 77) asked.secure = true;
     issue(queue, asked, may_write);
   }
   bool is_idle() const { return busy_ == 0; }
@@ -175,7 +176,8 @@ class SimGuest final : private OperationSink {
     const Asked asked = slot.asked;
     const int32_t result = operation.result;
     if (!is_dead_) {
-      if (result < 0) errors_++;
+      // Zeroes that the disk cannot make without writing them are no error of its medium.
+      if (result < 0 && result != -EOPNOTSUPP) errors_++;
       if (asked.kind == Kind::flush && result == 0) promises_.flush_over(slot.begun);
       if (asked.kind == Kind::read && result == 0) check_read(slot);
       if (asked.writes()) {

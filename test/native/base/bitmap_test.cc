@@ -42,7 +42,7 @@ std::vector<bool> told(const Bitmap& map, uint64_t end, uint64_t step) {
   return found;
 }
 
-TEST_CASE("bitmap: what is set is told, in its file too, and nothing else") {
+TEST_CASE("bitmap: what is set and not cleared is told, in its file too, and nothing else") {
   Fixture f;
   std::mt19937_64 random(1);
   for (const uint64_t chunks : {1, 63, 64, 65, 1000}) {
@@ -58,6 +58,10 @@ TEST_CASE("bitmap: what is set is told, in its file too, and nothing else") {
       map->set(offset, length);
       for (uint64_t at = offset / kGranularity; at * kGranularity < offset + length; at++)
         expected[at] = true;
+      const uint64_t first = random() % chunks;
+      const uint64_t end = first + random() % 70;
+      map->clear_chunks(first, end);
+      for (uint64_t at = first; at < std::min(end, chunks); at++) expected[at] = false;
       const Bitmap again(f.path);
       CHECK(told(again, map->covered(), kGranularity) == expected);
       const auto set = static_cast<uint64_t>(std::ranges::count(expected, true));

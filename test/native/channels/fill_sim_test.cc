@@ -8,11 +8,10 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <optional>
 
-#include "disk_promises.h"
 #include "fill_daemon.h"
 #include "needs_uring.h"
+#include "sim_guest.h"
 #include "temp_machine.h"
 
 namespace ringdisk {
@@ -41,19 +40,7 @@ void fill_sectors(LossyDisk& disk, uint64_t (*value)(uint64_t)) {
   disk.settle();
 }
 
-struct Asked {
-  Operation::Kind kind{};
-  Zeroes zeroes = Zeroes::no;
-  bool secure = false;
-  uint64_t first = 0;  // sectors
-  uint64_t count = 0;
-  uint64_t value = 0;
-  uint64_t number = 0;  // of the promise, where it is carried out once more
-
-  bool writes() const { return kind == Operation::Kind::write || kind == Operation::Kind::discard; }
-};
-
-class Sim final : private OperationSink {
+class Sim {
  public:
   explicit Sim(unsigned seed) : random_(seed) {
     fill_sectors(local_, [](uint64_t) { return kStranger; });
@@ -64,7 +51,7 @@ class Sim final : private OperationSink {
     header_.source_bytes = kSourceBytes;
     start();
   }
-  ~Sim() override { stop(); }
+  ~Sim() { stop(); }
 
   void run(int steps) {
     for (int i = 0; i < steps; i++) step();
@@ -73,7 +60,7 @@ class Sim final : private OperationSink {
   void finish() {
     calm();
     settle();
-    while (!replays_.empty()) {
+    while (guest_.has_replays()) {
       ask();
       settle();
     }
@@ -89,20 +76,10 @@ class Sim final : private OperationSink {
     restart(false);
     check_all();
   }
-  uint64_t reads() const { return reads_; }
+  uint64_t reads() const { return guest_.reads(); }
   uint64_t deaths() const { return deaths_; }
 
  private:
-  struct Slot {
-    Operation operation{};
-    std::unique_ptr<std::byte, void (*)(void*)> memory{
-        static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kMostSectors* kSectorBytes)),
-        std::free};
-    bool busy = false;
-    Asked asked{};
-    uint64_t begun = 0;
-  };
-
   uint64_t below(uint64_t bound) { return random_() % bound; }
 
   void step() {
@@ -179,116 +156,9 @@ class Sim final : private OperationSink {
 
   void ask() {
     lift_fence();
-    const size_t queue = below(FillDaemon::kQueues);
-    if (!daemon_->is_loaded()) return;
-    Asked asked;
-    if (begun_ && !replays_.empty()) {
-      asked = replays_.back();
-      if (!issue(queue, asked)) return;
-      return replays_.pop_back();
-    }
-    const uint64_t what = below(100);
-    asked.first = below(kSectors);
-    asked.count = 1 + below(std::min(kMostSectors, kSectors - asked.first));
-    if (below(3) == 0) {  // whole chunks
-      asked.first = asked.first * kSectorBytes / kChunk * kChunk / kSectorBytes;
-      asked.count = (1 + below(2)) * kChunk / kSectorBytes;
-    }
-    if (asked.first + asked.count > kSectors) return;
-    asked.value = next_value_++;
-    asked.kind = what < 32   ? Operation::Kind::read
-                 : what < 65 ? Operation::Kind::write
-                 : what < 82 ? Operation::Kind::discard
-                             : Operation::Kind::flush;
-    if (what >= 70 && what < 75) asked.zeroes = below(2) == 0 ? Zeroes::may_free : Zeroes::keep;
-    if (what >= 75 && what < 77) asked.zeroes = Zeroes::fast;
-    if (what == 77) asked.secure = true;
-    issue(queue, asked);
+    if (daemon_->is_loaded()) guest_.ask(begun_);
   }
-  bool is_in_the_way(const Asked& asked) const {
-    if (asked.kind == Operation::Kind::flush) return false;
-    const auto meets = [&](const Asked& other) {
-      return other.kind != Operation::Kind::flush && (asked.writes() || other.writes()) &&
-             other.first < asked.first + asked.count && asked.first < other.first + other.count;
-    };
-    for (const auto& queue : slots_)
-      for (const Slot& slot : queue)
-        if (slot.busy && meets(slot.asked)) return true;
-    // What is to be carried out once more has the older data.
-    return std::ranges::any_of(
-        replays_, [&](const Asked& other) { return other.value != asked.value && meets(other); });
-  }
-  bool issue(size_t queue, const Asked& asked) {
-    const bool changes = asked.kind != Operation::Kind::read;
-    if ((changes && !begun_) || is_in_the_way(asked)) return false;
-    const auto found = std::ranges::find(slots_[queue], false, &Slot::busy);
-    if (found == slots_[queue].end()) return false;
-    Slot& slot = *found;
-    slot.busy = true;
-    slot.asked = asked;
-    slot.operation = {};
-    Operation& operation = slot.operation;
-    operation.kind = asked.kind;
-    operation.sink = this;
-    operation.owner = &slot;
-    operation.channel = &daemon_->channel(queue);
-    if (asked.kind != Operation::Kind::flush) {
-      operation.offset = asked.first * kSectorBytes;
-      operation.length = asked.count * kSectorBytes;
-    }
-    operation.zeroes = asked.zeroes;
-    operation.secure = asked.secure;
-    operation.memory = slot.memory.get();
-    if (asked.kind == Operation::Kind::write)
-      std::fill_n(reinterpret_cast<uint64_t*>(slot.memory.get()), asked.count * 64, asked.value);
-    begin(slot);
-    if (operation.channel->start(operation)) finished(operation);
-    return true;
-  }
-  void begin(Slot& slot) {
-    const Asked asked = slot.asked;
-    if (asked.kind == Operation::Kind::flush) slot.begun = promises_.flush_begins();
-    if (asked.number != 0) slot.begun = asked.number;
-    if (!asked.writes() || asked.number != 0) return;
-    const bool is_write = asked.kind == Operation::Kind::write;
-    slot.begun = slot.asked.number = promises_.write_begins(
-        asked.first, asked.count, DiskPromises::Values{is_write ? asked.value : 0});
-  }
-
-  void finished(Operation& operation) override {
-    Slot& slot = *static_cast<Slot*>(operation.owner);
-    slot.busy = false;
-    if (is_dead_) return;
-    const Asked& asked = slot.asked;
-    const int32_t result = operation.result;
-    if (asked.kind == Operation::Kind::flush && result == 0) promises_.flush_over(slot.begun);
-    if (asked.kind == Operation::Kind::read && result == 0) check_read(slot);
-    if (!asked.writes()) return;
-    // A discard that promises nothing may do nothing.
-    const bool is_hint =
-        asked.kind == Operation::Kind::discard && !asked.secure && asked.zeroes == Zeroes::no;
-    promises_.write_over(slot.begun, asked.first, asked.count, result < 0 || is_hint);
-  }
-  void check_read(const Slot& slot) {
-    reads_++;
-    const auto* words = reinterpret_cast<const uint64_t*>(slot.memory.get());
-    for (uint64_t i = 0; i < slot.asked.count; i++)
-      check_sector(slot.asked.first + i, words + i * 64);
-  }
-  void check_sector(uint64_t sector, const uint64_t* words) {
-    const bool is_one = std::all_of(words, words + 64, [&](uint64_t one) { return one == *words; });
-    const bool is_right = is_one && promises_.read(sector, *words);
-    if (is_right) return;
-    CAPTURE(sector);
-    CAPTURE(*words);
-    CAPTURE(deaths_);
-    REQUIRE(is_right);
-  }
-  void check_all() {
-    const auto* words = reinterpret_cast<const uint64_t*>(local_.now().data());
-    for (uint64_t sector = 0; sector < kSectors; sector++)
-      check_sector(sector, words + sector * 64);
-  }
+  void check_all() { guest_.check_disk(local_.now()); }
 
   void start() {
     daemon_ = std::make_unique<FillDaemon>(uring_, disks_, header_, live_path_,
@@ -299,6 +169,7 @@ class Sim final : private OperationSink {
   // Runs it to its end, which changes nothing that anybody sees: the disks are put back.
   void stop() {
     is_dead_ = true;
+    guest_.die();
     calm();
     orphans_.clear();
     settle();
@@ -307,6 +178,7 @@ class Sim final : private OperationSink {
     settle();
     RD_ASSERT(closed);
     daemon_.reset();
+    guest_.live();
     is_dead_ = false;
   }
   void restart(bool host) {
@@ -314,11 +186,6 @@ class Sim final : private OperationSink {
     auto orphans = take_orphans();
     const std::array<LossyDisk, 3> before{local_, source_, map_};
     const std::string live = read_live();
-    if (!host)
-      for (const auto& queue : slots_)
-        for (const Slot& slot : queue)
-          if (slot.busy && slot.asked.writes()) replays_.push_back(slot.asked);
-    if (host) replays_.clear();
     stop();
     local_ = before[0], source_ = before[1], map_ = before[2];
     for (LossyDisk* disk : {&local_, &source_, &map_}) disk->forget_all();
@@ -328,7 +195,7 @@ class Sim final : private OperationSink {
       orphans.clear();
       local_.host_dies(random_);
       map_.host_dies(random_);
-      promises_.host_dies();
+      guest_.host_dies();
       ::unlink(live_path_.c_str());
     } else {
       std::ofstream(live_path_, std::ios::binary) << live;
@@ -370,17 +237,16 @@ class Sim final : private OperationSink {
   LossyDisk map_{fill_map_bytes(kChunks)};
   FillDaemon::Disks disks_{local_, source_, map_};
   FillHeader header_;
-  DiskPromises promises_{kSectors, first_value};
-  std::array<std::array<Slot, FillDaemon::kDepth>, FillDaemon::kQueues> slots_;
-  std::vector<Asked> replays_;
   std::vector<Landing> orphans_;
   std::unique_ptr<FillDaemon> daemon_;
   bool was_started_ = false;
   bool begun_ = false;
   bool is_dead_ = false;
-  uint64_t next_value_ = 1;
-  uint64_t reads_ = 0;
   uint64_t deaths_ = 0;
+  SimGuest guest_{random_,
+                  {kSectors, kMostSectors, kChunk / kSectorBytes},
+                  first_value,
+                  [this](size_t queue) -> TargetChannel& { return daemon_->channel(queue); }};
 };
 
 TEST_CASE("fill: whoever dies when, what was promised is read") {
