@@ -59,6 +59,8 @@ void MirrorHome::look_for_hanging(uint64_t now_us) {
 void MirrorHome::close(std::function<void()> source_is_free, std::function<void()> done) {
   enter([this, &source_is_free, &done] {
     closing_ = true;
+    // Who stops a mirror has ended it before: the disk goes on here, and nobody is to go on there.
+    is_whole_ = state_.ready.load(std::memory_order_relaxed);
     source_is_free_ = std::move(source_is_free);
     closed_ = std::move(done);
     give_up(ECANCELED);
@@ -81,6 +83,7 @@ void MirrorHome::tell_if_closed() {
   if (source_is_free_ || !closed_ || copies_out_ > 0 || there_ > 0 || own_.then) return;
   const std::function<void()> done = std::exchange(closed_, nullptr);
   if (!destination_) return done();
+  if (!is_whole_) destination_->break_off();
   destination_->close(done);
 }
 

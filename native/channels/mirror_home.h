@@ -167,6 +167,7 @@ class MirrorHome final : private OperationSink {
   std::function<void()> source_is_free_;
   std::function<void()> closed_;
   bool closing_ = false;
+  bool is_whole_ = false;  // the destination had all there is when the end began
   bool untouched_ = true;  // nothing was done that the map does not know of
 
   ChunkBits valid_;

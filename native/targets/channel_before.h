@@ -21,6 +21,7 @@ class ChannelBefore : public TargetChannel {
   void cancel_discards() override { inner_->cancel_discards(); }
   bool give_memory_back() override { return inner_->give_memory_back(); }
   bool holds_memory() const override { return inner_->holds_memory(); }
+  void break_off() override { inner_->break_off(); }
   void close(std::function<void()> done) override { inner_->close(std::move(done)); }
 
  protected:

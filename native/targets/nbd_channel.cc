@@ -357,7 +357,7 @@ void NbdChannel::close(std::function<void()> done) {
   if (before == State::up) {
     std::array<std::byte, nbd::kRequestBytes> bye{};
     put_request(bye.data(), 0, Command::disconnect, 0, 0, 0);
-    stream_.say(bye);
+    if (!breaks_off_) stream_.say(bye);
     stream_.shut_down();
   }
   done_ = std::move(done);

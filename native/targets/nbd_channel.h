@@ -31,6 +31,7 @@ class NbdChannel final : public TargetChannel {
   bool start(Operation& operation) override;
   bool advance(Operation& operation, int32_t part_result) override;
   void cancel_discards() override;
+  void break_off() override { breaks_off_ = true; }
   void close(std::function<void()> done) override;
 
  private:
@@ -75,6 +76,7 @@ class NbdChannel final : public TargetChannel {
   List waiting_;  // to be sent
   NbdWaiting waits_;
   State state_ = State::idle;
+  bool breaks_off_ = false;    // its end is not told the server
   bool is_down_ = false;       // there has been no connection for some time
   bool has_answered_ = false;  // this connection
   uint32_t peer_ = 0;

@@ -84,6 +84,9 @@ class TargetChannel {
   // there is more.
   virtual bool give_memory_back() { return true; }
   virtual bool holds_memory() const { return false; }
+  // Whoever is at the other end is not to take what follows for an end in order: not all that was
+  // to be there is.
+  virtual void break_off() {}
   // Its end, once nothing is with it any more. `done` is called on its reactor's thread, at once or
   // later, when nothing of its own is under way either; only then may it be deleted. One that has
   // never started anything may be deleted without.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A guest that moves to another host with its disk: two daemons, each with a machine of its own.
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { DISK_BYTES, expectFilled, fill } from '../support/disk_load.ts';
 import { sparseFile, workload } from '../support/loopback_machine.ts';
@@ -71,7 +72,17 @@ it('where the toolstack fails the guest stays, with the disk that it had', async
   expect(stderr).toContain('The command ended with status 7: the guest stays.');
   expect((await here.show(guest))['mirror']).toBeUndefined();
   await expectFilled(guest, 1);
+  // The copy there is no disk for anybody, and may be tried again.
+  const arrived = await there.plug(0, `aio:${moved}`);
+  const connected = arrived.frontend.connect();
+  await sleep(1000);
+  expect((await there.show(arrived))['state']).toBe('InitWait');
+  expect(await migrate(target).ended).toMatchObject({ status: 0, stderr: '' });
+  await guest.frontend.run(fill(2));
   await here.unplug(guest);
+  await connected;
+  await expectFilled(arrived, 2);
+  await there.unplug(arrived);
 }, 60_000);
 
 it('a daemon that is killed meanwhile does not end it, on neither side', async () => {
