@@ -428,6 +428,11 @@ export interface NativeBinding {
    * lock is its own until its end. False while another process has the lock. Throws.
    */
   beginHelper(log: string, lock: string): boolean;
+  /**
+   * Which medium lies at a path, in the words of TargetCapabilities' identity. For a helper alone:
+   * it waits for the medium, for ever if need be. Throws.
+   */
+  findMedium(path: string): { isDevice: boolean; identity: string };
   /** After beginHelper(): becomes that program, confined (execve). Only ever throws. */
   becomeHelper(helper: HelperProgram): void;
   /** From now on, a crash (not a SIGKILL) leaves an empty file there. */

@@ -40,11 +40,21 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** Of an image: media beyond the one that its identity names, by their identities. */
+export interface MediumParts {
+  /** More files with its data: used as that one is. */
+  readonly beside: readonly string[];
+  /** What it is based on: only ever read. */
+  readonly bases: readonly string[];
+}
+
 /** An opened medium. */
 export interface OpenTarget {
   readonly handle: number;
   /** As last probed; `refresh` and `claim` replace it. */
   readonly capabilities: TargetCapabilities;
+  /** Missing: it is all on one medium. */
+  readonly parts?: MediumParts | undefined;
   /**
    * Makes it this process's, before the first connect. Waits some seconds for a last user that is
    * closing, then rejects with EBUSY; with `takeOver` it never waits, and `fence` is pending until
@@ -96,6 +106,13 @@ export interface Connection extends EventEmitter<ConnectionEvents> {
   disconnect(): Promise<void>;
 }
 
+export interface OpenOptions {
+  readonly signal?: AbortSignal;
+  readonly admit?:
+    | ((identity: string, parts: MediumParts | undefined) => Promise<void>)
+    | undefined;
+}
+
 export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 
 /** A target that NBD clients can reach. */
@@ -112,9 +129,10 @@ export type ExportOptions = Omit<ExportRequest, 'target'>;
 export interface Datapath {
   /**
    * May take for ever on a medium that hangs. Once `signal` is aborted it rejects with ECANCELED,
-   * and what comes later is closed.
+   * and what comes later is closed. `admit` rejects where an image is not to be opened: it is
+   * called before another program opens it for good.
    */
-  openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
+  openTarget(spec: NativeTargetSpec, options?: OpenOptions): Promise<OpenTarget>;
   /** The target has been claimed. */
   connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
   /** Calls back with what the operator should know of a target in use. */

@@ -3,7 +3,7 @@
 // when nobody uses it any more. It outlives this daemon.
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DatapathError } from '../datapath/datapath.ts';
+import { DatapathError, type MediumParts, type OpenOptions } from '../datapath/datapath.ts';
 import type { Logger } from '../log.ts';
 import { Backoff } from '../vbd/backoff.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
@@ -95,13 +95,18 @@ export class Helper {
     return this.#record?.identity ?? '';
   }
 
+  get parts(): MediumParts | undefined {
+    return this.#record?.parts;
+  }
+
   get isEnding(): boolean {
     return this.#ending !== undefined;
   }
 
-  /** Resolves when it serves. Takes as long as the image takes to open. Throws DatapathError. */
-  async start(): Promise<void> {
-    this.#starting ??= this.#launch();
+  /** Resolves when it serves. Takes as long as the image takes to open. Throws DatapathError,
+   * and what `admit` throws. */
+  async start(admit?: OpenOptions['admit']): Promise<void> {
+    this.#starting ??= this.#launch(admit);
     await this.#starting;
   }
 
@@ -139,11 +144,13 @@ export class Helper {
     this.#watch?.stop();
   }
 
-  async #launch(identity?: string): Promise<void> {
+  async #launch(admit?: OpenOptions['admit'], before?: HelperRecord): Promise<void> {
     const { format, image, readOnly } = this.wish;
     const request = { version: 1, runtimeDir: this.#runtimeDir, format, image, readOnly } as const;
+    const expected = before && { identity: before.identity, parts: before.parts };
     try {
-      await startHelper({ ...request, ...(identity && { identity }) }, (record) => {
+      await startHelper({ ...request, ...expected }, async (record) => {
+        await admit?.(record.identity, record.parts);
         this.#listen(record);
       });
     } catch (error) {
@@ -209,7 +216,7 @@ export class Helper {
       await sleep(this.#backoff.dueMs, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       try {
-        await this.#launch(this.identity);
+        await this.#launch(undefined, this.#record);
         this.#restarts++;
         return;
       } catch (error) {

@@ -66,8 +66,8 @@ export function reserveRecorded({ id, recorded, services }: Device): void {
   try {
     const { target } = services.records.read(id) ?? {};
     if (target?.identity === undefined) return;
-    const { readOnly, share, identity } = target;
-    services.openTargets.reserve(identity, {
+    const { readOnly, share, identity, parts } = target;
+    services.openTargets.reserve(identity, parts, {
       name: vbdName(id),
       domid: id.domid,
       readOnly,

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import path from 'node:path';
 import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
+import type { MediumParts } from '../datapath/datapath.ts';
 import { IMAGE_FORMATS } from '../formats/image_spec.ts';
 import { replaceFile, TEMPORARY_SUFFIX } from '../replace_file.ts';
 import { parseLimits } from '../target/limits.ts';
@@ -61,6 +62,7 @@ const schema = v.strictObject({
     share: v.boolean(),
     /** Another medium under the same path is not the guest's. */
     identity: v.string(),
+    parts: v.optional(v.strictObject({ beside: v.array(v.string()), bases: v.array(v.string()) })),
   }),
   onError: v.picklist(ON_ERROR),
   /** An operator's word; missing: he has said nothing. */
@@ -88,6 +90,7 @@ export interface VbdRecord {
     readonly share: boolean;
     /** undefined: not known. */
     readonly identity: string | undefined;
+    readonly parts?: MediumParts | undefined;
   };
   /** undefined: not known. */
   readonly onError: OnError | undefined;

@@ -35,9 +35,10 @@ export function remember(device: Device): void {
   const { medium, link, services, id } = device;
   if (!medium || !link) return;
   const { params, spec, readOnly, share } = medium;
-  const { identity } = medium.target.capabilities;
+  const { capabilities, parts } = medium.target;
+  const { identity } = capabilities;
   const { agreement, onError, sectors } = link;
-  const target = { params, ...spec, readOnly, share, identity };
+  const target = { params, ...spec, readOnly, share, identity, parts };
   device.recorded = true;
   device.isInherited = false;
   try {

@@ -273,6 +273,18 @@ describe('what serves it', () => {
     await expect.poll(() => helper.info().restarts, { timeout: 20_000 }).toBe(1);
   }, 30_000);
 
+  it('nor where it is based on another one by now', async () => {
+    const base = makeImage('raw', file('base'), '16M');
+    const image = makeImage('qcow2', file('a'), undefined, ['raw', base]);
+    const helper = await serve(`qcow2:${image}`);
+    run('mv', base, file('mine'));
+    makeImage('raw', base, '16M');
+    process.kill(pidOf(helper), 'SIGKILL');
+    await expect.poll(() => helper.info().error ?? '').toMatch(/based on another image/);
+    run('mv', file('mine'), base);
+    await expect.poll(() => helper.info().restarts, { timeout: 20_000 }).toBe(1);
+  }, 30_000);
+
   it('is found again by whoever comes next', async () => {
     const image = makeImage('qcow2', file('a'), '16M');
     const first = await serve(`qcow2:${image}`);

@@ -19,6 +19,7 @@ import {
   type ConnectOptions,
   type Datapath,
   DatapathError,
+  type MediumParts,
   type NbdExport,
   type OpenTarget,
 } from '../../src/datapath/datapath.ts';
@@ -43,6 +44,7 @@ export const someCapabilities: TargetCapabilities = {
 export class FakeTarget implements OpenTarget {
   readonly handle: number;
   readonly spec: NativeTargetSpec;
+  readonly parts: MediumParts | undefined;
   isOpen = true;
   claimed: ClaimOptions | undefined;
   fence: Promise<void> | undefined;
@@ -64,6 +66,7 @@ export class FakeTarget implements OpenTarget {
     this.spec = spec;
     this.medium = medium;
     this.capabilities = medium;
+    this.parts = datapath.parts.get(spec.path);
     this.#datapath = datapath;
   }
 
@@ -164,6 +167,8 @@ export class FakeDatapath implements Datapath {
   capabilities = someCapabilities;
   /** Media by path, where they are not all alike. */
   readonly media = new Map<string, Partial<TargetCapabilities>>();
+  /** Of those that are images. */
+  readonly parts = new Map<string, MediumParts>();
   openError: string | undefined;
   openErrorCode = 'ENOENT';
   /** What an open, or a measurement, and a claim wait for. */
