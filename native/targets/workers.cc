@@ -319,7 +319,10 @@ void Workers::measure(const Link& link, Target::Answer answer) {
     if (!record) return answer({.error = EBADF, .text = "the target is closed"});
     WorkerRequest request;
     request.type = WorkerRequest::Type::measure;
-    ask(*record, request, {}, [answer](WorkerReply& reply, std::vector<Fd>&) {
+    ask(*record, request, {}, [this, link, answer](WorkerReply& reply, std::vector<Fd>&) {
+      Record* measured = find(link);
+      // The next worker is to know what was told last.
+      if (measured && reply.error == 0) measured->facts.capabilities.capacity = reply.capacity;
       answer({.error = reply.error,
               .text = reply.text.data(),
               .capacity = reply.capacity,
