@@ -183,6 +183,7 @@ EngineSettings to_engine_settings(const Napi::Object& object) {
 
 TargetSpec to_target_spec(const Napi::Object& object) {
   TargetSpec spec{string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+  if (object.Has("keepsNothing")) spec.keeps_nothing = boolean(object, "keepsNothing");
   if (!object.Has("fill") || !object.Get("fill").IsObject()) return spec;
   const auto given = object.Get("fill").As<Napi::Object>();
   auto fill = std::make_shared<FillSpec>();

@@ -258,7 +258,7 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
   record.facts = reply.facts;
   record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
-  auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
+  auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec, reply.facts);
   target->resize(reply.facts.capabilities.capacity, reply.direct_end);
   std::exchange(record.on_opened, nullptr)({.target = std::move(target)});
 }

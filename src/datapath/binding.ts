@@ -83,6 +83,8 @@ export interface NativeTargetSpec {
   /** null: the capacity in bytes, decimal; nbd: see src/target/nbd_address.ts. */
   path: string;
   readOnly: boolean;
+  /** kind nbd: what its server has answered is not lost with the server's process. */
+  keepsNothing?: boolean;
   /** kind fill only: what `path` says. */
   fill?: NativeFillSpec;
 }

@@ -17,7 +17,7 @@ import {
   readHelperRecord,
   removeHelperFiles,
 } from './helper_record.ts';
-import { type ImageFormat, parseImagePath, writesThrough } from './image_spec.ts';
+import { type ImageFormat, keepsBack, parseImagePath } from './image_spec.ts';
 import { startHelper } from './start_helper.ts';
 import { type HelperWatch, isAlive, reasonOf, watchHelper } from './watch_helper.ts';
 
@@ -97,6 +97,11 @@ export class Helper {
 
   get parts(): MediumParts | undefined {
     return this.#record?.parts;
+  }
+
+  /** See image_spec.ts. */
+  get keepsBack(): boolean {
+    return keepsBack(parseImagePath(this.wish.format, this.wish.image));
   }
 
   get isEnding(): boolean {
@@ -203,8 +208,7 @@ export class Helper {
   }
 
   #loss(): { lost?: string } {
-    const { format, image, readOnly } = this.wish;
-    if (readOnly || format !== 'qcow2' || writesThrough(parseImagePath(format, image))) return {};
+    if (this.wish.readOnly || !this.keepsBack) return {};
     return {
       lost: 'what the guest has written since its last flush (not without cache.writeback=on)',
     };

@@ -58,7 +58,8 @@ export class Images implements OpenTargets {
     const { helper } = used;
     try {
       const nbd = `${helper.socket}:exportname=${EXPORT_NAME}`;
-      const served = { kind: 'nbd', path: nbd, readOnly } as const;
+      const { keepsBack } = helper;
+      const served = { kind: 'nbd', path: nbd, readOnly, keepsNothing: !keepsBack } as const;
       const { fill } = spec;
       if (!fill) await helper.start(options?.admit);
       const target = fill

@@ -36,6 +36,7 @@ afterEach(async () => {
 interface Target {
   kind: string;
   helper: { program: string; pid?: number; restarts: number; chain: { path: string }[] };
+  capabilities: { warnings: string[] };
 }
 
 async function targetOf(guest: RestartGuest): Promise<Target> {
@@ -176,7 +177,9 @@ describe('killed under load', () => {
         expect(await written).toMatchObject({ errors: 0 });
         await expectFilled(guest, seed);
       }
-      expect((await targetOf(guest)).helper.restarts).toBeGreaterThanOrEqual(1);
+      const { helper, capabilities } = await targetOf(guest);
+      expect(helper.restarts).toBeGreaterThanOrEqual(1);
+      expect(capabilities.warnings).toEqual([]);
     },
     120_000,
   );
@@ -194,6 +197,8 @@ describe('killed under load', () => {
     expect(await written).toMatchObject({ errors: 0 });
     const kept = await guest.frontend.run(workload('verify', { ...half, seed: 1 }));
     expect(kept).toMatchObject({ errors: 0, mismatches: 0 });
+    const { warnings } = (await targetOf(guest)).capabilities;
+    expect(warnings).toEqual([expect.stringMatching(/started anew while writes/)]);
     await machine.unplug(guest);
     // Clusters that nobody uses are what it may leave.
     const repaired = run(
