@@ -207,7 +207,8 @@ ExportRequest to_export_request(const Napi::Object& object) {
                         .name = string(object, "name"),
                         .description = string(object, "description"),
                         .read_only = boolean(object, "readOnly"),
-                        .detect_zeroes = boolean(object, "detectZeroes")};
+                        .detect_zeroes = boolean(object, "detectZeroes"),
+                        .limits = string(object, "limits")};
   if (object.Has("group")) request.group = number(object, "group");
   const Napi::Array bitmaps = array(object, "bitmaps");
   for (uint32_t i = 0; i < bitmaps.Length(); i++) {

@@ -40,6 +40,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            method<&EngineObject::set_limits>("setLimits"),
                            method<&EngineObject::drop_limits>("dropLimits"),
                            method<&EngineObject::limit>("limit"),
+                           method<&EngineObject::limit_export>("limitExport"),
                            method<&EngineObject::add_export>("addExport"),
                            method<&EngineObject::remove_export>("removeExport"),
                            method<&EngineObject::export_clients>("exportClients"),
@@ -141,6 +142,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   void drop_limits(const Napi::CallbackInfo& info) { engine().drop_limits(name(info, 0)); }
   void limit(const Napi::CallbackInfo& info) { engine().limit(id(info, 0), name(info, 1)); }
+  void limit_export(const Napi::CallbackInfo& info) {
+    engine().limit_export(id(info, 0), name(info, 1));
+  }
   void add_export(const Napi::CallbackInfo& info) {
     engine().add_export(id(info, 0), to_export_request(info[1].As<Napi::Object>()));
   }
