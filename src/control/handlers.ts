@@ -5,6 +5,7 @@ import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
 import { RingdiskError } from '../errors.ts';
+import type { ExportInfo } from '../nbd/exported.ts';
 import type { Platform } from '../platform/platform.ts';
 import { type Limits, parseLimitChange } from '../target/limits.ts';
 import type { VbdInfo } from '../vbd/info.ts';
@@ -17,6 +18,7 @@ import {
   type Methods,
   PROTOCOL,
   type ServeArguments,
+  type WireExport,
   type WireLimits,
   type WireLinkLoss,
   type WireVbd,
@@ -86,12 +88,7 @@ export function daemonHandlers(
     },
     fill: async ({ vbd, ...change }) => ({ fill: daemon.find(vbd).fill(change) }),
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
-    exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
-    exportList: async () => ({ exports: daemon.exports.list() }),
-    exportRemove: async ({ name }) => {
-      await daemon.exports.remove(name);
-      return {};
-    },
+    ...exportHandlers(daemon),
     ...bitmapHandlers(daemon),
     handover: async () => {
       if (!platform.outlivesUs) {
@@ -100,6 +97,26 @@ export function daemonHandlers(
       const { managed, serve } = handover;
       handover.begin();
       return { managed, serve };
+    },
+  };
+}
+
+function exportHandlers(
+  daemon: Daemon,
+): Pick<Handlers, 'exportAdd' | 'exportLimit' | 'exportList' | 'exportRemove'> {
+  return {
+    exportAdd: async ({ limits, ...request }) => {
+      const wish = { ...request, limits: limits === undefined ? undefined : toChange(limits) };
+      return { export: wireExport(await daemon.exports.add(wish)) };
+    },
+    exportLimit: async ({ name, limits, off }) => {
+      const change = { limits: limits === undefined ? undefined : toChange(limits), off };
+      return { export: wireExport(daemon.exports.limit(name, change)) };
+    },
+    exportList: async () => ({ exports: daemon.exports.list().map(wireExport) }),
+    exportRemove: async ({ name }) => {
+      await daemon.exports.remove(name);
+      return {};
     },
   };
 }
@@ -143,6 +160,10 @@ function wireVbd({ agreement, waits, limits, ...rest }: VbdInfo): WireVbd {
     eventChannel,
   }));
   return { ...whole, agreement: { ...agreement, queues } };
+}
+
+function wireExport({ limits, ...rest }: ExportInfo): WireExport {
+  return { ...rest, ...(limits && { limits: wireLimits(limits) }) };
 }
 
 function wireLimits({ sharedWith, ...limits }: LimitInfo): WireLimits {

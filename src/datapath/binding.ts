@@ -194,6 +194,8 @@ export interface ExportRequest {
   detectZeroes: boolean;
   /** Its number; its members may use the socket. */
   group?: number;
+  /** The name of a set that all its clients share; "": none. */
+  limits: string;
 }
 
 /** `inconsistent`: it may have missed writes, so all of the disk counts as changed. */
@@ -297,6 +299,8 @@ export interface NativeEngine {
   addExport(command: number, request: ExportRequest): void;
   /** Done when its clients are gone: their connections are ended. */
   removeExport(command: number, handle: number): void;
+  /** As limit(), for all clients of an export together. */
+  limitExport(handle: number, name: string): void;
   exportClients(handle: number): ExportClients;
   vbdCounters(vbd: number): VbdCounters;
   vbdLatency(vbd: number): VbdLatency;

@@ -119,6 +119,8 @@ export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 export interface NbdExport {
   /** Undefined once it is being removed. */
   clients(): ExportClients | undefined;
+  /** Which set of limits holds for all of them together from now on; "": none does. It is there. */
+  limit(name: string): void;
   /** Ends its clients' connections. Resolves when they are gone; safe to call twice. */
   remove(): Promise<void>;
 }
@@ -255,6 +257,9 @@ class NativeDatapath implements Datapath {
     const { value } = await this.#command((id) => this.#engine.addExport(id, request));
     let removing: Promise<void> | undefined;
     return {
+      limit: (name) => {
+        if (!removing && !this.#closed) this.#engine.limitExport(value, name);
+      },
       clients: () => (removing || this.#closed ? undefined : this.#engine.exportClients(value)),
       remove: () => {
         removing ??= this.#command((id) => this.#engine.removeExport(id, value)).then(() => {});

@@ -220,7 +220,7 @@ export class FakeDatapath implements Datapath {
   }
 
   async addExport(): Promise<NbdExport> {
-    return { clients: () => undefined, remove: async () => {} };
+    return { clients: () => undefined, limit: () => {}, remove: async () => {} };
   }
 
   onWarning(): void {}
