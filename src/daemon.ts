@@ -90,7 +90,10 @@ export class Daemon {
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
-      { datapath, openTargets, findVbd, bitmaps: this.bitmaps, backendDomid, openMs, log },
+      {
+        ...{ datapath, openTargets, limitSets, findVbd, bitmaps: this.bitmaps },
+        ...{ backendDomid, openMs, log },
+      },
       config.runtimeDir,
     );
     logLink(xenstore, log);

@@ -14,6 +14,7 @@
 #include "addon/unprivileged.h"
 #include "base/beside_us.h"
 #include "base/peer_credentials.h"
+#include "medium/probe.h"
 #include "ring/journal.h"
 
 namespace ringdisk {
@@ -51,6 +52,15 @@ Napi::Value call_begin_helper(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), begun);
 }
 
+Napi::Value call_find_medium(const Napi::CallbackInfo& info) {
+  const std::string path = to_bytes(info[0].As<Napi::String>());
+  const FoundMedium found = guarded(info.Env(), [&] { return find_medium(path); });
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["isDevice"] = Napi::Boolean::New(info.Env(), found.is_device);
+  result["identity"] = from_bytes(info.Env(), found.identity);
+  return result;
+}
+
 Napi::Value call_become_helper(const Napi::CallbackInfo& info) {
   const auto object = info[0].As<Napi::Object>();
   HelperProgram helper;
@@ -86,6 +96,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["peerCredentials"] = Napi::Function::New(env, call_peer_credentials);
   exports["restartUnprivileged"] = Napi::Function::New(env, call_restart_unprivileged);
   exports["beginHelper"] = Napi::Function::New(env, call_begin_helper);
+  exports["findMedium"] = Napi::Function::New(env, call_find_medium);
   exports["becomeHelper"] = Napi::Function::New(env, call_become_helper);
   exports["noteCrashes"] =
       Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {

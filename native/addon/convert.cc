@@ -187,6 +187,7 @@ EngineSettings to_engine_settings(const Napi::Object& object) {
 
 TargetSpec to_target_spec(const Napi::Object& object) {
   TargetSpec spec{string(object, "kind"), string(object, "path"), boolean(object, "readOnly")};
+  if (object.Has("keepsNothing")) spec.keeps_nothing = boolean(object, "keepsNothing");
   if (!object.Has("fill") || !object.Get("fill").IsObject()) return spec;
   const auto given = object.Get("fill").As<Napi::Object>();
   auto fill = std::make_shared<FillSpec>();
@@ -210,7 +211,8 @@ ExportRequest to_export_request(const Napi::Object& object) {
                         .name = string(object, "name"),
                         .description = string(object, "description"),
                         .read_only = boolean(object, "readOnly"),
-                        .detect_zeroes = boolean(object, "detectZeroes")};
+                        .detect_zeroes = boolean(object, "detectZeroes"),
+                        .limits = string(object, "limits")};
   if (object.Has("group")) request.group = number(object, "group");
   const Napi::Array bitmaps = array(object, "bitmaps");
   for (uint32_t i = 0; i < bitmaps.Length(); i++) {

@@ -47,7 +47,7 @@ Napi::Object from_engine_counters(Napi::Env env, const Engine& engine);
 // "ENOENT" for ENOENT.
 std::string errno_name(int error);
 
-// Native failures as JavaScript errors with the errno's name in `code`.
+// Native failures as JavaScript errors, with the errno's name in `code` where they have one.
 template <typename Body>
 auto guarded(Napi::Env env, Body body) {
   try {
@@ -58,6 +58,10 @@ auto guarded(Napi::Env env, Body body) {
     throw wrapped;
   } catch (const std::invalid_argument& error) {
     throw Napi::RangeError::New(env, error.what());
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(env, error.what());
   }
 }
 

@@ -13,42 +13,53 @@ namespace {
 
 class EngineObject : public Napi::ObjectWrap<EngineObject> {
  public:
+  // What is thrown in C++ must not get into JavaScript's frames: it is an error there.
+  template <auto Call>
+  auto called(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return (this->*Call)(info); });
+  }
+  template <auto Call>
+  static auto method(const char* name) {
+    return InstanceMethod<&EngineObject::called<Call>>(name);
+  }
+
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "Engine",
                        {
-                           InstanceMethod<&EngineObject::open_target>("openTarget"),
-                           InstanceMethod<&EngineObject::cancel_open>("cancelOpen"),
-                           InstanceMethod<&EngineObject::claim_target>("claimTarget"),
-                           InstanceMethod<&EngineObject::target_waits>("targetWaits"),
-                           InstanceMethod<&EngineObject::target_worker>("targetWorker"),
-                           InstanceMethod<&EngineObject::fill_status>("fillStatus"),
-                           InstanceMethod<&EngineObject::set_fill>("setFill"),
-                           InstanceMethod<&EngineObject::refresh_target>("refreshTarget"),
-                           InstanceMethod<&EngineObject::close_target>("closeTarget"),
-                           InstanceMethod<&EngineObject::track_target>("trackTarget"),
-                           InstanceMethod<&EngineObject::connect>("connect"),
-                           InstanceMethod<&EngineObject::disconnect>("disconnect"),
-                           InstanceMethod<&EngineObject::make_mirror>("makeMirror"),
-                           InstanceMethod<&EngineObject::give_mirror>("giveMirror"),
-                           InstanceMethod<&EngineObject::attach_mirror>("attachMirror"),
-                           InstanceMethod<&EngineObject::detach_mirror>("detachMirror"),
-                           InstanceMethod<&EngineObject::begin_switch>("beginSwitch"),
-                           InstanceMethod<&EngineObject::decide_switch>("decideSwitch"),
-                           InstanceMethod<&EngineObject::set_mirror>("setMirror"),
-                           InstanceMethod<&EngineObject::end_mirror>("endMirror"),
-                           InstanceMethod<&EngineObject::close_mirror>("closeMirror"),
-                           InstanceMethod<&EngineObject::mirror_status>("mirrorStatus"),
-                           InstanceMethod<&EngineObject::set_limits>("setLimits"),
-                           InstanceMethod<&EngineObject::drop_limits>("dropLimits"),
-                           InstanceMethod<&EngineObject::limit>("limit"),
-                           InstanceMethod<&EngineObject::add_export>("addExport"),
-                           InstanceMethod<&EngineObject::remove_export>("removeExport"),
-                           InstanceMethod<&EngineObject::export_clients>("exportClients"),
-                           InstanceMethod<&EngineObject::vbd_counters>("vbdCounters"),
-                           InstanceMethod<&EngineObject::vbd_latency>("vbdLatency"),
-                           InstanceMethod<&EngineObject::vbd_reactors>("vbdReactors"),
-                           InstanceMethod<&EngineObject::counters>("counters"),
-                           InstanceMethod<&EngineObject::close>("close"),
+                           method<&EngineObject::open_target>("openTarget"),
+                           method<&EngineObject::cancel_open>("cancelOpen"),
+                           method<&EngineObject::claim_target>("claimTarget"),
+                           method<&EngineObject::target_waits>("targetWaits"),
+                           method<&EngineObject::target_worker>("targetWorker"),
+                           method<&EngineObject::fill_status>("fillStatus"),
+                           method<&EngineObject::set_fill>("setFill"),
+                           method<&EngineObject::refresh_target>("refreshTarget"),
+                           method<&EngineObject::close_target>("closeTarget"),
+                           method<&EngineObject::track_target>("trackTarget"),
+                           method<&EngineObject::connect>("connect"),
+                           method<&EngineObject::disconnect>("disconnect"),
+                           method<&EngineObject::make_mirror>("makeMirror"),
+                           method<&EngineObject::give_mirror>("giveMirror"),
+                           method<&EngineObject::attach_mirror>("attachMirror"),
+                           method<&EngineObject::detach_mirror>("detachMirror"),
+                           method<&EngineObject::begin_switch>("beginSwitch"),
+                           method<&EngineObject::decide_switch>("decideSwitch"),
+                           method<&EngineObject::set_mirror>("setMirror"),
+                           method<&EngineObject::end_mirror>("endMirror"),
+                           method<&EngineObject::close_mirror>("closeMirror"),
+                           method<&EngineObject::mirror_status>("mirrorStatus"),
+                           method<&EngineObject::set_limits>("setLimits"),
+                           method<&EngineObject::drop_limits>("dropLimits"),
+                           method<&EngineObject::limit>("limit"),
+                           method<&EngineObject::limit_export>("limitExport"),
+                           method<&EngineObject::add_export>("addExport"),
+                           method<&EngineObject::remove_export>("removeExport"),
+                           method<&EngineObject::export_clients>("exportClients"),
+                           method<&EngineObject::vbd_counters>("vbdCounters"),
+                           method<&EngineObject::vbd_latency>("vbdLatency"),
+                           method<&EngineObject::vbd_reactors>("vbdReactors"),
+                           method<&EngineObject::counters>("counters"),
+                           method<&EngineObject::close>("close"),
                        });
   }
 
@@ -130,7 +141,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   void connect(const Napi::CallbackInfo& info) {
     const ConnectRequest request = to_connect_request(info[1].As<Napi::Object>());
-    guarded(info.Env(), [&] { engine().connect(id(info, 0), request); });
+    engine().connect(id(info, 0), request);
   }
   void disconnect(const Napi::CallbackInfo& info) { engine().disconnect(id(info, 0), id(info, 1)); }
   void make_mirror(const Napi::CallbackInfo& info) {
@@ -170,8 +181,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     engine().set_limits(name(info, 0), to_limit_rates(info[1].As<Napi::Object>()));
   }
   void drop_limits(const Napi::CallbackInfo& info) { engine().drop_limits(name(info, 0)); }
-  void limit(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { engine().limit(id(info, 0), name(info, 1)); });
+  void limit(const Napi::CallbackInfo& info) { engine().limit(id(info, 0), name(info, 1)); }
+  void limit_export(const Napi::CallbackInfo& info) {
+    engine().limit_export(id(info, 0), name(info, 1));
   }
   void add_export(const Napi::CallbackInfo& info) {
     engine().add_export(id(info, 0), to_export_request(info[1].As<Napi::Object>()));
@@ -180,31 +192,25 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     engine().remove_export(id(info, 0), id(info, 1));
   }
   Napi::Value export_clients(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto clients = engine().export_counters(id(info, 0));
-      Napi::Object object = Napi::Object::New(info.Env());
-      object["count"] = Napi::Number::New(info.Env(), static_cast<double>(clients.size()));
-      object["counters"] = from_vbd_counters(info.Env(), clients);
-      object["goodbyes"] =
-          Napi::Number::New(info.Env(), static_cast<double>(engine().export_goodbyes(id(info, 0))));
-      return object;
-    });
+    const auto clients = engine().export_counters(id(info, 0));
+    Napi::Object object = Napi::Object::New(info.Env());
+    object["count"] = Napi::Number::New(info.Env(), static_cast<double>(clients.size()));
+    object["counters"] = from_vbd_counters(info.Env(), clients);
+    object["goodbyes"] =
+        Napi::Number::New(info.Env(), static_cast<double>(engine().export_goodbyes(id(info, 0))));
+    return object;
   }
   Napi::Value vbd_counters(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(),
-                   [&] { return from_vbd_counters(info.Env(), engine().counters(id(info, 0))); });
+    return from_vbd_counters(info.Env(), engine().counters(id(info, 0)));
   }
   Napi::Value vbd_latency(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(),
-                   [&] { return from_vbd_latency(info.Env(), engine().counters(id(info, 0))); });
+    return from_vbd_latency(info.Env(), engine().counters(id(info, 0)));
   }
   Napi::Value vbd_reactors(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const std::vector<uint32_t> indices = engine().reactors_of(id(info, 0));
-      Napi::Array array = Napi::Array::New(info.Env(), indices.size());
-      for (uint32_t i = 0; i < indices.size(); i++) array[i] = indices[i];
-      return array;
-    });
+    const std::vector<uint32_t> indices = engine().reactors_of(id(info, 0));
+    Napi::Array array = Napi::Array::New(info.Env(), indices.size());
+    for (uint32_t i = 0; i < indices.size(); i++) array[i] = indices[i];
+    return array;
   }
   Napi::Value counters(const Napi::CallbackInfo& info) {
     return from_engine_counters(info.Env(), engine());

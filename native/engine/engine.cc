@@ -203,7 +203,7 @@ void Engine::add_export(uint32_t command, const ExportRequest& request) {
   if (found == targets_.end()) return refuse(command, EBADF, "no such target");
   const uint32_t handle = next_handle_++;
   try {
-    exports_->add(handle, request, found->second);
+    exports_->add(handle, request, found->second, find_limits(request.limits));
     bus_->send({.type = BusMessage::Type::export_added, .command = command, .handle = handle});
   } catch (const std::system_error& error) {
     refuse(command, error.code().value(), error.what());

@@ -124,14 +124,17 @@ class Engine final : private QueueEvents {
   void close_mirror(uint32_t command, uint32_t mirror);
   std::optional<MirrorStatus> mirror_status(uint32_t mirror) const;
   void disconnect(uint32_t command, uint32_t vbd);
-  // A named set of limits, for one VBD or several together. Made, or changed while guests run. It
-  // outlives connections, so that a guest does not fill its buckets by connecting anew.
+  // A named set of limits, for one VBD or export, or several together. Made, or changed while
+  // guests run. It outlives connections, so that a guest does not fill its buckets by connecting
+  // anew.
   void set_limits(const std::string& name, const LimitRates& rates);
   // VBDs that are limited by it stay so until they are told otherwise, or are gone.
   void drop_limits(const std::string& name) { limits_.erase(name); }
   // From now on this set holds for the VBD, or none where the name is empty. Throws
   // std::invalid_argument where there is no such connected VBD or no such set.
   void limit(uint32_t vbd, const std::string& name);
+  // The same for all clients of an export together.
+  void limit_export(uint32_t handle, const std::string& name);
   // By NBD, on a UNIX socket. A target that clients may write to must have been claimed.
   void add_export(uint32_t command, const ExportRequest& request);
   // Done when its clients are gone.

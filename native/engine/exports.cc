@@ -50,8 +50,8 @@ Bitmaps open_bitmaps(const ExportRequest& request) {
 
 }  // namespace
 
-void ExportTable::add(uint32_t handle, const ExportRequest& request,
-                      std::shared_ptr<Target> target) {
+void ExportTable::add(uint32_t handle, const ExportRequest& request, std::shared_ptr<Target> target,
+                      std::shared_ptr<Limits> limits) {
   if (request.name.size() > nbd::kNameBytesMax)
     throw std::invalid_argument("an export's name has 4096 bytes at most");
   if (request.bitmaps.size() >= nbd::kContextsMax)
@@ -74,7 +74,8 @@ void ExportTable::add(uint32_t handle, const ExportRequest& request,
                .target = target,
                .id = handle,
                .bitmaps = std::move(bitmaps),
-               .detect_zeroes = request.detect_zeroes});
+               .detect_zeroes = request.detect_zeroes,
+               .limits = std::move(limits)});
   if (is_new) server->begin();
   exports_[handle] = {server, std::move(target)};
 }
@@ -94,6 +95,16 @@ bool ExportTable::remove(uint32_t handle, std::function<void()> told) {
   servers_.erase(server->path());
   server->stop(std::move(told));
   return true;
+}
+
+void ExportTable::limit(uint32_t handle, const std::shared_ptr<Limits>& limits) {
+  const auto found = exports_.find(handle);
+  if (found == exports_.end()) throw std::invalid_argument("no such export");
+  found->second.server->limit(handle, limits);
+}
+
+void ExportTable::limits_changed(const Limits& limits) {
+  for (const auto& [path, server] : servers_) server->limits_changed(limits);
 }
 
 bool ExportTable::uses(const Target& target) const {

@@ -34,6 +34,7 @@ struct ExportRequest {
   std::vector<ExportedBitmap> bitmaps{};
   bool detect_zeroes = false;    // by reading, where the medium does not tell
   std::optional<gid_t> group{};  // the socket's; its members are let in
+  std::string limits{};          // the name of a set that all its clients share; empty: none
 };
 
 class ExportTable {
@@ -41,11 +42,16 @@ class ExportTable {
   explicit ExportTable(std::vector<Reactor*> reactors) : reactors_(std::move(reactors)) {}
 
   // Throws std::system_error or std::invalid_argument with a sentence.
-  void add(uint32_t handle, const ExportRequest& request, std::shared_ptr<Target> target);
+  void add(uint32_t handle, const ExportRequest& request, std::shared_ptr<Target> target,
+           std::shared_ptr<Limits> limits);
   // False: there is none. `told` when no connection has it any more.
   bool remove(uint32_t handle, std::function<void()> told);
   bool empty() const { return exports_.empty() && ending_ == 0; }
   bool uses(const Target& target) const;
+  // From now on; null: none. Throws std::invalid_argument.
+  void limit(uint32_t handle, const std::shared_ptr<Limits>& limits);
+  // Their rates are others now.
+  void limits_changed(const Limits& limits);
   // Its size is another one.
   void resized(const Target& target);
   // Of its connections; throws std::invalid_argument.

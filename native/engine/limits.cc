@@ -15,6 +15,11 @@ void Engine::set_limits(const std::string& name, const LimitRates& rates) {
   for (const auto& [handle, vbd] : vbds_)
     if (vbd->limits == limits)
       tell_queues(*vbd, [](RequestEngine& requests) { requests.limits_changed(); });
+  exports_->limits_changed(*limits);
+}
+
+void Engine::limit_export(uint32_t handle, const std::string& name) {
+  exports_->limit(handle, find_limits(name));
 }
 
 void Engine::limit(uint32_t handle, const std::string& name) {

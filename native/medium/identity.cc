@@ -11,7 +11,10 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <stdexcept>
+#include <system_error>
 
+#include "base/fd.h"
 #include "medium/probe.h"
 
 namespace ringdisk {
@@ -28,25 +31,41 @@ std::optional<std::string> read_line(const std::string& path) {
   return line;
 }
 
-// When the file behind a loop device was made: an inode's number alone is given again. A file that
-// has no name any more cannot be asked; then it is this set-up of the device, and no other.
-std::string loop_born(const std::string& folder, const loop_info64& info) {
-  struct statx status{};
-  const std::string path = read_line(folder + "/loop/backing_file").value_or("");
-  if (::statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &status) == 0 &&
-      status.stx_ino == info.lo_inode && (status.stx_mask & STATX_BTIME) != 0)
-    return " born " + std::to_string(status.stx_btime.tv_sec) + "." +
-           std::to_string(status.stx_btime.tv_nsec);
-  return " sequence " + read_line(folder + "/diskseq").value_or("?");
+// Without a device of its own a file system's number changes with each mount.
+std::optional<std::string> file_system_without_device(int fd, uint32_t device_major) {
+  struct statfs status{};
+  if (device_major != 0 || ::fstatfs(fd, &status) != 0) return std::nullopt;
+  uint64_t id = 0;
+  static_assert(sizeof status.f_fsid == sizeof id);
+  std::memcpy(&id, &status.f_fsid, sizeof id);
+  return "file system " + std::to_string(id);
 }
 
-// A loop device is what lies behind it, whoever set it up and when.
+std::string born(const struct statx& status) {
+  if ((status.stx_mask & STATX_BTIME) == 0) return "";
+  return " born " + std::to_string(status.stx_btime.tv_sec) + "." +
+         std::to_string(status.stx_btime.tv_nsec);
+}
+
+// A loop device is what lies behind it, whoever set it up and when. An inode's number alone is
+// given again. A file that has no name any more cannot be asked when it was made; then it is this
+// set-up of the device, and no other.
 std::optional<std::string> loop_backing(int fd, const std::string& folder) {
   loop_info64 info{};
   if (fd < 0 || ::ioctl(fd, LOOP_GET_STATUS64, &info) != 0) return std::nullopt;
-  return "loop " + number_of(info.lo_device) + " inode " + std::to_string(info.lo_inode) +
-         " from " + std::to_string(info.lo_offset) + " to " + std::to_string(info.lo_sizelimit) +
-         loop_born(folder, info);
+  std::string place = number_of(info.lo_device);
+  std::string since = " sequence " + read_line(folder + "/diskseq").value_or("?");
+  const std::string path = read_line(folder + "/loop/backing_file").value_or("");
+  const Fd file(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  struct statx status{};
+  if (file.valid() &&
+      ::statx(file.get(), "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) == 0 &&
+      status.stx_ino == info.lo_inode) {
+    place = file_system_without_device(file.get(), status.stx_dev_major).value_or(place);
+    if (const std::string text = born(status); !text.empty()) since = text;
+  }
+  return "loop " + place + " inode " + std::to_string(info.lo_inode) + " from " +
+         std::to_string(info.lo_offset) + " to " + std::to_string(info.lo_sizelimit) + since;
 }
 
 // OpenZFS's own question for a volume's name.
@@ -88,21 +107,25 @@ std::string identity_of_device(int fd, dev_t device) {
 std::string identity_of_file(int fd) {
   struct statx status{};
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0) return "";
-  std::string where =
+  const std::string device =
       "device " + std::to_string(status.stx_dev_major) + ":" + std::to_string(status.stx_dev_minor);
-  struct statfs fs{};
-  // Without a device of its own a file system's number changes with each mount.
-  if (status.stx_dev_major == 0 && ::fstatfs(fd, &fs) == 0) {
-    uint64_t id = 0;
-    static_assert(sizeof fs.f_fsid == sizeof id);
-    std::memcpy(&id, &fs.f_fsid, sizeof id);
-    where = "file system " + std::to_string(id);
-  }
-  std::string text = "file " + where + " inode " + std::to_string(status.stx_ino);
-  if ((status.stx_mask & STATX_BTIME) != 0)
-    text += " born " + std::to_string(status.stx_btime.tv_sec) + "." +
-            std::to_string(status.stx_btime.tv_nsec);
-  return text;
+  const std::string where = file_system_without_device(fd, status.stx_dev_major).value_or(device);
+  return "file " + where + " inode " + std::to_string(status.stx_ino) + born(status);
+}
+
+FoundMedium find_medium(const std::string& path) {
+  const std::string failed = "cannot open " + path;
+  // Nothing is opened that is not asked about: to open a device may do something.
+  const Fd place = Fd::checked(::open(path.c_str(), O_PATH | O_CLOEXEC), failed);
+  struct stat status{};
+  if (::fstat(place.get(), &status) != 0)
+    throw std::system_error(errno, std::generic_category(), failed);
+  if (S_ISREG(status.st_mode)) return {false, identity_of_file(place.get())};
+  if (!S_ISBLK(status.st_mode))
+    throw std::invalid_argument(path + " is neither a file nor a block device");
+  const std::string opened = "/proc/self/fd/" + std::to_string(place.get());
+  const Fd device = Fd::checked(::open(opened.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC), failed);
+  return {true, identity_of_device(device.get(), status.st_rdev)};
 }
 
 }  // namespace ringdisk

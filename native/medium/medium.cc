@@ -119,9 +119,10 @@ std::unique_ptr<Medium> adopt_medium(const MediumSpec& spec, const MediumFacts& 
       return std::make_unique<BlockMedium>(spec, facts, std::move(fd));
     case MediumKind::nvme:
       return std::make_unique<NvmeMedium>(spec, facts, std::move(fd));
+    case MediumKind::nbd:
+      return std::make_unique<NbdMedium>(spec, facts);
     case MediumKind::null:
     case MediumKind::fill:
-    case MediumKind::nbd:
       break;
   }
   throw std::invalid_argument("nothing to adopt");

@@ -71,7 +71,8 @@ class Medium {
 
 // Throws std::system_error or std::invalid_argument whose message is a sentence for the operator.
 std::unique_ptr<Medium> open_medium(const MediumSpec& spec);
-// For a worker that stands in for one that died: the same open file, nothing is probed again.
+// For a worker that stands in for one that died: the same open file, nothing is probed again. An
+// NBD server has none: `fd` is nothing, and whoever connects finds what the facts say, or nobody.
 std::unique_ptr<Medium> adopt_medium(const MediumSpec& spec, const MediumFacts& facts, Fd fd);
 
 // Whether this file can be read without waiting for its medium, by RWF_NOWAIT.

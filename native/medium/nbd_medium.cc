@@ -82,6 +82,14 @@ NbdMedium::NbdMedium(const MediumSpec& spec)
   claim_ = std::make_unique<NbdClaim>(address_.socket, spec.read_only, peers_);
 }
 
+NbdMedium::NbdMedium(const MediumSpec& spec, const MediumFacts& facts)
+    : path_(spec.path), address_(NbdAddress::parse(spec.path)) {
+  facts_ = facts;
+  size_ = facts.capabilities.capacity;
+  served_ = facts.capabilities.capacity;
+  claim_ = std::make_unique<NbdClaim>(address_.socket, spec.read_only, peers_);
+}
+
 void NbdMedium::set_facts(const nbd::ServerFacts& facts, const MediumSpec& spec) {
   const std::string who = "the NBD server at " + address_.socket;
   const bool is_read_only = (facts.flags & nbd::kReadOnly) != 0;

@@ -17,6 +17,8 @@ namespace ringdisk {
 class NbdMedium final : public Medium {
  public:
   explicit NbdMedium(const MediumSpec& spec);
+  // In place of a dead worker's: no server need be there yet.
+  NbdMedium(const MediumSpec& spec, const MediumFacts& facts);
 
   Size measure() const override;
   Connected connect() override;

@@ -37,6 +37,14 @@ bool takes_discard_ioctl(int fd, unsigned long request);
 std::string identity_of_device(int fd, dev_t device);
 std::string identity_of_file(int fd);
 
+// The same of what lies at a path, for whoever does not serve it by itself. May wait for ever where
+// the storage hangs. Throws std::system_error, or std::invalid_argument for neither of the two.
+struct FoundMedium {
+  bool is_device = false;
+  std::string identity;
+};
+FoundMedium find_medium(const std::string& path);
+
 // Whether holes can be punched into this regular file, open for writing.
 bool takes_punch_hole(int fd);
 

@@ -89,7 +89,9 @@ void Connection::agree() {
   } catch (const std::bad_alloc&) {
     return close();
   }
-  if (!setup_.agreed(chosen.id)) close();
+  const Agreed agreed = setup_.agreed(chosen.id);
+  if (agreed.limits) requests_->limit(agreed.limits);
+  if (!agreed.is_there) close();
 }
 
 void Connection::finished(Operation& operation) {

@@ -40,12 +40,16 @@ inline constexpr uint64_t kIdleUs = 30'000'000;
 
 class Connection final : public Transport, private OperationSink {
  public:
+  struct Agreed {
+    bool is_there = false;  // else it is not to be had any more
+    std::shared_ptr<Limits> limits{};
+  };
   // Its functions are called on the reactor's thread.
   struct Setup {
     std::shared_ptr<const Exports> exports;
     std::shared_ptr<QueueCounters> counters;
-    // The client has chosen the export of this id. False: it is not to be had any more.
-    std::function<bool(uint32_t id)> agreed;
+    // The client has chosen the export of this id.
+    std::function<Agreed(uint32_t id)> agreed;
     // It has ended and may be deleted, but not at once.
     std::function<void()> gone;
   };
@@ -57,6 +61,10 @@ class Connection final : public Transport, private OperationSink {
   void drop() { close(); }
   // Its client has ended it in order.
   bool said_goodbye() const { return said_goodbye_; }
+  // Of what it has agreed on, while that is used.
+  void tell(const std::function<void(RequestEngine&)>& what) {
+    if (requests_ && !let_go_) what(*requests_);
+  }
 
   bool poll() override;
   void finish() override;

@@ -7,6 +7,7 @@
 
 #include "base/bitmap.h"
 #include "nbd/negotiation.h"
+#include "request/limits.h"
 #include "targets/target.h"
 
 namespace ringdisk::nbd {
@@ -22,7 +23,8 @@ struct Export {
   std::shared_ptr<Target> target;
   uint32_t id = 0;  // the engine's handle
   Bitmaps bitmaps{};
-  bool detect_zeroes = false;  // by reading, where the medium does not tell
+  bool detect_zeroes = false;        // by reading, where the medium does not tell
+  std::shared_ptr<Limits> limits{};  // of all its clients together; null: none
 };
 
 // All of one socket. Never changed: a new one takes its place.

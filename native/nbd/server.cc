@@ -112,6 +112,36 @@ void Server::resize(uint32_t id, uint64_t bytes) {
   });
 }
 
+// With the mutex held.
+template <typename Which>
+void Server::tell_those(Which which, const std::function<void(RequestEngine&)>& what) {
+  for (const auto& [number, live] : live_)
+    if (which(live.id))
+      live.reactor->post_always([self = shared_from_this(), number = number, what] {
+        if (Connection* connection = self->find(number)) connection->tell(what);
+      });
+}
+
+void Server::limit(uint32_t id, const std::shared_ptr<Limits>& limits) {
+  const std::lock_guard lock(mutex_);
+  change([&](std::vector<Export>& all) {
+    for (Export& one : all)
+      if (one.id == id) one.limits = limits;
+  });
+  tell_those([id](uint32_t its) { return its == id; },
+             [limits](RequestEngine& requests) { requests.limit(limits); });
+}
+
+void Server::limits_changed(const Limits& limits) {
+  const std::lock_guard lock(mutex_);
+  const auto has_them = [&](uint32_t id) {
+    return std::ranges::any_of(exports_->all, [&](const Export& one) {
+      return one.id == id && one.limits.get() == &limits;
+    });
+  };
+  tell_those(has_them, [](RequestEngine& requests) { requests.limits_changed(); });
+}
+
 bool Server::has(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   return std::ranges::any_of(exports_->all,
@@ -181,10 +211,14 @@ void Server::make(uint64_t number, Fd socket) {
   if (!connection) gone(number);
 }
 
-bool Server::agreed(uint64_t number, uint32_t id) {
+// What is changed from now on the connection is told.
+Connection::Agreed Server::agreed(uint64_t number, uint32_t id) {
   const std::lock_guard lock(mutex_);
   live_.at(number).id = id;
-  return is_exported(id);
+  const auto found =
+      std::ranges::find_if(exports_->all, [id](const Export& one) { return one.id == id; });
+  if (found == exports_->all.end()) return {};
+  return {.is_there = true, .limits = found->limits};
 }
 
 // With the mutex held.
@@ -192,15 +226,15 @@ bool Server::is_exported(uint32_t id) const {
   return std::ranges::any_of(exports_->all, [id](const Export& one) { return one.id == id; });
 }
 
-// On its reactor, as the next.
+// On its reactor, as the next: it is not deleted meanwhile.
 void Server::drop(uint64_t number) {
-  Connection* connection = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = live_.find(number); found != live_.end())
-      connection = found->second.connection;
-  }
-  if (connection) connection->drop();
+  if (Connection* connection = find(number)) connection->drop();
+}
+
+Connection* Server::find(uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  const auto found = live_.find(number);
+  return found == live_.end() ? nullptr : found->second.connection;
 }
 
 void Server::gone(uint64_t number) {

@@ -36,6 +36,10 @@ class Server final : public std::enable_shared_from_this<Server> {
   bool has(const std::string& name) const;
   // Told to clients that come from now on; those that are there cannot be told.
   void resize(uint32_t id, uint64_t bytes);
+  // Also for those that are there; null: none.
+  void limit(uint32_t id, const std::shared_ptr<Limits>& limits);
+  // Their rates are others now.
+  void limits_changed(const Limits& limits);
   // Lets nobody in any more, removes the socket and ends all connections.
   void stop(std::function<void()> over);
 
@@ -61,9 +65,12 @@ class Server final : public std::enable_shared_from_this<Server> {
   void stopped_listening();
   void let_in(Fd socket);
   void make(uint64_t number, Fd socket);
-  bool agreed(uint64_t number, uint32_t id);
   bool is_exported(uint32_t id) const;
+  Connection::Agreed agreed(uint64_t number, uint32_t id);
+  template <typename Which>
+  void tell_those(Which which, const std::function<void(RequestEngine&)>& what);
   void drop(uint64_t number);
+  Connection* find(uint64_t number);
   void gone(uint64_t number);
   void tell_who_waits();
 

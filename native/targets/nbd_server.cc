@@ -47,8 +47,8 @@ std::vector<TargetWait> NbdServer::waits(uint64_t before_us) const {
 void NbdServer::connected(uint64_t server) {
   const std::lock_guard lock(mutex_);
   const uint64_t before = std::exchange(server_, server);
-  if (before == 0 || server == 0 || server == before || !unflushed_.load(std::memory_order_relaxed))
-    return;
+  const bool is_another = before != 0 && server != 0 && server != before;
+  if (!is_another || keeps_nothing_ || !unflushed_.load(std::memory_order_relaxed)) return;
   if (tell_)
     tell_("the NBD server of " + path_ +
           " was started anew while writes had been answered and not flushed: what it had of them "

@@ -25,8 +25,12 @@ struct NbdWaiting {
 
 class NbdServer {
  public:
-  NbdServer(Workers& workers, Workers::Link link, std::string path, const MediumFacts& facts)
-      : workers_(workers), link_(std::move(link)), path_(std::move(path)), facts_(facts) {}
+  NbdServer(Workers& workers, Workers::Link link, const TargetSpec& spec, const MediumFacts& facts)
+      : workers_(workers),
+        link_(std::move(link)),
+        path_(spec.path),
+        keeps_nothing_(spec.keeps_nothing),
+        facts_(facts) {}
 
   const MediumFacts& facts() const { return facts_; }
   void connect(Workers::Wish wish) { workers_.connect(link_, std::move(wish)); }
@@ -53,6 +57,7 @@ class NbdServer {
   Workers& workers_;
   const Workers::Link link_;
   const std::string path_;
+  const bool keeps_nothing_;
   const MediumFacts facts_;
   std::atomic<bool> unflushed_{false};
   mutable std::mutex mutex_;  // guards what follows

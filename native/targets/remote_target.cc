@@ -13,12 +13,12 @@
 
 namespace ringdisk {
 
-RemoteTarget::RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link, std::string path,
-                           const MediumFacts& facts)
-    : workers_(workers), link_(std::move(link)), path_(std::move(path)) {
+RemoteTarget::RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link,
+                           const TargetSpec& spec, const MediumFacts& facts)
+    : workers_(workers), link_(std::move(link)), path_(spec.path) {
   facts_ = facts;
   if (facts_.kind == MediumKind::nbd)
-    nbd_ = std::make_shared<NbdServer>(workers_, link_, path_, facts_);
+    nbd_ = std::make_shared<NbdServer>(workers_, link_, spec, facts_);
 }
 
 RemoteTarget::~RemoteTarget() {

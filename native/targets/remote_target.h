@@ -16,7 +16,7 @@ class NbdServer;
 // everything else is asked of the worker.
 class RemoteTarget final : public Target {
  public:
-  RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link, std::string path,
+  RemoteTarget(Workers& workers, std::shared_ptr<WorkerLink> link, const TargetSpec& spec,
                const MediumFacts& facts);
   ~RemoteTarget() override;
 

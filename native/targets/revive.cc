@@ -91,12 +91,12 @@ void Workers::revive(Record& record) {
   WorkerRequest request;
   request.type = WorkerRequest::Type::open;
   request.read_only = record.spec.read_only;
-  request.adopt = record.link->io_.valid();
+  const int fd = record.link->io_.get();
+  request.adopt = fd >= 0 || record.facts.kind == MediumKind::nbd;
   request.facts = record.facts;
   put_text(request.kind, record.spec.kind);
   put_text(request.path, record.spec.path);
-  const int fd = record.link->io_.get();
-  ask(record, request, request.adopt ? std::span(&fd, 1) : std::span<const int>(),
+  ask(record, request, fd >= 0 ? std::span(&fd, 1) : std::span<const int>(),
       [this, &record](WorkerReply& reply, std::vector<Fd>&) { revived(record, reply); });
 }
 

@@ -37,6 +37,8 @@ struct TargetSpec {
   bool read_only = false;
   // Of a file: if it is not there it is made so large, durably; its first bytes come as facts.head.
   uint64_t create_bytes = 0;
+  // nbd: what its server has answered is not lost with the server's process.
+  bool keeps_nothing = false;
   std::shared_ptr<const FillSpec> fill{};  // kind fill only
 };
 

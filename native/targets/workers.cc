@@ -258,7 +258,7 @@ void Workers::opened(Record& record, WorkerReply& reply, std::vector<Fd>& fds) {
   record.facts = reply.facts;
   record.serving = true;
   if (!fds.empty()) record.link->io_ = std::move(fds[0]);
-  auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec.path, reply.facts);
+  auto target = std::make_unique<RemoteTarget>(*this, record.link, record.spec, reply.facts);
   target->resize(reply.facts.capabilities.capacity, reply.direct_end);
   std::exchange(record.on_opened, nullptr)({.target = std::move(target)});
 }
@@ -319,7 +319,10 @@ void Workers::measure(const Link& link, Target::Answer answer) {
     if (!record) return answer({.error = EBADF, .text = "the target is closed"});
     WorkerRequest request;
     request.type = WorkerRequest::Type::measure;
-    ask(*record, request, {}, [answer](WorkerReply& reply, std::vector<Fd>&) {
+    ask(*record, request, {}, [this, link, answer](WorkerReply& reply, std::vector<Fd>&) {
+      Record* measured = find(link);
+      // The next worker is to know what was told last.
+      if (measured && reply.error == 0) measured->facts.capabilities.capacity = reply.capacity;
       answer({.error = reply.error,
               .text = reply.text.data(),
               .capacity = reply.capacity,

@@ -34,7 +34,7 @@ struct WorkerRequest {
   bool read_only = false;
   bool share = false;
   bool take_over = false;     // claim: with what a dead worker had by O_EXCL, if anything
-  bool adopt = false;         // open: the descriptor comes with it, it is not opened anew
+  bool adopt = false;         // open: as `facts` say, not anew; with a descriptor, but for NBD
   uint64_t create_bytes = 0;  // open: see MediumFacts::head
   MediumFacts facts{};        // open with adopt: what was found when it was opened
   std::array<char, 16> kind{};

@@ -68,8 +68,9 @@ void Server::open(const WorkerRequest& request, std::vector<Fd>& fds) {
   if (medium_) throw std::invalid_argument("it is open already");
   const MediumSpec spec{request.kind.data(), request.path.data(), request.read_only,
                         request.create_bytes};
-  if (request.adopt && fds.size() == 1)
-    medium_ = adopt_medium(spec, request.facts, std::move(fds[0]));
+  const bool is_nbd = request.facts.kind == MediumKind::nbd;
+  if (request.adopt && (is_nbd || fds.size() == 1))
+    medium_ = adopt_medium(spec, request.facts, is_nbd ? Fd() : std::move(fds[0]));
   else
     medium_ = open_medium(spec);
   executor_ = std::make_unique<Executor>(*medium_, page_);

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import type { WireExport } from '../control/protocol.ts';
 import { UsageError } from './exit_code.ts';
+import { addLimitOptions, formatLimits, limitLines, limitWords } from './limit.ts';
 import { printResult } from './output.ts';
 import { collect } from './repeated.ts';
 import { type Column, formatTable, printable } from './table.ts';
@@ -19,6 +20,13 @@ interface AddOptions extends DaemonOptions {
   bitmap?: string[];
   detectZeroes?: boolean;
   group?: string;
+  limit?: string;
+}
+
+interface LimitOptions extends DaemonOptions, Partial<Record<string, string | boolean>> {
+  runtimeDir: string;
+  json?: boolean;
+  off?: boolean;
 }
 
 const COLUMNS: Column<WireExport>[] = [
@@ -41,6 +49,7 @@ export function addExport(program: Command): void {
     .description('let NBD clients of this host use disks and targets');
   addAdd(command);
   addList(command);
+  addLimit(command);
   addRemove(command);
 }
 
@@ -68,6 +77,7 @@ function addAdd(parent: Command): void {
     )
     .option('--detect-zeroes', 'tell clients of zeroes on a device, by reading what they ask about')
     .option('--group <group>', 'whose members may use the socket, which has to be named then')
+    .option('--limit <limits>', 'what its clients may ask a second together: iops=2000,bps=100M')
     .addHelpText(
       'after',
       '\nAn export of a disk ends with it. Exports outlive the daemon: after a restart their\n' +
@@ -89,7 +99,7 @@ async function add(source: string, options: AddOptions): Promise<void> {
   }
   const group = options.group === undefined ? undefined : await groupNumber(options.group);
   const clients = { readOnly, allowWriters, handOver, bitmaps: options.bitmap, detectZeroes };
-  const request = { source, socket, name, group, ...clients };
+  const request = { source, socket, name, group, ...clients, limits: options.limit };
   const result = await withDaemon(options, (client) => client.call('exportAdd', request));
   printResult('export add', options, result, () => printable(result.export.uri));
 }
@@ -116,7 +126,34 @@ function formatList(exports: WireExport[]): string {
   const errors = exports
     .filter(({ error }) => error !== undefined)
     .map(({ name, error }) => printable(`${name}: ${error}`));
-  return [formatTable(COLUMNS, exports), ...errors].join('\n');
+  return [formatTable(COLUMNS, exports), ...limitLines(exports), ...errors].join('\n');
+}
+
+function addLimit(parent: Command): void {
+  const command = parent
+    .command('limit')
+    .description('limit what all clients of an export together may ask a second')
+    .argument('<name>', 'as the list has it');
+  addLimitOptions(command)
+    .option('--off', 'no limit holds')
+    .addHelpText(
+      'after',
+      '\nIt holds at once, also for what waits already, and over restarts of the daemon.\n\n' +
+        'Example:\n  ringdisk export limit backup --read-bps 50M',
+    );
+  addDaemonOptions(command).action(limit);
+}
+
+async function limit(name: string, options: LimitOptions): Promise<void> {
+  const limits = limitWords(options);
+  if (options.off ? limits !== '' : limits === '') {
+    throw new UsageError('say what its clients may, such as --bps 50M, or --off alone');
+  }
+  const request = { name, ...(options.off ? { off: true } : { limits }) };
+  const result = await withDaemon(options, (client) => client.call('exportLimit', request));
+  printResult('export limit', options, result, () =>
+    printable(`${name}: ${formatLimits(result.export.limits)}`),
+  );
 }
 
 function addRemove(parent: Command): void {

@@ -41,7 +41,17 @@ export function addLimit(program: Command): void {
   const command = program
     .command('limit')
     .description('limit what a disk, or several disks together, may ask a second')
-    .argument('<vbd>', VBD_ARGUMENT)
+    .argument('<vbd>', VBD_ARGUMENT);
+  addLimitOptions(command)
+    .option('--off', 'no limit holds, whatever the toolstack says')
+    .option('--reset', 'what the toolstack says holds again')
+    .addHelpText('after', HELP);
+  addDaemonOptions(command).action(limit);
+}
+
+/** The figures; see limitWords(). */
+export function addLimitOptions(command: Command): Command {
+  return command
     .option('--iops <n>', 'operations a second; 0 takes the limit away')
     .option('--read-iops <n>', 'reads a second')
     .option('--write-iops <n>', 'writes and discards a second')
@@ -50,16 +60,12 @@ export function addLimit(program: Command): void {
     .option('--write-bps <size>', 'bytes written a second')
     .option('--burst <n>', 'operations that may go at once after a rest (default: 0.1 s of them)')
     .option('--burst-bytes <size>', 'the same in bytes')
-    .option('--group <name>', 'the figures are those of a group: all of its disks share them')
-    .option('--off', 'no limit holds, whatever the toolstack says')
-    .option('--reset', 'what the toolstack says holds again')
-    .addHelpText('after', HELP);
-  addDaemonOptions(command).action(limit);
+    .option('--group <name>', 'the figures are those of a group: all of its disks share them');
 }
 
 async function limit(vbd: string, options: LimitOptions): Promise<void> {
   const { off, reset } = options;
-  const limits = changeOf(options);
+  const limits = limitWords(options);
   if ([limits, off, reset].filter(Boolean).length > 1) {
     throw new UsageError('--off and --reset stand alone.');
   }
@@ -76,7 +82,7 @@ async function limit(vbd: string, options: LimitOptions): Promise<void> {
 }
 
 /** "iops=2000,group=web": the daemon checks what is said. */
-function changeOf(options: LimitOptions): string {
+export function limitWords(options: Partial<Record<string, unknown>>): string {
   const words = [...Object.keys(LIMIT_WORDS), 'group'];
   const given = words.flatMap((word) => {
     const value = options[word.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase())];

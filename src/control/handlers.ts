@@ -5,6 +5,7 @@ import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
 import { RingdiskError } from '../errors.ts';
+import type { ExportInfo } from '../nbd/exported.ts';
 import type { Platform } from '../platform/platform.ts';
 import { type Limits, parseLimitChange } from '../target/limits.ts';
 import type { VbdInfo } from '../vbd/info.ts';
@@ -17,6 +18,7 @@ import {
   type Methods,
   PROTOCOL,
   type ServeArguments,
+  type WireExport,
   type WireLimits,
   type WireLinkLoss,
   type WireVbd,
@@ -76,12 +78,7 @@ export function daemonHandlers(
     fill: async ({ vbd, ...change }) => ({ fill: daemon.find(vbd).fill(change) }),
     mirror: (request) => mirrorVbd(daemon, request),
     retry: async ({ vbd }) => ({ vbd: wireVbd(await daemon.find(vbd).retry()) }),
-    exportAdd: async (request) => ({ export: await daemon.exports.add(request) }),
-    exportList: async () => ({ exports: daemon.exports.list() }),
-    exportRemove: async ({ name }) => {
-      await daemon.exports.remove(name);
-      return {};
-    },
+    ...exportHandlers(daemon),
     ...bitmapHandlers(daemon),
     handover: async () => {
       if (!platform.outlivesUs) {
@@ -105,6 +102,26 @@ function statsOf(daemon: Daemon): Methods['stats']['result'] {
     return [{ name, counters, ...(latency && { latency }), ...waits, ...more }];
   });
   return { monotonicMs: performance.now(), vbds, engine: daemon.counters() };
+}
+
+function exportHandlers(
+  daemon: Daemon,
+): Pick<Handlers, 'exportAdd' | 'exportLimit' | 'exportList' | 'exportRemove'> {
+  return {
+    exportAdd: async ({ limits, ...request }) => {
+      const wish = { ...request, limits: limits === undefined ? undefined : toChange(limits) };
+      return { export: wireExport(await daemon.exports.add(wish)) };
+    },
+    exportLimit: async ({ name, limits, off }) => {
+      const change = { limits: limits === undefined ? undefined : toChange(limits), off };
+      return { export: wireExport(daemon.exports.limit(name, change)) };
+    },
+    exportList: async () => ({ exports: daemon.exports.list().map(wireExport) }),
+    exportRemove: async ({ name }) => {
+      await daemon.exports.remove(name);
+      return {};
+    },
+  };
 }
 
 async function limitVbd(
@@ -169,6 +186,10 @@ function wireVbd({ agreement, waits, limits, ...rest }: VbdInfo): WireVbd {
     eventChannel,
   }));
   return { ...whole, agreement: { ...agreement, queues } };
+}
+
+function wireExport({ limits, ...rest }: ExportInfo): WireExport {
+  return { ...rest, ...(limits && { limits: wireLimits(limits) }) };
 }
 
 function wireLimits({ sharedWith, ...limits }: LimitInfo): WireLimits {

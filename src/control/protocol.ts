@@ -259,6 +259,7 @@ const Export = v.object({
   size: v.optional(v.number()),
   clients: v.number(),
   counters: v.optional(Counters),
+  limits: v.optional(LimitInfo),
   error: v.optional(v.string()),
 });
 
@@ -271,6 +272,8 @@ const ServeArguments = v.object({
 });
 
 const nothing = v.object({});
+const exportName = v.pipe(v.string(), v.maxLength(255));
+const limitWords = v.pipe(v.string(), v.maxLength(1024));
 const oneVbd = v.object({ vbd: vbdName });
 
 /** xenstored cannot be reached since then (ISO 8601): states are as they were. */
@@ -370,7 +373,7 @@ export const METHODS = {
   limit: {
     params: v.object({
       vbd: vbdName,
-      limits: v.optional(v.pipe(v.string(), v.maxLength(1024))),
+      limits: v.optional(limitWords),
       off: v.optional(v.boolean()),
       reset: v.optional(v.boolean()),
     }),
@@ -382,7 +385,7 @@ export const METHODS = {
   exportAdd: {
     params: v.object({
       source: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
-      name: v.optional(v.pipe(v.string(), v.maxLength(255))),
+      name: v.optional(exportName),
       socket: v.optional(v.pipe(v.string(), v.maxLength(4096))),
       readOnly: v.optional(v.boolean()),
       allowWriters: v.optional(v.boolean()),
@@ -391,13 +394,24 @@ export const METHODS = {
       detectZeroes: v.optional(v.boolean()),
       /** By number. */
       group: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe))),
+      /** As of `limit`. */
+      limits: v.optional(limitWords),
+    }),
+    result: v.object({ export: Export }),
+  },
+  /** As `limit`, all clients of the export together. */
+  exportLimit: {
+    params: v.object({
+      name: exportName,
+      limits: v.optional(limitWords),
+      off: v.optional(v.boolean()),
     }),
     result: v.object({ export: Export }),
   },
   exportList: { params: nothing, result: v.object({ exports: v.array(Export) }) },
   /** Done when its clients are gone. */
   exportRemove: {
-    params: v.object({ name: v.pipe(v.string(), v.maxLength(255)) }),
+    params: v.object({ name: exportName }),
     result: nothing,
   },
   ...BITMAP_METHODS,

@@ -84,6 +84,8 @@ export interface NativeTargetSpec {
   /** null: the capacity in bytes, decimal; nbd: see src/target/nbd_address.ts. */
   path: string;
   readOnly: boolean;
+  /** kind nbd: what its server has answered is not lost with the server's process. */
+  keepsNothing?: boolean;
   /** kind fill only: what `path` says. */
   fill?: NativeFillSpec;
 }
@@ -195,6 +197,8 @@ export interface ExportRequest {
   detectZeroes: boolean;
   /** Its number; its members may use the socket. */
   group?: number;
+  /** The name of a set that all its clients share; "": none. */
+  limits: string;
 }
 
 /** `inconsistent`: it may have missed writes, so all of the disk counts as changed. */
@@ -301,6 +305,8 @@ export interface NativeEngine extends NativeMirrors {
   addExport(command: number, request: ExportRequest): void;
   /** Done when its clients are gone: their connections are ended. */
   removeExport(command: number, handle: number): void;
+  /** As limit(), for all clients of an export together. */
+  limitExport(handle: number, name: string): void;
   exportClients(handle: number): ExportClients;
   vbdCounters(vbd: number): VbdCounters;
   vbdLatency(vbd: number): VbdLatency;
@@ -434,6 +440,11 @@ export interface NativeBinding {
    * lock is its own until its end. False while another process has the lock. Throws.
    */
   beginHelper(log: string, lock: string): boolean;
+  /**
+   * Which medium lies at a path, in the words of TargetCapabilities' identity. For a helper alone:
+   * it waits for the medium, for ever if need be. Throws.
+   */
+  findMedium(path: string): { isDevice: boolean; identity: string };
   /** After beginHelper(): becomes that program, confined (execve). Only ever throws. */
   becomeHelper(helper: HelperProgram): void;
   /** From now on, a crash (not a SIGKILL) leaves an empty file there. */

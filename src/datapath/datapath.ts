@@ -16,6 +16,7 @@ import type {
   TargetCapabilities,
   TargetWait,
 } from './binding.ts';
+import type { Connection, ConnectionEvents } from './connection.ts';
 import type { EngineCounters, VbdCounters, VbdLatency } from './counters.ts';
 import type { MirrorSetup } from './mirror_binding.ts';
 import { type Mirror, Mirrors } from './mirrors.ts';
@@ -42,11 +43,21 @@ interface Waiter {
   reject(error: Error): void;
 }
 
+/** Of an image: media beyond the one that its identity names, by their identities. */
+export interface MediumParts {
+  /** More files with its data: used as that one is. */
+  readonly beside: readonly string[];
+  /** What it is based on: only ever read. */
+  readonly bases: readonly string[];
+}
+
 /** An opened medium. */
 export interface OpenTarget {
   readonly handle: number;
   /** As last probed; `refresh` and `claim` replace it. */
   readonly capabilities: TargetCapabilities;
+  /** Missing: it is all on one medium. */
+  readonly parts?: MediumParts | undefined;
   /**
    * Makes it this process's, before the first connect. Waits some seconds for a last user that is
    * closing, then rejects with EBUSY; with `takeOver` it never waits, and `fence` is pending until
@@ -70,40 +81,11 @@ export interface OpenTarget {
   setFill(rate: number, paused: boolean): void;
 }
 
-/** What a connected VBD may report by itself. */
-export interface ConnectionEvents {
-  'ring-broken': [queue: number, reason: string];
-  /** Requests failed, wait and are tried again; told once, until `io-recovered`. */
-  'io-failing': [queue: number, error: string];
-  'io-recovered': [queue: number];
-}
-
-/** One connected VBD on the data path. */
-export interface Connection extends EventEmitter<ConnectionEvents> {
-  /**
-   * Resolves when all that a dead process left in the rings is answered and they have been looked
-   * at, or it is disconnected. Where nothing was taken over, at once.
-   */
-  readonly recovered: Promise<void>;
-  counters(): VbdCounters;
-  /** Undefined once it is being disconnected. */
-  latency(): VbdLatency | undefined;
-  /** The number of the reactor that serves each of its queues; none once it is disconnecting. */
-  reactors(): number[];
-  /** Which set of limits holds from now on; "": none does. It is there. */
-  limit(name: string): void;
-  /** What is written from now on is mirrored. Rejects, and nothing has changed. */
-  attach(mirror: Pick<Mirror, 'handle'>): Promise<void>;
-  detach(): Promise<void>;
-  /**
-   * Makes its mirror's destination the disk. `decide` is called when nothing is under way, and the
-   * guest waits for it; where it throws, or this rejects, all stays as it was.
-   */
-  switchTo(decide: () => void): Promise<void>;
-  /**
-   * Resolves when the kernel has let go of the guest's memory and nothing is mapped or bound.
-   */
-  disconnect(): Promise<void>;
+export interface OpenOptions {
+  readonly signal?: AbortSignal;
+  readonly admit?:
+    | ((identity: string, parts: MediumParts | undefined) => Promise<void>)
+    | undefined;
 }
 
 export type ConnectOptions = Omit<ConnectRequest, 'target'>;
@@ -112,6 +94,8 @@ export type ConnectOptions = Omit<ConnectRequest, 'target'>;
 export interface NbdExport {
   /** Undefined once it is being removed. */
   clients(): ExportClients | undefined;
+  /** Which set of limits holds for all of them together from now on; "": none does. It is there. */
+  limit(name: string): void;
   /** Ends its clients' connections. Resolves when they are gone; safe to call twice. */
   remove(): Promise<void>;
 }
@@ -122,9 +106,10 @@ export type ExportOptions = Omit<ExportRequest, 'target'>;
 export interface Datapath {
   /**
    * May take for ever on a medium that hangs. Once `signal` is aborted it rejects with ECANCELED,
-   * and what comes later is closed.
+   * and what comes later is closed. `admit` rejects where an image is not to be opened: it is
+   * called before another program opens it for good.
    */
-  openTarget(spec: NativeTargetSpec, options?: { signal?: AbortSignal }): Promise<OpenTarget>;
+  openTarget(spec: NativeTargetSpec, options?: OpenOptions): Promise<OpenTarget>;
   /** The target has been claimed. */
   connect(target: Pick<OpenTarget, 'handle'>, options: ConnectOptions): Promise<Connection>;
   /** Calls back with what the operator should know of a target in use. */
@@ -277,6 +262,9 @@ class NativeDatapath implements Datapath {
     const { value } = await this.#command((id) => this.#engine.addExport(id, request));
     let removing: Promise<void> | undefined;
     return {
+      limit: (name) => {
+        if (!removing && !this.#closed) this.#engine.limitExport(value, name);
+      },
       clients: () => (removing || this.#closed ? undefined : this.#engine.exportClients(value)),
       remove: () => {
         removing ??= this.#command((id) => this.#engine.removeExport(id, value)).then(() => {});

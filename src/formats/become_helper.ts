@@ -4,6 +4,7 @@
 // that the daemon is told stays right, and nothing but the program's end ends it.
 import { accessSync, constants, readSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { native } from '../datapath/binding.ts';
 import { DatapathError } from '../datapath/datapath.ts';
@@ -38,6 +39,14 @@ const LOOK_MS = 10;
 /** Sockets and process files are for our eyes only, whoever makes them. */
 const UMASK = 0o177;
 
+/** Of what lies elsewhere. */
+const NOTHING_HERE = {
+  nodes: [],
+  extents: [],
+  baseExtents: [],
+  parts: { beside: [], bases: [] },
+} as const;
+
 /** Never returns where it works: this process is another program then. */
 export async function becomeHelper(): Promise<void> {
   const request = readRequest();
@@ -65,12 +74,7 @@ async function become(request: HelperRequest): Promise<void> {
 
 async function serve(request: HelperRequest, spec: ImageSpec, files: HelperFiles): Promise<void> {
   const chain = await examine(spec);
-  if (request.identity !== undefined && request.identity !== chain.identity) {
-    throw invalid(
-      `${showValue(spec.location)} is another image than the one its guest uses ` +
-        `(${chain.identity}, not ${request.identity}). Put the right one back under that name`,
-    );
-  }
+  refuseAnother(request, spec, chain);
   const { readOnly } = request;
   const command = helperCommand(spec, chain.nodes, readOnly, files);
   const program = findProgram(command.program, command.package);
@@ -82,6 +86,7 @@ async function serve(request: HelperRequest, spec: ImageSpec, files: HelperFiles
     image: imagePath(spec),
     readOnly,
     identity: chain.identity,
+    parts: { beside: [...chain.parts.beside], bases: [...chain.parts.bases] },
     nodes: [...chain.nodes],
   });
   const helper = readHelperRecord(files);
@@ -92,6 +97,23 @@ async function serve(request: HelperRequest, spec: ImageSpec, files: HelperFiles
   process.umask(UMASK);
   const args = [command.program, ...command.args];
   native.becomeHelper({ program, args, folder: files.folder, ...access(spec, chain, readOnly) });
+}
+
+/** A guest that goes on knows what it has read of its image, and of what that is based on. */
+function refuseAnother({ identity, parts }: HelperRequest, spec: ImageSpec, chain: Chain): void {
+  if (identity === undefined) return;
+  const name = showValue(spec.location);
+  if (identity !== chain.identity) {
+    throw invalid(
+      `${name} is another image than the one its guest uses (${chain.identity}, not ` +
+        `${identity}). Put the right one back under that name`,
+    );
+  }
+  if (parts === undefined || isDeepStrictEqual(parts, chain.parts)) return;
+  throw invalid(
+    `${name} is based on another image than when its guest began to use it. Put the right ones ` +
+      'back under their names',
+  );
 }
 
 function begin({ runtimeDir, format, image, readOnly }: HelperRequest): HelperFiles {
@@ -112,20 +134,22 @@ function begin({ runtimeDir, format, image, readOnly }: HelperRequest): HelperFi
 }
 
 async function examine({ format, location, options }: ImageSpec): Promise<Chain> {
-  if (!isFileFormat(format)) return { nodes: [], extents: [], identity: `${format} ${location}` };
-  return readChain(driverOf(format), location, options['backing'] === 'none');
+  if (!isFileFormat(format)) {
+    return { ...NOTHING_HERE, identity: `${format} ${location}` };
+  }
+  return readChain(driverOf(format), location, options['backing'] === 'none', native.findMedium);
 }
 
 function access(
   { format, options }: ImageSpec,
-  { nodes, extents }: Chain,
+  { nodes, extents, baseExtents }: Chain,
   readOnly: boolean,
 ): { readable: string[]; writable: string[]; network: boolean } {
   const [top, ...bases] = nodes.map(({ path: file }) => file);
   const own = [...(top === undefined ? [] : [top]), ...extents];
   const named = PATH_OPTIONS.flatMap((key) => options[key] ?? []);
   return {
-    readable: [...bases, ...named, ...(readOnly ? own : [])],
+    readable: [...bases, ...baseExtents, ...named, ...(readOnly ? own : [])],
     writable: readOnly ? [] : own,
     network: !isFileFormat(format),
   };

@@ -3,11 +3,10 @@
 // is somebody's data, and may name any file of the host. Each format is said, none is guessed; what
 // a header names must be a local path whose format is said, too.
 import { execFile } from 'node:child_process';
-import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import * as v from 'valibot';
-import { DatapathError } from '../datapath/datapath.ts';
+import { DatapathError, type MediumParts } from '../datapath/datapath.ts';
 import { showValue } from '../errors.ts';
 import type { ImageNode } from './helper_command.ts';
 
@@ -39,15 +38,26 @@ export interface Chain {
   readonly nodes: readonly ImageNode[];
   /** Of the top one: more files beside it, with its data. */
   readonly extents: readonly string[];
+  /** Of those that it is based on. */
+  readonly baseExtents: readonly string[];
   /** Tells the top file from another of that name. */
   readonly identity: string;
+  readonly parts: MediumParts;
 }
 
+/** Of a file or device: see NativeBinding. Throws. */
+export type FindMedium = (file: string) => { isDevice: boolean; identity: string };
+
 /** Throws DatapathError. `alone`: whatever it is based on is left out. */
-export async function readChain(driver: string, file: string, alone: boolean): Promise<Chain> {
+export async function readChain(
+  driver: string,
+  file: string,
+  alone: boolean,
+  find: FindMedium,
+): Promise<Chain> {
   const nodes: ImageNode[] = [];
-  const extents: string[] = [];
-  let identity = '';
+  const identities: string[] = [];
+  const extents: string[][] = [];
   let next: { driver: string; file: string } | undefined = { driver, file };
   while (next) {
     if (nodes.length === CHAIN_MAX) {
@@ -55,15 +65,29 @@ export async function readChain(driver: string, file: string, alone: boolean): P
         `${showValue(file)} is based on more than ${CHAIN_MAX - 1} images, or on itself`,
       );
     }
-    const found = await identify(next.file);
-    if (nodes.length === 0) ({ identity } = found);
-    const node: ImageNode = { format: next.driver, path: next.file, isDevice: found.isDevice };
+    const { isDevice, identity } = look(find, next.file);
+    identities.push(identity);
+    const node: ImageNode = { format: next.driver, path: next.file, isDevice };
     nodes.push(node);
     const header: ImageHeader = node.format === 'raw' ? {} : await readHeader(node);
-    extents.push(...extentsOf(header, node.path));
+    extents.push(extentsOf(header, node.path));
     next = alone ? undefined : baseOf(header, next.file);
   }
-  return { nodes, extents, identity: `${identity} as ${driver}` };
+  const [top, ...bases] = identities;
+  const [own = [], ...others] = extents;
+  const baseExtents = others.flat();
+  const identify = (file: string) => look(find, file).identity;
+  const parts = { beside: own.map(identify), bases: [...bases, ...baseExtents.map(identify)] };
+  return { nodes, extents: own, baseExtents, identity: `${top} as ${driver}`, parts };
+}
+
+function look(find: FindMedium, file: string): ReturnType<FindMedium> {
+  try {
+    return find(file);
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message: string };
+    throw typeof code === 'string' ? new DatapathError(code, message) : invalid(message);
+  }
 }
 
 async function readHeader({ format, path: filename, isDevice }: ImageNode): Promise<ImageHeader> {
@@ -146,29 +170,4 @@ export function extentsOf(header: ImageHeader, file: string): string[] {
 
 export function invalid(what: string): DatapathError {
   return new DatapathError('EMEDIUMTYPE', what);
-}
-
-interface Found {
-  readonly isDevice: boolean;
-  readonly identity: string;
-}
-
-/** As native's identity.cc words it. */
-async function identify(file: string): Promise<Found> {
-  const found = await stat(file, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
-    const { code = 'EIO', message } = error;
-    throw new DatapathError(code, `${showValue(file)} cannot be opened: ${message}`);
-  });
-  if (found.isBlockDevice()) return { isDevice: true, identity: `block ${device(found.rdev)}` };
-  if (!found.isFile()) throw invalid(`${showValue(file)} is neither a file nor a block device`);
-  const born = `${found.birthtimeNs / 1_000_000_000n}.${found.birthtimeNs % 1_000_000_000n}`;
-  const place = `file device ${device(found.dev)} inode ${found.ino}`;
-  return { isDevice: false, identity: `${place} born ${born}` };
-}
-
-/** "8:1", as makedev(3) has it. */
-function device(number: bigint): string {
-  const major = ((number >> 8n) & 0xfffn) | ((number >> 32n) & ~0xfffn & 0xffff_ffffn);
-  const minor = (number & 0xffn) | ((number >> 12n) & ~0xffn & 0xffff_ffffn);
-  return `${major}:${minor}`;
 }

@@ -3,7 +3,7 @@
 // when nobody uses it any more. It outlives this daemon.
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DatapathError } from '../datapath/datapath.ts';
+import { DatapathError, type MediumParts, type OpenOptions } from '../datapath/datapath.ts';
 import type { Logger } from '../log.ts';
 import { Backoff } from '../vbd/backoff.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
@@ -17,7 +17,7 @@ import {
   readHelperRecord,
   removeHelperFiles,
 } from './helper_record.ts';
-import { type ImageFormat, parseImagePath, writesThrough } from './image_spec.ts';
+import { type ImageFormat, keepsBack, parseImagePath } from './image_spec.ts';
 import { startHelper } from './start_helper.ts';
 import { type HelperWatch, isAlive, reasonOf, watchHelper } from './watch_helper.ts';
 
@@ -95,13 +95,23 @@ export class Helper {
     return this.#record?.identity ?? '';
   }
 
+  get parts(): MediumParts | undefined {
+    return this.#record?.parts;
+  }
+
+  /** See image_spec.ts. */
+  get keepsBack(): boolean {
+    return keepsBack(parseImagePath(this.wish.format, this.wish.image));
+  }
+
   get isEnding(): boolean {
     return this.#ending !== undefined;
   }
 
-  /** Resolves when it serves. Takes as long as the image takes to open. Throws DatapathError. */
-  async start(): Promise<void> {
-    this.#starting ??= this.#launch();
+  /** Resolves when it serves. Takes as long as the image takes to open. Throws DatapathError,
+   * and what `admit` throws. */
+  async start(admit?: OpenOptions['admit']): Promise<void> {
+    this.#starting ??= this.#launch(admit);
     await this.#starting;
   }
 
@@ -139,11 +149,13 @@ export class Helper {
     this.#watch?.stop();
   }
 
-  async #launch(identity?: string): Promise<void> {
+  async #launch(admit?: OpenOptions['admit'], before?: HelperRecord): Promise<void> {
     const { format, image, readOnly } = this.wish;
     const request = { version: 1, runtimeDir: this.#runtimeDir, format, image, readOnly } as const;
+    const expected = before && { identity: before.identity, parts: before.parts };
     try {
-      await startHelper({ ...request, ...(identity && { identity }) }, (record) => {
+      await startHelper({ ...request, ...expected }, async (record) => {
+        await admit?.(record.identity, record.parts);
         this.#listen(record);
       });
     } catch (error) {
@@ -196,8 +208,7 @@ export class Helper {
   }
 
   #loss(): { lost?: string } {
-    const { format, image, readOnly } = this.wish;
-    if (readOnly || format !== 'qcow2' || writesThrough(parseImagePath(format, image))) return {};
+    if (this.wish.readOnly || !this.keepsBack) return {};
     return {
       lost: 'what the guest has written since its last flush (not without cache.writeback=on)',
     };
@@ -209,7 +220,7 @@ export class Helper {
       await sleep(this.#backoff.dueMs, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       try {
-        await this.#launch(this.identity);
+        await this.#launch(undefined, this.#record);
         this.#restarts++;
         return;
       } catch (error) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program that serves an image by NBD, and its arguments. Pure. No shell sees them, and no
 // value can become another option: QEMU is given JSON, nbdkit one argument a parameter.
-import { type ImageFormat, type ImageSpec, writesThrough } from './image_spec.ts';
+import { type ImageFormat, type ImageSpec, keepsBack, writesThrough } from './image_spec.ts';
 
 /** One file of an image, the top one first; the others are what it is based on. */
 export interface ImageNode {
@@ -156,7 +156,8 @@ function formatOptions(options: ImageSpec['options']): Blockdev {
   return { ...Object.fromEntries(numbers), ...(lazy && { 'lazy-refcounts': lazy === 'on' }) };
 }
 
-function rbd({ location, options }: ImageSpec): Blockdev {
+function rbd(spec: ImageSpec): Blockdev {
+  const { location, options } = spec;
   const [names = '', snapshot] = location.split('@');
   const parts = names.split('/');
   const { user, conf } = options;
@@ -168,6 +169,8 @@ function rbd({ location, options }: ImageSpec): Blockdev {
     ...(snapshot && { snapshot }),
     ...(user && { user }),
     ...(conf && { conf }),
+    // Else librbd answers for what it has in its memory alone.
+    ...(!keepsBack(spec) && { cache: { direct: true } }),
   };
 }
 

@@ -16,6 +16,11 @@ const SUFFIX = '.json';
 
 const nodeSchema = v.object({ format: v.string(), path: v.string(), isDevice: v.boolean() });
 
+export const partsSchema = v.object({
+  beside: v.array(v.string()),
+  bases: v.array(v.string()),
+});
+
 const entries = {
   pid: v.pipe(v.number(), v.integer(), v.minValue(1)),
   /** Of the process, in ticks since the host's: a number may be given again. */
@@ -27,6 +32,8 @@ const entries = {
   readOnly: v.boolean(),
   /** Tells the image from another of that name. */
   identity: v.string(),
+  /** undefined: not known. */
+  parts: v.optional(partsSchema),
   nodes: v.array(nodeSchema),
 } as const;
 

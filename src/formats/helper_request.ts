@@ -3,7 +3,7 @@
 // it gets back; then it lets it go on. A daemon meets guests: so this says which image, never which
 // program.
 import * as v from 'valibot';
-import { helperRecordSchema } from './helper_record.ts';
+import { helperRecordSchema, partsSchema } from './helper_record.ts';
 import { IMAGE_FORMATS } from './image_spec.ts';
 
 export const LINE_BYTES_MAX = 64 * 1024;
@@ -19,6 +19,7 @@ export const helperRequestSchema = v.strictObject({
   readOnly: v.boolean(),
   /** Another image under that name is not to be served; missing: any. */
   identity: v.optional(v.string()),
+  parts: v.optional(partsSchema),
 });
 
 export const helperAnswerSchema = v.union([

@@ -133,6 +133,12 @@ export function writesThrough({ format, options }: ImageSpec): boolean {
   return (options['cache.writeback'] ?? (format === 'qcow2' ? 'off' : 'on')) === 'off';
 }
 
+/** Whether what was answered may be in the program's memory alone, until a flush. */
+export function keepsBack(spec: ImageSpec): boolean {
+  if (spec.format === 'rbd') return spec.options['cache.writeback'] === 'on';
+  return spec.format === 'qcow2' && !writesThrough(spec);
+}
+
 function checkedOption(format: ImageFormat, key: string, value: string): string {
   const option = OPTIONS[key];
   const shown = showValue(`${key}=${value}`);

@@ -2,7 +2,7 @@
 // All images that other programs serve for this daemon, by how many of its targets each is used.
 // They outlive it: the next daemon finds them, and ends those that nobody asks for.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
+import type { Datapath, MediumParts, OpenTarget } from '../datapath/datapath.ts';
 import { TargetSpecError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Helper, type HelperInfo, type ImageWish } from './helper.ts';
@@ -58,14 +58,16 @@ export class Images implements OpenTargets {
     const { helper } = used;
     try {
       const nbd = `${helper.socket}:exportname=${EXPORT_NAME}`;
-      const served = { kind: 'nbd', path: nbd, readOnly } as const;
+      const { keepsBack } = helper;
+      const served = { kind: 'nbd', path: nbd, readOnly, keepsNothing: !keepsBack } as const;
       const { fill } = spec;
-      if (!fill) await helper.start();
+      if (!fill) await helper.start(options?.admit);
       const target = fill
         ? await this.#openFilled({ ...spec, fill: { ...fill, source: served } }, helper, options)
         : await this.#datapath.openTarget(served, options);
       const shown = fill ? undefined : { kind, identity: helper.identity };
-      return withImage(target, shown, () => this.#release(used));
+      const parts = fill ? partsOfFilled(target, helper) : () => helper.parts;
+      return withImage(target, shown, parts, () => this.#release(used));
     } catch (error) {
       await this.#release(used);
       throw error;
@@ -140,10 +142,27 @@ export class Images implements OpenTargets {
   }
 }
 
+/** What a disk is filled from must not change until it is full. */
+function partsOfFilled(
+  target: Pick<OpenTarget, 'fill'>,
+  helper: Helper,
+): () => MediumParts | undefined {
+  let source: MediumParts | undefined;
+  return () => {
+    const { identity, parts } = helper;
+    // One that is started sometime is not known yet.
+    if (identity === '' || (target.fill()?.full ?? true)) return undefined;
+    const files = [identity, ...(parts?.beside ?? []), ...(parts?.bases ?? [])];
+    source ??= { beside: [], bases: files };
+    return source;
+  };
+}
+
 /** `shown`: what its capabilities say instead. */
 function withImage(
   target: OpenTarget,
   shown: Partial<OpenTarget['capabilities']> | undefined,
+  parts: () => MediumParts | undefined,
   release: () => Promise<void>,
 ): OpenTarget {
   let closing: Promise<void> | undefined;
@@ -151,6 +170,9 @@ function withImage(
     handle: target.handle,
     get capabilities() {
       return { ...target.capabilities, ...shown };
+    },
+    get parts() {
+      return parts();
     },
     get fence() {
       return target.fence;

@@ -25,13 +25,10 @@ export function helperSocket(runtimeDir: string, format: ImageFormat): string {
 }
 
 /**
- * Takes as long as the image takes to be looked at. `found` is called before the process becomes
- * the other program. Throws DatapathError.
+ * Takes as long as the image takes to be looked at. The process becomes the other program when
+ * `found` resolves, and ends where that rejects. Throws DatapathError, and what `found` throws.
  */
-export async function startHelper(
-  request: HelperRequest,
-  found: (record: HelperRecord) => void,
-): Promise<void> {
+export async function startHelper(request: HelperRequest, found: Found): Promise<void> {
   // In a unit of its own it sees this folder, and could not make it.
   mkdirSync(imagesFolder(request.runtimeDir), { recursive: true, mode: 0o700 });
   const socket = helperSocket(request.runtimeDir, request.format);
@@ -47,7 +44,7 @@ export async function startHelper(
   return askChild(line, found);
 }
 
-type Found = (record: HelperRecord) => void;
+type Found = (record: HelperRecord) => Promise<void>;
 
 async function askService(socket: string, line: string, found: Found): Promise<void> {
   const connection = connect(socket);
@@ -89,8 +86,7 @@ function exchange(from: Readable, to: Writable, line: string, found: Found): Pro
     from.on('data', (bytes: Buffer) => {
       try {
         for (const answer of splitter.push(bytes)) {
-          found(readAnswer(answer));
-          to.write(GO_ON, () => resolve());
+          found(readAnswer(answer)).then(() => to.write(GO_ON, () => resolve()), reject);
         }
       } catch (error) {
         reject(error);

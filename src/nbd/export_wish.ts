@@ -3,6 +3,7 @@
 import path from 'node:path';
 import * as v from 'valibot';
 import { RingdiskError, showValue } from '../errors.ts';
+import { parseLimits } from '../target/limits.ts';
 import { SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 
 // Both stand in "nbd:unix:PATH:exportname=NAME", which has no way to say a colon.
@@ -27,6 +28,13 @@ export const exportWishSchema = v.strictObject({
   detectZeroes: v.optional(v.boolean()),
   /** By number: its members may use the socket, besides root and the daemon's user. */
   group: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe))),
+  /** Of all its clients together; an operator's words. */
+  limits: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((text) => typeof parseLimits(text) !== 'string', 'no limits'),
+    ),
+  ),
 });
 
 export type ExportWish = Readonly<v.InferOutput<typeof exportWishSchema>>;

@@ -6,9 +6,12 @@ import type { VbdCounters } from '../datapath/counters.ts';
 import type { Datapath, NbdExport } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { formatLimits, type Limits, parseLimits } from '../target/limits.ts';
 import { parseTarget } from '../target/target_spec.ts';
 import { Backoff } from '../vbd/backoff.ts';
 import type { VbdInfo } from '../vbd/info.ts';
+import type { LimitSets } from '../vbd/limit_sets.ts';
+import { changedLimits, type LimitChange, type LimitInfo, limitInfo } from '../vbd/limits.ts';
 import type { OpenTargets, TargetUse } from '../vbd/open_targets.ts';
 import { type ExportWish, isVbdName, oldUriOf, uriOf } from './export_wish.ts';
 
@@ -18,7 +21,7 @@ const GOODBYE_MS = 100;
 const TRIES = { firstMs: 1000, mostMs: 30_000, leastMs: 1000 };
 
 /** JSON-able. */
-export interface ExportInfo extends ExportWish {
+export interface ExportInfo extends Omit<ExportWish, 'limits'> {
   readonly uri: string;
   /** In the older form, which XAPI reads. */
   readonly oldUri: string;
@@ -28,6 +31,7 @@ export interface ExportInfo extends ExportWish {
   readonly clients: number;
   /** Of the clients that are there now, together. */
   readonly counters?: VbdCounters;
+  readonly limits?: LimitInfo;
   /** Why it waits. */
   readonly error?: string;
 }
@@ -38,6 +42,7 @@ export interface ExportServices {
   /** Throws VBD_UNKNOWN. */
   readonly findVbd: (name: string) => VbdInfo;
   readonly bitmaps: Pick<Bitmaps, 'pin'>;
+  readonly limitSets: LimitSets;
   readonly backendDomid: number;
   /** How long opening a target may take. */
   readonly openMs: number;
@@ -45,7 +50,7 @@ export interface ExportServices {
 }
 
 export class Exported {
-  readonly wish: ExportWish;
+  #wish: ExportWish;
   readonly #services: ExportServices;
   readonly #handedOver: () => void;
   readonly #end = new AbortController();
@@ -56,9 +61,40 @@ export class Exported {
 
   /** `handedOver`: its clients have said goodbye, and it was to end then. */
   constructor(wish: ExportWish, services: ExportServices, handedOver: () => void) {
-    this.wish = wish;
+    this.#wish = wish;
     this.#services = services;
     this.#handedOver = handedOver;
+  }
+
+  get wish(): ExportWish {
+    return this.#wish;
+  }
+
+  /** All its clients together, at once. Throws LIMIT_INVALID, and nothing has changed then. */
+  limit({ limits, off }: Omit<LimitChange, 'reset'>): void {
+    const { limits: _, ...wish } = this.wish;
+    const word = limits && !off ? changedLimits(this.#limitSets, this.#limits, limits) : 'none';
+    this.#wish = word === 'none' ? wish : { ...wish, limits: formatLimits(word) };
+    const name = this.#useLimits();
+    this.#offered?.limit(name);
+  }
+
+  get #limitSets(): LimitSets {
+    return this.#services.limitSets;
+  }
+
+  get #limits(): Limits {
+    const limits = parseLimits(this.wish.limits ?? '');
+    return typeof limits === 'string' ? {} : limits;
+  }
+
+  /** As disks of a group know it. */
+  get #nameAmongLimits(): string {
+    return `export ${this.wish.name}`;
+  }
+
+  #useLimits(): string {
+    return this.#limitSets.use(this.#nameAmongLimits, this.#limits);
   }
 
   /** Rejects with what is in the way; nothing is left open then. */
@@ -71,6 +107,7 @@ export class Exported {
       const options = {
         ...{ path: socket, name, description: source, readOnly, bitmaps, detectZeroes },
         ...(group !== undefined && { group }),
+        limits: this.#useLimits(),
       };
       this.#offered = await this.#services.datapath.addExport(use, options);
       this.#use = use;
@@ -129,8 +166,11 @@ export class Exported {
 
   info(): ExportInfo {
     const clients = this.#offered?.clients();
+    const { limits: _, ...wish } = this.wish;
+    const limits = limitInfo(this.#limitSets, this.#nameAmongLimits, this.#limits, 'operator');
     return {
-      ...this.wish,
+      ...wish,
+      ...(limits && { limits }),
       uri: uriOf(this.wish),
       oldUri: oldUriOf(this.wish),
       state: this.#offered ? 'exported' : 'waiting',
@@ -145,6 +185,7 @@ export class Exported {
   async end(): Promise<void> {
     this.#end.abort();
     await this.#letGo();
+    this.#limitSets.leave(this.#nameAmongLimits);
   }
 
   async #letGo(): Promise<void> {

@@ -4,6 +4,7 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { RingdiskError, showValue } from '../errors.ts';
+import type { Limits } from '../target/limits.ts';
 import { ExportRecords } from './export_records.ts';
 import { checkWish, defaultName, type ExportWish, isVbdName } from './export_wish.ts';
 import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
@@ -13,8 +14,8 @@ const EXPORTS_MAX = 1024;
 
 /** What is missing has a default. */
 export type ExportRequest = Pick<ExportWish, 'source'> & {
-  readonly [Key in keyof ExportWish]?: ExportWish[Key] | undefined;
-};
+  readonly [Key in Exclude<keyof ExportWish, 'limits'>]?: ExportWish[Key] | undefined;
+} & { readonly limits?: Limits | undefined };
 
 export class Exports {
   readonly #services: ExportServices;
@@ -44,7 +45,10 @@ export class Exports {
     }
   }
 
-  /** Throws EXPORT_INVALID, EXPORT_REFUSED, VBD_UNKNOWN, TARGET_BUSY or DatapathError. */
+  /**
+   * Throws EXPORT_INVALID, EXPORT_REFUSED, LIMIT_INVALID, VBD_UNKNOWN, TARGET_BUSY or
+   * DatapathError.
+   */
   async add(request: ExportRequest): Promise<ExportInfo> {
     const wish = this.#wish(request);
     checkWish(wish);
@@ -61,6 +65,7 @@ export class Exports {
     const exported = this.#make(wish);
     try {
       this.#makeFolder();
+      if (request.limits) exported.limit({ limits: request.limits });
       await exported.begin();
       this.#write();
     } catch (error) {
@@ -77,12 +82,18 @@ export class Exports {
     return [...this.#all.values()].map((exported) => exported.info());
   }
 
+  /** All clients of one together, at once. Throws EXPORT_UNKNOWN or LIMIT_INVALID. */
+  limit(name: string, change: Parameters<Exported['limit']>[0]): ExportInfo {
+    const exported = this.#find(name);
+    exported.limit(change);
+    this.#write();
+    this.#services.log.info({ export: name, limits: exported.wish.limits ?? 'none' }, 'limited');
+    return exported.info();
+  }
+
   /** Resolves when its clients are gone. Throws EXPORT_UNKNOWN. */
   async remove(name: string): Promise<void> {
-    const exported = this.#all.get(name);
-    if (!exported) {
-      throw new RingdiskError('EXPORT_UNKNOWN', `There is no export ${showValue(name)}.`);
-    }
+    const exported = this.#find(name);
     this.#all.delete(name);
     this.#write();
     await exported.end();
@@ -124,6 +135,12 @@ export class Exports {
       ...(rest.detectZeroes && { detectZeroes: true }),
       ...(rest.group !== undefined && { group: rest.group }),
     };
+  }
+
+  #find(name: string): Exported {
+    const exported = this.#all.get(name);
+    if (exported) return exported;
+    throw new RingdiskError('EXPORT_UNKNOWN', `There is no export ${showValue(name)}.`);
   }
 
   #makeFolder(): void {

@@ -7,8 +7,9 @@ import { type ReadNode, readFrontendState } from '../blkif/frontend_nodes.ts';
 import type { XenbusStateName } from '../blkif/xenbus_state.ts';
 import type { Config } from '../config.ts';
 import type { OnError } from '../datapath/binding.ts';
+import type { Connection } from '../datapath/connection.ts';
 import type { VbdCounters } from '../datapath/counters.ts';
-import type { Connection, Datapath } from '../datapath/datapath.ts';
+import type { Datapath } from '../datapath/datapath.ts';
 import type { Mirror } from '../datapath/mirrors.ts';
 import { NegotiationError } from '../errors.ts';
 import type { Images } from '../formats/images.ts';
@@ -192,7 +193,7 @@ export interface Device {
 
 /** What a disk is mirrored to. */
 export interface DeviceMirror {
-  readonly target: Pick<MirrorRecord, 'params' | 'kind' | 'path' | 'identity'>;
+  readonly target: Pick<MirrorRecord, 'params' | 'kind' | 'path' | 'identity' | 'parts'>;
   wish: Pick<MirrorRecord, 'mode' | 'paused' | 'rate' | 'switchWhenReady'>;
   /** undefined: it waits, has failed, or is over. */
   use: TargetUse | undefined;

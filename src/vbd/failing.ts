@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A device that fails: the requests that wait for it are told of here. Each queue says once that it
 // began to try again, and once that everything went through.
-import type { Connection } from '../datapath/datapath.ts';
+import type { Connection } from '../datapath/connection.ts';
 import type { Device } from './device.ts';
 
 export function watchFailures(device: Device, connection: Connection): void {

@@ -16,6 +16,7 @@ import {
 import { targetLimits } from '../target/target_spec.ts';
 import type { Device, View } from './device.ts';
 import { vbdName } from './id.ts';
+import type { LimitSets } from './limit_sets.ts';
 
 export type LimitSource = 'operator' | 'xenstore' | 'target';
 
@@ -94,16 +95,21 @@ export function changeLimits(device: Device, { limits, off, reset }: LimitChange
   } else if (off) {
     said.operator = 'none';
   } else if (limits) {
-    said.operator = changed(device, limits);
+    said.operator = changedLimits(limitSets, asked(device)?.limits ?? {}, limits);
   }
   applyLimits(device);
   log.info({ limits: textOf(describeLimits(device)) }, 'limited by an operator');
 }
 
-/** What the operator's word is after that. A group's figures are the group's. */
-function changed(device: Device, given: Limits): Limits | 'none' {
-  const { limitSets } = device.services;
-  const before = asked(device)?.limits ?? {};
+/**
+ * What an operator's word is after that, who said `before`. A group's figures are the group's.
+ * Throws LIMIT_INVALID.
+ */
+export function changedLimits(
+  limitSets: LimitSets,
+  before: Limits,
+  given: Limits,
+): Limits | 'none' {
   const group = given.group ?? before.group;
   if (group === undefined) {
     const merged = mergeLimits(before, given);
@@ -127,13 +133,20 @@ function changed(device: Device, given: Limits): Limits | 'none' {
 
 /** undefined: none hold. */
 export function describeLimits(device: Device): LimitInfo | undefined {
-  const { limitSets } = device.services;
   const found = asked(device);
   if (!found) return undefined;
   const { limits, from } = found;
+  return limitInfo(device.services.limitSets, vbdName(device.id), limits, from);
+}
+
+export function limitInfo(
+  limitSets: LimitSets,
+  itself: string,
+  limits: Limits,
+  from: LimitSource,
+): LimitInfo | undefined {
   const { group } = limits;
   if (group === undefined) return hasFigures(limits) ? { ...limits, from } : undefined;
-  const itself = vbdName(device.id);
   const sharedWith = limitSets.members(group).filter((name) => name !== itself);
   const by = limitSets.isOperators(group) ? 'operator' : from;
   return { ...limitSets.figures(group), group, sharedWith, from: by };

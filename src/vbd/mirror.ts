@@ -12,7 +12,7 @@ import { endMirror, mirrorUser } from './mirror_end.ts';
 import { makeMirrorMap } from './mirror_map.ts';
 import type { TargetUse } from './open_targets.ts';
 import { remember, writeRecord } from './run.ts';
-import { extentOf, overlap } from './sharing.ts';
+import { footprintOf, meetings } from './sharing.ts';
 
 export interface MirrorStart {
   readonly target: string;
@@ -108,7 +108,8 @@ function checkDestination({ target, params }: Medium, use: TargetUse, path: stri
   const name = showValue(path);
   const isSame =
     (there.identity !== '' && there.identity === disk.identity) ||
-    overlap(extentOf(there.identity), extentOf(disk.identity));
+    meetings(footprintOf(there.identity, use.parts), footprintOf(disk.identity, target.parts))
+      .length > 0;
   if (isSame) throw refused(`${name} is the disk itself (${showValue(params)}).`);
   const [user] = use.others();
   if (user) throw refused(`${name} is in use by ${user.name}.`);
@@ -164,7 +165,7 @@ async function make(device: Device, use: TargetUse, asked: MirrorStart): Promise
   medium.target.keepAlone(true);
   use.keepAlone(true);
   return {
-    target: { params: asked.target, kind: askedKind ?? kind, path, identity },
+    target: { params: asked.target, kind: askedKind ?? kind, path, identity, parts: use.parts },
     wish: { mode, paused: false, rate, switchWhenReady },
     ...{ use, native, failure: undefined, problem: undefined },
     abandon: new AbortController(),

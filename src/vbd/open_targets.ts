@@ -10,19 +10,22 @@ import type {
   TargetCapabilities,
   TargetWait,
 } from '../datapath/binding.ts';
-import type { Datapath, OpenTarget } from '../datapath/datapath.ts';
+import type { Datapath, MediumParts, OpenOptions, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import { withFill } from '../target/target_spec.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
+import { Reservations } from './reservations.ts';
 import {
-  type Extent,
-  extentOf,
-  mayShare,
+  type Footprint,
+  footprintOf,
+  foreignMeetings,
+  type KnownUser,
+  meetings,
   mustOutlast,
-  overlap,
+  mustWait,
   readVms,
+  refuseHeld,
   type TargetUser,
-  type Vms,
 } from './sharing.ts';
 
 /**
@@ -38,16 +41,9 @@ interface PendingOpen {
   waiters: number;
 }
 
-/** Of a VBD that a former daemon served and that is not taken over yet. */
-interface Reservation {
-  readonly identity: string;
-  readonly user: TargetUser;
-  vms: Vms | undefined;
-}
-
 /** One VBD's use of an open target. */
 export interface TargetUse
-  extends Pick<OpenTarget, 'handle' | 'capabilities' | 'fence' | 'fill' | 'setFill'> {
+  extends Pick<OpenTarget, 'handle' | 'capabilities' | 'parts' | 'fence' | 'fill' | 'setFill'> {
   /**
    * See OpenTarget; whoever shares the target has made the claim for all. Also waits for what those
    * who go have under way.
@@ -83,14 +79,14 @@ export class OpenTargets {
   readonly #pending = new Map<string, PendingOpen>();
   /** At most one of a kind and a mode for each identity. */
   readonly #entries = new Map<string, Entry[]>();
-  /** By the VBD's name. */
-  readonly #reserved = new Map<string, Reservation>();
+  readonly #reserved: Reservations;
   readonly #end = new AbortController();
   readonly #onRelease = new Set<() => void>();
 
   constructor(datapath: Pick<Datapath, 'openTarget'>, xenstore: XenstoreClient, lateMs: number) {
     this.#datapath = datapath;
     this.#xenstore = xenstore;
+    this.#reserved = new Reservations(xenstore);
     this.#lateMs = lateMs;
     // One for each open under way.
     setMaxListeners(0, this.#end.signal);
@@ -106,14 +102,15 @@ export class OpenTargets {
     options: { takeOver: boolean; signal: AbortSignal },
   ): Promise<TargetUse> {
     const vms = await readVms(this.#xenstore, user.domid);
-    const entry = await this.#expect(withFill(spec, options.takeOver), options.signal);
+    const newcomer = { ...user, vms };
+    const admit = options.takeOver ? undefined : this.#admitFor(newcomer);
+    const entry = await this.#expect(withFill(spec, options.takeOver), admit, options.signal);
     try {
-      const newcomer = { ...user, vms };
       const users = () => this.#usersOf(entry);
       const use = () => entry.use(newcomer, users, () => this.#released());
       // Without an identity there is no medium behind it (null): nothing that two could destroy.
       if (options.takeOver || entry.target.capabilities.identity === '') return use();
-      return await this.#whenFree(entry, newcomer, use, options.signal);
+      return await this.#whenFree(entry.footprint, newcomer, meetings, use, options.signal);
     } finally {
       entry.expected--;
       entry.closeUnused();
@@ -129,15 +126,16 @@ export class OpenTargets {
    * Nobody else gets this medium, whoever is faster: a guest uses it, and goes on when its VBD can
    * be taken over.
    */
-  reserve(identity: string, user: TargetUser): void {
-    if (identity !== '') this.#reserved.set(user.name, { identity, user, vms: undefined });
+  reserve(identity: string, parts: MediumParts | undefined, user: TargetUser): void {
+    this.#reserved.add(identity, parts, user);
   }
 
   /** By the VBD's name. What it has open is another matter. */
   release(name: string): void {
-    const { identity } = this.#reserved.get(name) ?? {};
-    if (this.#reserved.delete(name)) this.#released();
-    if (identity !== undefined) this.#tellIfFree(identity);
+    const identity = this.#reserved.remove(name);
+    if (identity === undefined) return;
+    this.#released();
+    this.#tellIfFree(identity);
   }
 
   /** All that can be written to, of one medium. */
@@ -148,8 +146,7 @@ export class OpenTargets {
 
   /** Somebody may write to it, or goes on to when it is taken over. */
   isHeld(identity: string): boolean {
-    const reserved = [...this.#reserved.values()];
-    return this.writers(identity).length > 0 || reserved.some((one) => one.identity === identity);
+    return this.writers(identity).length > 0 || this.#reserved.has(identity);
   }
 
   /** Of what can be written to and lies on the same medium. */
@@ -176,8 +173,12 @@ export class OpenTargets {
   }
 
   /** The target, reserved: `expected` is the caller's to take back. */
-  async #expect(spec: NativeTargetSpec, signal: AbortSignal): Promise<Entry> {
-    const pending = this.#open(spec);
+  async #expect(
+    spec: NativeTargetSpec,
+    admit: OpenOptions['admit'],
+    signal: AbortSignal,
+  ): Promise<Entry> {
+    const pending = this.#open(spec, admit);
     pending.waiters++;
     let isWaiting = true;
     const stopWaiting = () => {
@@ -202,12 +203,12 @@ export class OpenTargets {
     }
   }
 
-  #open(spec: NativeTargetSpec): PendingOpen {
+  #open(spec: NativeTargetSpec, admit: OpenOptions['admit']): PendingOpen {
     const key = JSON.stringify([spec.kind, spec.path, spec.readOnly, spec.fill?.lateSource]);
     const known = this.#pending.get(key);
     if (known) return known;
     this.#refuseTooMany();
-    const opened = this.#datapath.openTarget(spec, { signal: this.#end.signal });
+    const opened = this.#datapath.openTarget(spec, { signal: this.#end.signal, admit });
     const entry = opened
       .finally(() => this.#pending.delete(key))
       .then((target) => {
@@ -260,33 +261,42 @@ export class OpenTargets {
     return entry;
   }
 
+  /** What an image's program writes as it opens it may be another's bytes already. */
+  #admitFor(newcomer: KnownUser): OpenOptions['admit'] {
+    return (identity, parts) => {
+      const footprint = footprintOf(identity, parts);
+      return this.#whenFree(footprint, newcomer, foreignMeetings, () => {}, this.#end.signal);
+    };
+  }
+
   /**
    * Waits for those who are about to go; throws TARGET_BUSY for others. `use` is called in the very
    * moment in which it is free: several may wait for that.
    */
-  async #whenFree(
-    entry: Entry,
-    newcomer: CountedUser,
-    use: () => TargetUse,
+  async #whenFree<Result>(
+    footprint: Footprint,
+    newcomer: KnownUser,
+    meet: typeof meetings,
+    use: () => Result,
     signal: AbortSignal,
-  ): Promise<TargetUse> {
+  ): Promise<Result> {
     for (;;) {
-      const unknown = this.#reservations(entry).filter(({ vms }) => vms === undefined);
-      if (unknown.length > 0) {
-        await Promise.all(unknown.map((one) => this.#readVmsOf(one)));
+      const unknown = this.#reserved.know(footprint);
+      if (unknown) {
+        await unknown;
         continue;
       }
-      this.#refuseReserved(entry, newcomer);
-      const inTheWay = this.#usersOf(entry).filter(
-        ({ user, isLeaving }) =>
-          (isLeaving && mustOutlast(newcomer, user)) || !mayShare(newcomer, user),
-      );
-      refuseMirrored(this.#usersOf(entry), newcomer);
-      const holder = inTheWay.find((use) => !use.isLeaving);
-      if (holder) throw busy(holder.user);
+      this.#reserved.refuse(footprint, newcomer, meet);
+      const uses = [...this.#entries.values()].flat().flatMap((entry) => [...entry.uses]);
+      const inTheWay = uses.filter((one) => {
+        const met = meet(footprint, one.footprint);
+        if (met.length > 0) refuseMirrored(one, newcomer);
+        if (!one.isLeaving) refuseHeld(newcomer, one.user, met);
+        return one.isLeaving && mustWait(newcomer, one.user, met);
+      });
       if (inTheWay.length === 0) return use();
       if (signal.aborted) throw new Error('the open was given up');
-      await Promise.all(inTheWay.map((use) => use.closed));
+      await Promise.all(inTheWay.map((one) => one.closed));
     }
   }
 
@@ -295,33 +305,13 @@ export class OpenTargets {
     return entries.flatMap(({ uses }) => [...uses]);
   }
 
-  /** A file is also what lies behind its loop devices. */
-  #underOtherNames({ extent, target }: Entry): Entry[] {
-    if (!extent) return [];
+  /** A file is also what lies behind its loop devices, an image also what it is based on. */
+  #underOtherNames({ footprint, target }: Entry): Entry[] {
     const { identity } = target.capabilities;
     const others = [...this.#entries].filter(([name]) => name !== identity);
     return others.flatMap(([, entries]) =>
-      entries.filter((other) => overlap(extent, other.extent)),
+      entries.filter((other) => meetings(footprint, other.footprint).length > 0),
     );
-  }
-
-  /** Of the same medium, under any of its names. */
-  #reservations({ extent, target }: Entry): Reservation[] {
-    const { identity } = target.capabilities;
-    return [...this.#reserved.values()].filter(
-      (reserved) => reserved.identity === identity || overlap(extent, extentOf(reserved.identity)),
-    );
-  }
-
-  async #readVmsOf(reserved: Reservation): Promise<void> {
-    reserved.vms = await readVms(this.#xenstore, reserved.user.domid);
-  }
-
-  #refuseReserved(entry: Entry, newcomer: CountedUser): void {
-    const holder = this.#reservations(entry).find(
-      ({ user, vms = new Set() }) => !mayShare(newcomer, { ...user, vms }),
-    );
-    if (holder) throw busy(holder.user);
   }
 }
 
@@ -330,31 +320,17 @@ function nameOf({ target }: Entry): string {
 }
 
 /** What another one writes a mirror would miss. */
-function refuseMirrored(uses: readonly Use[], newcomer: CountedUser): void {
-  const alone = uses.find(({ isAlone, user }) => isAlone && user.name !== newcomer.name);
-  if (!alone || newcomer.readOnly) return;
+function refuseMirrored({ isAlone, user }: Use, newcomer: KnownUser): void {
+  if (!isAlone || user.name === newcomer.name || newcomer.readOnly) return;
   throw new RingdiskError(
     'TARGET_BUSY',
-    `The target is a part of a mirror (${alone.user.name}), which would miss what another one ` +
-      'writes. Open it read only, or end the mirror first.',
-  );
-}
-
-type CountedUser = TargetUser & { readonly vms: Vms };
-
-function busy(holder: TargetUser): RingdiskError {
-  return new RingdiskError(
-    'TARGET_BUSY',
-    `The target is in use by ${holder.name} (domain ${holder.domid}), another VM's disk: two VMs ` +
-      'that use one medium without knowing of each other destroy what is on it. Shut that one ' +
-      'down, or put share: in front of this target if its guests know how to share.',
+    `The target is a part of a mirror (${user.name}), which would miss what another one writes.`,
   );
 }
 
 class Entry {
   readonly target: OpenTarget;
   readonly readOnly: boolean;
-  readonly extent: Extent | undefined;
   readonly uses = new Set<Use>();
   /** Whoever is about to use it. */
   expected = 0;
@@ -362,14 +338,25 @@ class Entry {
   ready: Promise<void> | undefined;
   siblings: () => Entry[] = () => [];
   readonly #onClosed: () => void;
+  #parts: MediumParts | undefined;
+  #footprint: Footprint;
   #claim: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(target: OpenTarget, readOnly: boolean, onClosed: () => void) {
     this.target = target;
     this.readOnly = readOnly;
-    this.extent = extentOf(target.capabilities.identity);
     this.#onClosed = onClosed;
+    this.#parts = target.parts;
+    this.#footprint = footprintOf(target.capabilities.identity, this.#parts);
+  }
+
+  /** A disk that is full lets go of what it was filled from. */
+  get footprint(): Footprint {
+    const { parts, capabilities } = this.target;
+    if (parts !== this.#parts) this.#footprint = footprintOf(capabilities.identity, parts);
+    this.#parts = parts;
+    return this.#footprint;
   }
 
   get kind(): string {
@@ -380,7 +367,7 @@ class Entry {
     return this.#claim !== undefined;
   }
 
-  use(user: CountedUser, users: () => Use[], onClosed: () => void): TargetUse {
+  use(user: KnownUser, users: () => Use[], onClosed: () => void): TargetUse {
     const use = new Use(this, user, users);
     this.uses.add(use);
     void use.closed.then(onClosed);
@@ -412,7 +399,7 @@ class Entry {
 }
 
 class Use implements TargetUse {
-  readonly user: CountedUser;
+  readonly user: KnownUser;
   isLeaving = false;
   isAlone = false;
   drained: Promise<void> | undefined;
@@ -422,7 +409,7 @@ class Use implements TargetUse {
   readonly #users: () => Use[];
 
   /** `users`: of the same medium. */
-  constructor(entry: Entry, user: CountedUser, users: () => Use[]) {
+  constructor(entry: Entry, user: KnownUser, users: () => Use[]) {
     this.#entry = entry;
     this.user = user;
     this.#users = users;
@@ -437,6 +424,14 @@ class Use implements TargetUse {
 
   get capabilities(): TargetCapabilities {
     return this.#entry.target.capabilities;
+  }
+
+  get parts(): MediumParts | undefined {
+    return this.#entry.target.parts;
+  }
+
+  get footprint(): Footprint {
+    return this.#entry.footprint;
   }
 
   get fence(): Promise<void> | undefined {

@@ -71,11 +71,11 @@ export function reserveRecorded(device: Device): void {
     if (mirror && mirror.failure === undefined) {
       const name = mirrorUser(device);
       const user = { name, domid: id.domid, readOnly: false, share: false };
-      services.openTargets.reserve(mirror.identity, user);
+      services.openTargets.reserve(mirror.identity, mirror.parts, user);
     }
     if (target?.identity === undefined) return;
-    const { readOnly, share, identity } = target;
-    services.openTargets.reserve(identity, {
+    const { readOnly, share, identity, parts } = target;
+    services.openTargets.reserve(identity, parts, {
       name: vbdName(id),
       domid: id.domid,
       readOnly,

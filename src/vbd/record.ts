@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import path from 'node:path';
 import * as v from 'valibot';
 import type { OnError } from '../datapath/binding.ts';
+import type { MediumParts } from '../datapath/datapath.ts';
 import { IMAGE_FORMATS } from '../formats/image_spec.ts';
 import { replaceFile, TEMPORARY_SUFFIX } from '../replace_file.ts';
 import { parseLimits } from '../target/limits.ts';
@@ -37,12 +38,17 @@ const targetEntries = {
 } as const;
 
 /** A mirror that goes on, or has failed. */
+/** Of an image: what it lies on besides itself. */
+const texts = v.pipe(v.array(v.string()), v.readonly());
+const partsSchema = v.strictObject({ beside: texts, bases: texts });
+
 const mirrorSchema = v.strictObject({
   /** Its target, as it was asked for and turned out to be. */
   params: v.string(),
   kind: targetEntries.kind,
   path: v.string(),
   identity: v.string(),
+  parts: v.optional(partsSchema),
   mode: v.picklist(['copy', 'sync']),
   paused: v.boolean(),
   rate: upTo(Number.MAX_SAFE_INTEGER),
@@ -78,6 +84,7 @@ const schema = v.strictObject({
     identity: v.string(),
     /** It is what the toolstack's was mirrored to. */
     isSwitched: v.optional(v.literal(true)),
+    parts: v.optional(partsSchema),
   }),
   mirror: v.optional(mirrorSchema),
   onError: v.picklist(ON_ERROR),
@@ -107,6 +114,7 @@ export interface VbdRecord {
     /** undefined: not known. */
     readonly identity: string | undefined;
     readonly isSwitched?: true | undefined;
+    readonly parts?: MediumParts | undefined;
   };
   readonly mirror?: MirrorRecord | undefined;
   /** undefined: not known. */

@@ -2,7 +2,7 @@
 // While connected: resumed guests, grown targets, rings that break.
 import { publish } from '../blkif/backend_nodes.ts';
 import { FRONTEND_NODES, queueFolder, ringRefNode } from '../blkif/features.ts';
-import type { Connection } from '../datapath/datapath.ts';
+import type { Connection } from '../datapath/connection.ts';
 import { RingdiskError, showValue } from '../errors.ts';
 import { shownSizes } from '../target/target_spec.ts';
 import { isOverWithin } from './beside.ts';
@@ -58,9 +58,10 @@ export function writeRecord(
   mirror: MirrorRecord | undefined,
 ): void {
   const { params, spec, readOnly, share, isSwitched } = medium;
-  const { identity } = medium.target.capabilities;
+  const { capabilities, parts } = medium.target;
+  const { identity } = capabilities;
   const switched = isSwitched && { isSwitched };
-  const target = { params, ...spec, readOnly, share, identity, ...switched };
+  const target = { params, ...spec, readOnly, share, identity, parts, ...switched };
   const limits = wordOfOperator(device);
   const { records } = device.services;
   records.write(device.id, { target, mirror, onError, limits, agreement, sectors });

@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Helper, type ImageWish } from '../../src/formats/helper.ts';
@@ -55,11 +56,6 @@ async function serve(target: string, readOnly = false): Promise<Helper> {
   const helper = helperOf(target, readOnly);
   await helper.start();
   return helper;
-}
-
-/** Does nothing else meanwhile. */
-function pause(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 const file = (name: string) => path.join(folder, name);
@@ -278,6 +274,18 @@ describe('what serves it', () => {
     await expect.poll(() => helper.info().restarts, { timeout: 20_000 }).toBe(1);
   }, 30_000);
 
+  it('nor where it is based on another one by now', async () => {
+    const base = makeImage('raw', file('base'), '16M');
+    const image = makeImage('qcow2', file('a'), undefined, ['raw', base]);
+    const helper = await serve(`qcow2:${image}`);
+    run('mv', base, file('mine'));
+    makeImage('raw', base, '16M');
+    process.kill(pidOf(helper), 'SIGKILL');
+    await expect.poll(() => helper.info().error ?? '').toMatch(/based on another image/);
+    run('mv', file('mine'), base);
+    await expect.poll(() => helper.info().restarts, { timeout: 20_000 }).toBe(1);
+  }, 30_000);
+
   it('is found again by whoever comes next', async () => {
     const image = makeImage('qcow2', file('a'), '16M');
     const first = await serve(`qcow2:${image}`);
@@ -385,7 +393,7 @@ describe('under systemd', () => {
         image,
         readOnly: false,
       } as const;
-      await startHelper(wish, () => pause(500));
+      await startHelper(wish, () => sleep(500));
       await (await serve(`qcow2:${image}`)).end();
     } finally {
       systemd.kill();

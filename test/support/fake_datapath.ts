@@ -12,13 +12,13 @@ import type {
   TargetCapabilities,
   TargetWait,
 } from '../../src/datapath/binding.ts';
+import type { Connection, ConnectionEvents } from '../../src/datapath/connection.ts';
 import type { EngineCounters, VbdCounters } from '../../src/datapath/counters.ts';
 import {
-  type Connection,
-  type ConnectionEvents,
   type ConnectOptions,
   type Datapath,
   DatapathError,
+  type MediumParts,
   type NbdExport,
   type OpenTarget,
 } from '../../src/datapath/datapath.ts';
@@ -43,6 +43,7 @@ export const someCapabilities: TargetCapabilities = {
 export class FakeTarget implements OpenTarget {
   readonly handle: number;
   readonly spec: NativeTargetSpec;
+  readonly parts: MediumParts | undefined;
   isOpen = true;
   claimed: ClaimOptions | undefined;
   fence: Promise<void> | undefined;
@@ -64,6 +65,7 @@ export class FakeTarget implements OpenTarget {
     this.spec = spec;
     this.medium = medium;
     this.capabilities = medium;
+    this.parts = datapath.parts.get(spec.path);
     this.#datapath = datapath;
   }
 
@@ -175,6 +177,8 @@ export class FakeDatapath implements Datapath {
   capabilities = someCapabilities;
   /** Media by path, where they are not all alike. */
   readonly media = new Map<string, Partial<TargetCapabilities>>();
+  /** Of those that are images. */
+  readonly parts = new Map<string, MediumParts>();
   openError: string | undefined;
   openErrorCode = 'ENOENT';
   /** What an open, or a measurement, and a claim wait for. */
@@ -231,7 +235,7 @@ export class FakeDatapath implements Datapath {
   }
 
   async addExport(): Promise<NbdExport> {
-    return { clients: () => undefined, remove: async () => {} };
+    return { clients: () => undefined, limit: () => {}, remove: async () => {} };
   }
 
   onWarning(): void {}

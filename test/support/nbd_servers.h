@@ -54,6 +54,11 @@ class ServerProcess {
     ::posix_spawn_file_actions_destroy(&actions);
     REQUIRE(error == 0);
   }
+  // As another command from now on.
+  void start_as(std::vector<std::string> command) {
+    command_ = std::move(command);
+    start();
+  }
   void end(int signal) {
     if (pid_ <= 0) return;
     ::kill(pid_, signal);
@@ -94,6 +99,10 @@ class NbdServerProcess {
   }
   void start() {
     server_.start();
+    await();
+  }
+  void start_as(std::vector<std::string> command) {
+    server_.start_as(std::move(command));
     await();
   }
   ServerProcess& process() { return server_; }

@@ -240,6 +240,69 @@ TEST_CASE("nbd_server: exports_that_share_a_socket_come_and_go_alone") {
   f.close(target);
 }
 
+// One sector in two minutes, after the first: who waits for a token waits for ever.
+constexpr LimitRates kNearlyNone{.bytes = {.both = 4}};
+
+TEST_CASE("nbd_server: clients_of_a_limited_export_share_its_tokens") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  f.engine.set_limits("few", kNearlyNone);
+  const uint32_t target = f.open("null", std::to_string(kMib));
+  ExportRequest request{.target = target, .path = f.socket, .name = "disk", .limits = "fw"};
+  const auto add = [&] { return f.run([&](uint32_t id) { f.engine.add_export(id, request); }); };
+  CHECK(add().error == EINVAL);
+  request.limits = "few";
+  const uint32_t handle = add().value;
+  const Client first(f.socket), second(f.socket);
+  first.choose("disk");
+  second.choose("disk");
+  const auto ask = [](const Client& client) { client.ask(Command::read, 0, 512); };
+  const auto is_answered = [](const Client& client) {
+    CHECK(client.answer() == 0);
+    CHECK(client.hear(512).size() == 512);
+  };
+  const auto waiting = [&] {
+    uint64_t all = 0;
+    for (const auto& counters : f.engine.export_counters(handle))
+      all += counters->waiting_for_tokens.get();
+    return all;
+  };
+  const auto await = [&](uint64_t count) {
+    REQUIRE(eventually([&] { return waiting() == count; }));
+  };
+  ask(first);
+  is_answered(first);
+  for (const Client* client : {&first, &second}) ask(*client);
+  await(2);
+  // A flush never waits.
+  second.ask(Command::flush, 0, 0);
+  CHECK(second.answer() == 0);
+  const Client third(f.socket);
+  third.choose("disk");
+  ask(third);
+  await(3);
+  SUBCASE("none for those that wait") {
+    f.engine.limit_export(handle, "");
+    for (const Client* client : {&first, &second, &third}) is_answered(*client);
+    ask(first);
+    is_answered(first);
+    f.engine.limit_export(handle, "few");
+    const Client fourth(f.socket);
+    fourth.choose("disk");
+    for (const Client* client : {&first, &fourth}) ask(*client);
+    await(2);
+  }
+  SUBCASE("other rates for those that wait") {
+    f.engine.set_limits("few", {.bytes = {.both = 1u << 30}});
+    for (const Client* client : {&first, &second, &third}) is_answered(*client);
+  }
+  // Nobody waits for tokens at the end.
+  CHECK(f.remove(handle).type == EngineEvent::Type::done);
+  for (const Client* client : {&first, &second, &third}) CHECK(client->is_over());
+  CHECK_THROWS_AS(f.engine.limit_export(handle, ""), std::invalid_argument);
+  f.close(target);
+}
+
 TEST_CASE("nbd_server: a_socket_in_use_is_refused_and_a_deserted_one_replaced") {
   if (!has_io_uring()) return;
   Fixture f, other;

@@ -307,5 +307,67 @@ TEST_CASE("another disk under the same name is not an NBD disk that came back") 
   CHECK(target->capabilities().capacity == 8 * kMib);
 }
 
+// A server whose disk becomes another one while the worker is dead as well.
+class ExchangedDisk {
+ public:
+  using Words = std::vector<std::string>;
+
+  explicit ExchangedDisk(Target& target) : target_(target) {}
+  void become(NbdServerProcess& server, const Words& options, const Words& values) const {
+    server.end(SIGKILL);
+    REQUIRE(eventually([&] { return target_.worker() > 0; }));
+    REQUIRE(::kill(target_.worker(), SIGKILL) == 0);
+    server.start_as(serve(server.socket(), options, values));
+  }
+  static Words serve(const std::string& socket, const Words& options, const Words& values) {
+    Words command{"nbdkit", "-f", "-U", socket};
+    command.insert(command.end(), options.begin(), options.end());
+    command.emplace_back("memory");
+    command.insert(command.end(), values.begin(), values.end());
+    return command;
+  }
+
+ private:
+  Target& target_;
+};
+
+TEST_CASE("another disk under the same name is not one either where a worker began anew") {
+  if (!has_uring() || !has_program("nbdkit")) return;
+  using Words = ExchangedDisk::Words;
+  struct Other {
+    std::string what;
+    Words options;
+    Words values;
+  };
+  const Words policy{"--filter=blocksize-policy"};
+  const std::vector<Other> others{
+      {"smaller", {}, {"1M"}},
+      {"read-only", {"-r"}, {"4M"}},
+      {"with one connection only", {"--filter=noparallel"}, {"4M", "serialize=connections"}},
+      {"of larger blocks", policy, {"4M", "blocksize-minimum=4096"}},
+  };
+  for (const Other& other : others) {
+    CAPTURE(other.what);
+    NbdServerProcess server(
+        [](const std::string& socket) { return ExchangedDisk::serve(socket, {}, {"4M"}); });
+    const auto target = open_target({"nbd", server.socket()});
+    const ExchangedDisk disk(*target);
+    TargetDriver driver(*target);
+    REQUIRE(driver.flush() == 0);
+    disk.become(server, other.options, other.values);
+    CHECK(driver.flush() == -EIO);
+    disk.become(server, {}, {"8M"});
+    CHECK(eventually([&] {
+      driver.turn();
+      return driver.flush() == 0;
+    }));
+    measure_now(*target);
+    CHECK(target->capabilities().capacity == 8 * kMib);
+    // Whoever saw it grow does not take it for what it was before.
+    disk.become(server, {}, {"4M"});
+    CHECK(driver.flush() == -EIO);
+  }
+}
+
 }  // namespace
 }  // namespace ringdisk

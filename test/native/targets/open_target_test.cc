@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "eventually.h"
+#include "medium/probe.h"
 #include "target_driver.h"
 #include "targets/target.h"
 #include "test_media.h"
@@ -114,6 +115,20 @@ TEST_CASE("open target: the same medium has the same identity, another one has n
   if (!loop || !loop2) return;
   CHECK(identity(loop->path()) == identity(loop->path()));
   CHECK(identity(loop->path()) != identity(loop2->path()));
+}
+
+TEST_CASE("find medium: in the words of the target that is opened there") {
+  const auto both_say_the_same = [](const std::string& path, bool is_device) {
+    const FoundMedium found = find_medium(path);
+    CHECK(found.identity == open_only({"auto", path, true})->facts().identity.data());
+    CHECK(found.is_device == is_device);
+  };
+  both_say_the_same(TempFile(disk_folder(), kMebibyte).path(), false);
+  if (is_tmpfs("/dev/shm")) both_say_the_same(TempFile("/dev/shm", kMebibyte).path(), false);
+  CHECK_THROWS_AS(find_medium("/dev/null"), std::invalid_argument);
+  CHECK_THROWS_AS(find_medium("/nonexistent/disk"), std::system_error);
+  std::optional<LoopDevice> loop = LoopDevice::create(kMebibyte);
+  if (loop) both_say_the_same(loop->path(), true);
 }
 
 TEST_CASE("open target: the null target's capacity") {

@@ -4,7 +4,7 @@
 // steps of `xl migrate` (see 47_migration.mjs).
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { LOG, MAIN, quickStats } from '../dom0/daemon.mjs';
 import { diskLine, Guest } from '../dom0/guest.mjs';
 import { note } from '../dom0/report.mjs';
@@ -24,6 +24,8 @@ const CONFIG = '/run/rig/migrant-there.cfg';
 const MOVE = '/run/rig/move';
 /** When each step of the move was over, in seconds. */
 const TIMES = '/run/rig/move-times';
+/** Else the kernel loads it for the second daemon's kind of disks. */
+const NO_BLKBACK = '/etc/modprobe.d/no-xen-blkback.conf';
 /** As a host's own script for block devices. */
 const SCRIPT = '/run/rig/block-there';
 
@@ -95,6 +97,7 @@ async function connectedAt() {
 async function moves(guest) {
   const { spec: file } = await fileTarget('migrant-there', DISK_BYTES);
   const device = (await run('losetup', ['--find', '--show', '--direct-io=on', file])).trim();
+  await writeFile(NO_BLKBACK, 'install xen-blkback /bin/false\n');
   const end = await startThere();
   try {
     await writeMove(guest, device);
@@ -125,6 +128,7 @@ async function moves(guest) {
     await guest.destroy();
   } finally {
     await end();
+    await rm(NO_BLKBACK);
     await run('losetup', ['-d', device]);
   }
 }

@@ -104,11 +104,12 @@ describe('qemu-storage-daemon', () => {
           snapshot: 'snap',
           user: 'admin',
           conf: '/etc/ceph/b.conf',
+          cache: { direct: true },
         },
       },
     ],
     [
-      'rbd:pool/image',
+      'rbd:cache.writeback=on:pool/image',
       [],
       { driver: 'raw', discard: 'unmap', file: { driver: 'rbd', pool: 'pool', image: 'image' } },
     ],
