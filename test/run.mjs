@@ -28,6 +28,8 @@ const ASAN = {
 const NATIVE_BUILDS = [PLAIN, ASAN, { name: 'native tsan', sanitize: 'thread', besides: [] }];
 
 const FUZZERS = ['validate', 'nbd', 'nbd_server', 'queue', 'recover'];
+/** Bugs of mirrors, each of which the simulation of mirrors must notice. */
+const MIRROR_BUGS = ['late', 'race', 'flush', 'ready', 'failed', 'memory', 'holes'];
 /** About 2000 kills; the planted bugs are those of native/ that say RD_PLANTED. */
 const SIMULATION = { seed: 1, runs: 50, planted: ['duplicate', 'lost', 'torn', 'unmarked'] };
 
@@ -36,7 +38,7 @@ async function main() {
   mkdirSync('out', { recursive: true });
   const tiers = [];
   for (const build of NATIVE_BUILDS) tiers.push(await nativeTier(build));
-  tiers.push(await simulationTier(), await fuzzTier());
+  tiers.push(await simulationTier(), await mirrorTier(), await fuzzTier());
   tiers.push(...(await vitestTiers()));
   printTable(tiers);
   const [passed, failed] = [sum(tiers, 'passed'), sum(tiers, 'failed')];
@@ -66,6 +68,22 @@ async function simulationTier() {
       results.push(
         await stepThatFails(`${name}: planted: ${bug}`, /^FAILED: /m, sim, ['--runs', '40'], env),
       );
+    }
+    return countSteps(results);
+  });
+}
+
+/** With the build of the sanitizers, which can have bugs planted. */
+async function mirrorTier() {
+  const name = 'planted in mirrors';
+  return timedTier(name, async () => {
+    const results = [];
+    const program = `${folderOf(ASAN.name)}/native_tests`;
+    const args = ['--no-colors', '-tc=mirror: whoever*'];
+    for (const bug of MIRROR_BUGS) {
+      const env = { ...process.env, RINGDISK_PLANT: `mirror-${bug}` };
+      const how = /FATAL ERROR: REQUIRE|ERROR: AddressSanitizer/;
+      results.push(await stepThatFails(`${name}: ${bug}`, how, program, args, env));
     }
     return countSteps(results);
   });

@@ -200,13 +200,13 @@ class Sim {
     failures++;
     calm();
     settle();
-    close();
     // What hung had memory of its own: nothing of another request's was written.
     for (uint64_t at = 0; at < kDiskBytes; at += kSectorBytes) {
       uint64_t word = 0;
       std::memcpy(&word, &destination().now()[at], 8);
       REQUIRE(word != SimGuest::kReused);
     }
+    close();
     start(true);
   }
   void restart(bool host) {
