@@ -143,6 +143,8 @@ export interface Datapath {
   addExport(target: Pick<OpenTarget, 'handle'>, options: ExportOptions): Promise<NbdExport>;
   /** A named set of limits, made or changed: disks that it holds for are told at once. */
   setLimits(name: string, rates: LimitRates): void;
+  /** A set by itself: what one has of a set that several share. See NativeEngine. */
+  setShare(name: string, group: string, weight: number): void;
   /** Disks that it holds for keep it until they are gone. */
   dropLimits(name: string): void;
   counters(): EngineCounters;
@@ -275,6 +277,10 @@ class NativeDatapath implements Datapath {
 
   setLimits(name: string, rates: LimitRates): void {
     if (!this.#closed) this.#engine.setLimits(name, rates);
+  }
+
+  setShare(name: string, group: string, weight: number): void {
+    if (!this.#closed) this.#engine.setShare(name, group, weight);
   }
 
   dropLimits(name: string): void {
