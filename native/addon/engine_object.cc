@@ -49,6 +49,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                            method<&EngineObject::close_mirror>("closeMirror"),
                            method<&EngineObject::mirror_status>("mirrorStatus"),
                            method<&EngineObject::set_limits>("setLimits"),
+                           method<&EngineObject::set_share>("setShare"),
                            method<&EngineObject::drop_limits>("dropLimits"),
                            method<&EngineObject::limit>("limit"),
                            method<&EngineObject::limit_export>("limitExport"),
@@ -179,6 +180,9 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   }
   void set_limits(const Napi::CallbackInfo& info) {
     engine().set_limits(name(info, 0), to_limit_rates(info[1].As<Napi::Object>()));
+  }
+  void set_share(const Napi::CallbackInfo& info) {
+    engine().set_share(name(info, 0), name(info, 1), id(info, 2));
   }
   void drop_limits(const Napi::CallbackInfo& info) { engine().drop_limits(name(info, 0)); }
   void limit(const Napi::CallbackInfo& info) { engine().limit(id(info, 0), name(info, 1)); }

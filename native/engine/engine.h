@@ -128,6 +128,9 @@ class Engine final : private QueueEvents {
   // guests run. It outlives connections, so that a guest does not fill its buckets by connecting
   // anew.
   void set_limits(const std::string& name, const LimitRates& rates);
+  // What a VBD or export has of a set that several share, by its weight: a set by itself. Throws
+  // std::invalid_argument where there is no such group.
+  void set_share(const std::string& name, const std::string& group, uint32_t weight);
   // VBDs that are limited by it stay so until they are told otherwise, or are gone.
   void drop_limits(const std::string& name) { limits_.erase(name); }
   // From now on this set holds for the VBD, or none where the name is empty. Throws

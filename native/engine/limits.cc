@@ -13,9 +13,18 @@ void Engine::set_limits(const std::string& name, const LimitRates& rates) {
   if (!limits) limits = std::make_shared<Limits>();
   limits->set(rates, clock_ns());
   for (const auto& [handle, vbd] : vbds_)
-    if (vbd->limits == limits)
+    if (vbd->limits && vbd->limits->is_of(*limits))
       tell_queues(*vbd, [](RequestEngine& requests) { requests.limits_changed(); });
   exports_->limits_changed(*limits);
+}
+
+// Who has the share before keeps it until it is told: what waits is counted by its weight.
+void Engine::set_share(const std::string& name, const std::string& group, uint32_t weight) {
+  const std::shared_ptr<Limits> of = find_limits(group);
+  if (!of || !of->is_group() || weight == 0 || weight > kWeightMax)
+    throw std::invalid_argument("no share of a group");
+  std::shared_ptr<Limits>& share = limits_[name];
+  if (!share || !share->is_share(of, weight)) share = std::make_shared<Limits>(of, weight);
 }
 
 void Engine::limit_export(uint32_t handle, const std::string& name) {

@@ -136,7 +136,7 @@ void Server::limits_changed(const Limits& limits) {
   const std::lock_guard lock(mutex_);
   const auto has_them = [&](uint32_t id) {
     return std::ranges::any_of(exports_->all, [&](const Export& one) {
-      return one.id == id && one.limits.get() == &limits;
+      return one.id == id && one.limits && one.limits->is_of(limits);
     });
   };
   tell_those(has_them, [](RequestEngine& requests) { requests.limits_changed(); });

@@ -12,6 +12,17 @@ Limiter::Limiter(std::shared_ptr<Limits> limits, uint32_t depth, Alarms& alarms,
                  QueueCounters& counters)
     : limits_(std::move(limits)), alarms_(alarms), counters_(counters), since_ns_(depth) {}
 
+Limiter::~Limiter() {
+  count(0);
+  alarms_.cancel(*this);
+}
+
+void Limiter::count(uint32_t waiting) {
+  if (count_ == 0 && waiting > 0) limits_->begin_to_wait();
+  if (count_ > 0 && waiting == 0) limits_->end_to_wait();
+  count_ = waiting;
+}
+
 void Limiter::pass(SlotList& waiting, uint64_t now_ns) {
   now_ns_ = now_ns;
   take_in(waiting);
@@ -29,7 +40,7 @@ void Limiter::take_in(SlotList& waiting) {
       continue;
     }
     since_ns_[slot->index] = now_ns_;
-    count_++;
+    count(count_ + 1);
     if (behind_.empty())
       sort(*slot, waiting);
     else
@@ -62,10 +73,13 @@ void Limiter::release(Class which, SlotList& waiting) {
 }
 
 bool Limiter::may_go(const Slot& slot) {
+  using Has = First::Has;
   First& first = first_[class_of(slot)];
-  if (!first.has_taken) first = {true, limits_->take(slot.valid, now_ns_)};
+  if (first.has == Has::nothing) first = {Has::turn, limits_->turn(slot.valid, now_ns_)};
   if (first.may_go_ns > now_ns_) return false;
-  first.has_taken = false;
+  if (first.has == Has::turn) first = {Has::tokens, limits_->take(slot.valid, now_ns_)};
+  if (first.may_go_ns > now_ns_) return false;
+  first = {};
   return true;
 }
 
@@ -73,7 +87,7 @@ void Limiter::admit(Slot& slot, SlotList& waiting) {
   const uint64_t waited = now_ns_ - since_ns_[slot.index];
   if (waited > 0) counters_.waited_for_tokens.record(waited);
   slot.admitted = true;
-  count_--;
+  count(count_ - 1);
   waiting.push(slot);
 }
 
@@ -81,7 +95,7 @@ void Limiter::admit(Slot& slot, SlotList& waiting) {
 void Limiter::set_alarm() {
   uint64_t next_ns = kNever;
   for (const First& first : first_)
-    if (first.has_taken) next_ns = std::min(next_ns, first.may_go_ns);
+    if (first.has != First::Has::nothing) next_ns = std::min(next_ns, first.may_go_ns);
   const uint64_t next_us = next_ns == kNever ? kNever : (next_ns + 999) / 1000;
   if (next_us == alarm_us_) return;
   alarm_us_ = next_us;
@@ -97,7 +111,7 @@ SlotList Limiter::take_all(SlotList& waiting) {
   for (SlotList* list : {&waiting_[writes], &waiting_[reads], &behind_})
     while (Slot* slot = list->pop()) all.push(*slot);
   first_ = {};
-  count_ = 0;
+  count(0);
   set_alarm();
   counters_.waiting_for_tokens.set(0);
   return all;

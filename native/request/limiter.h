@@ -22,7 +22,7 @@ namespace ringdisk {
 class Limiter final : private Alarm {
  public:
   Limiter(std::shared_ptr<Limits> limits, uint32_t depth, Alarms& alarms, QueueCounters& counters);
-  ~Limiter() override { alarms_.cancel(*this); }
+  ~Limiter() override;
   Limiter(const Limiter&) = delete;
   Limiter& operator=(const Limiter&) = delete;
 
@@ -42,8 +42,9 @@ class Limiter final : private Alarm {
 
  private:
   enum Class : uint8_t { reads, writes };
+  // It waits for its disk's turn first, then for its tokens.
   struct First {
-    bool has_taken = false;
+    enum class Has : uint8_t { nothing, turn, tokens } has = Has::nothing;
     uint64_t may_go_ns = 0;
   };
 
@@ -52,6 +53,7 @@ class Limiter final : private Alarm {
   void release(SlotList& waiting);
   void release(Class which, SlotList& waiting);
   bool may_go(const Slot& slot);
+  void count(uint32_t waiting);
   void admit(Slot& slot, SlotList& waiting);
   void set_alarm();
   void on_alarm(uint64_t) override { alarm_us_ = kNever; }

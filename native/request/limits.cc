@@ -15,13 +15,63 @@ void Limits::set(const LimitRates& rates, uint64_t now_ns) {
   bytes_.set(rates.bytes, rates.bytes_burst, now_ns);
 }
 
-uint64_t Limits::take(const ValidRequest& request, uint64_t now_ns) {
-  const bool writes = is_write(request.kind);
-  const uint64_t at = operations_.take(writes, 1, now_ns);
+Limits::Amount Limits::amount_of(const ValidRequest& request) {
   const bool moves_data =
       request.kind != ValidRequest::Kind::discard && request.kind != ValidRequest::Kind::map;
-  const uint64_t bytes = moves_data ? request.sector_count * kSectorBytes : 0;
-  return bytes == 0 ? at : std::max(at, bytes_.take(writes, bytes, now_ns));
+  return {.is_write = is_write(request.kind),
+          .operations = 1,
+          .bytes = moves_data ? request.sector_count * kSectorBytes : 0};
+}
+
+uint64_t Limits::take(const ValidRequest& request, uint64_t now_ns) {
+  if (group_) return group_->take(request, now_ns);
+  const Amount amount = amount_of(request);
+  const uint64_t at = operations_.take(amount.is_write, amount.operations, now_ns);
+  if (amount.bytes == 0) return at;
+  return std::max(at, bytes_.take(amount.is_write, amount.bytes, now_ns));
+}
+
+bool Limits::has(const Amount& amount, uint64_t now_ns) const {
+  return operations_.has(amount.is_write, amount.operations, now_ns) &&
+         bytes_.has(amount.is_write, amount.bytes, now_ns);
+}
+
+uint64_t Limits::cost_of(const Amount& amount) const {
+  return std::max(operations_.cost_of(amount.is_write, amount.operations),
+                  bytes_.cost_of(amount.is_write, amount.bytes));
+}
+
+void Limits::begin_to_wait() {
+  if (!group_ || waiting_.fetch_add(1, std::memory_order_relaxed) != 0) return;
+  group_->waiting_weight_.fetch_add(weight_, std::memory_order_relaxed);
+}
+
+void Limits::end_to_wait() {
+  if (!group_ || waiting_.fetch_sub(1, std::memory_order_relaxed) != 1) return;
+  group_->waiting_weight_.fetch_sub(weight_, std::memory_order_relaxed);
+}
+
+// Its clock goes slower than the group's by the part that is its own. It may be behind for a
+// moment, so that who wakes late catches up, and ahead by some requests: what was had while there
+// were tokens for all is not held against it for long.
+uint64_t Limits::turn(const ValidRequest& request, uint64_t now_ns) {
+  constexpr uint64_t kBehind = TokenBucket::kUnitsPerSecond / 10;
+  constexpr uint64_t kAheadRequests = 64;
+  if (!group_) return 0;
+  const double mine = weight_;
+  const auto all = static_cast<double>(group_->waiting_weight_.load(std::memory_order_relaxed));
+  if (all <= mine) return 0;
+  const Amount amount = amount_of(request);
+  const auto cost =
+      static_cast<uint64_t>(static_cast<double>(group_->cost_of(amount)) * all / mine);
+  const uint64_t now = now_ns * TokenBucket::kUnitsPerNs;
+  uint64_t next = next_turn_.load(std::memory_order_relaxed);
+  uint64_t from;
+  do {
+    from = std::clamp(next, now - kBehind, now + kBehind + kAheadRequests * cost);
+  } while (!next_turn_.compare_exchange_weak(next, from + cost, std::memory_order_relaxed));
+  if (group_->has(amount, now_ns)) return 0;
+  return from / TokenBucket::kUnitsPerNs;
 }
 
 void Limits::Buckets::set(const LimitRates::PerSecond& rates, uint64_t burst, uint64_t now_ns) {
@@ -31,6 +81,14 @@ void Limits::Buckets::set(const LimitRates::PerSecond& rates, uint64_t burst, ui
   set_one(both, rates.both);
   set_one(reads, rates.reads);
   set_one(writes, rates.writes);
+}
+
+bool Limits::Buckets::has(bool is_write, uint64_t amount, uint64_t now_ns) const {
+  return both.has(amount, now_ns) && (is_write ? writes : reads).has(amount, now_ns);
+}
+
+uint64_t Limits::Buckets::cost_of(bool is_write, uint64_t amount) const {
+  return std::max(both.cost_of(amount), (is_write ? writes : reads).cost_of(amount));
 }
 
 uint64_t Limits::Buckets::take(bool is_write, uint64_t amount, uint64_t now_ns) {

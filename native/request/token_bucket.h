@@ -36,24 +36,43 @@ class TokenBucket {
                    std::memory_order_relaxed);
   }
 
+  // What so many take of the bucket, in time's units; 0: there is no limit.
+  uint64_t cost_of(uint64_t amount) const {
+    const uint64_t per_second = per_second_.load(std::memory_order_relaxed);
+    return per_second == 0 ? 0 : cost_of(amount, per_second);
+  }
+  // Whether whoever took so many now could go now.
+  bool has(uint64_t amount, uint64_t now_ns) const {
+    const uint64_t cost = cost_of(amount);
+    const uint64_t now = now_ns * kUnitsPerNs;
+    const uint64_t from = std::max(full_at_.load(std::memory_order_relaxed), now);
+    return cost == 0 || when(from, cost) <= now_ns;
+  }
+
   // When whoever takes so many may go, in the clock's nanoseconds; at once where that has passed.
   // More than the bucket holds is had when it is full, and leaves a debt.
   uint64_t take(uint64_t amount, uint64_t now_ns) {
     const uint64_t per_second = per_second_.load(std::memory_order_relaxed);
     if (per_second == 0) return 0;
     const uint64_t now = now_ns * kUnitsPerNs;
-    const uint64_t cost = (amount * kUnitsPerSecond + per_second / 2) / per_second;
+    const uint64_t cost = cost_of(amount, per_second);
     uint64_t full_at = full_at_.load(std::memory_order_relaxed);
     uint64_t from;
     do {
       from = std::max(full_at, now);
     } while (!full_at_.compare_exchange_weak(full_at, from + cost, std::memory_order_relaxed));
+    return when(from, cost);
+  }
+
+ private:
+  static uint64_t cost_of(uint64_t amount, uint64_t per_second) {
+    return (amount * kUnitsPerSecond + per_second / 2) / per_second;
+  }
+  uint64_t when(uint64_t from, uint64_t cost) const {
     const uint64_t depth = depth_.load(std::memory_order_relaxed);
     const uint64_t credit = depth > cost ? depth - cost : 0;
     return from > credit ? (from - credit + kUnitsPerNs - 1) / kUnitsPerNs : 0;
   }
-
- private:
   // In time: how long it takes to fill. An hour at most, so that nothing overflows.
   static uint64_t depth_of(uint64_t per_second, uint64_t burst) {
     constexpr uint64_t kSecondsMax = 3600;

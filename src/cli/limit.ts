@@ -60,7 +60,8 @@ export function addLimitOptions(command: Command): Command {
     .option('--write-bps <size>', 'bytes written a second')
     .option('--burst <n>', 'operations that may go at once after a rest (default: 0.1 s of them)')
     .option('--burst-bytes <size>', 'the same in bytes')
-    .option('--group <name>', 'the figures are those of a group: all of its disks share them');
+    .option('--group <name>', 'the figures are those of a group: all of its disks share them')
+    .option('--weight <n>', "of its group's, while others of it wait, too: 1 (default) to 1000");
 }
 
 async function limit(vbd: string, options: LimitOptions): Promise<void> {
@@ -83,7 +84,7 @@ async function limit(vbd: string, options: LimitOptions): Promise<void> {
 
 /** "iops=2000,group=web": the daemon checks what is said. */
 export function limitWords(options: Partial<Record<string, unknown>>): string {
-  const words = [...Object.keys(LIMIT_WORDS), 'group'];
+  const words = [...Object.keys(LIMIT_WORDS), 'group', 'weight'];
   const given = words.flatMap((word) => {
     const value = options[word.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
     return typeof value === 'string' ? [`${word}=${value}`] : [];
@@ -113,10 +114,11 @@ const SOURCES: Record<WireLimits['from'], string> = {
   target: "the target's options",
 };
 
-function groupOf({ group, sharedWith = [] }: WireLimits): string {
+function groupOf({ group, weight, sharedWith = [] }: WireLimits): string {
   if (group === undefined) return '';
+  const part = weight === undefined ? '' : `, weight ${weight}`;
   const others = sharedWith.length > 0 ? ` with ${sharedWith.join(', ')}` : '';
-  return ` in group ${group}${others}`;
+  return ` in group ${group}${others}${part}`;
 }
 
 /** A line for each disk that is limited. */

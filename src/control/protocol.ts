@@ -178,6 +178,7 @@ const LimitInfo = v.object({
   burst: optionalNumber,
   burstBytes: optionalNumber,
   group: v.optional(v.string()),
+  weight: v.optional(v.number()),
   sharedWith: v.optional(v.array(v.string())),
   from: v.picklist(['operator', 'xenstore', 'target']),
 });

@@ -297,6 +297,12 @@ export interface NativeEngine extends NativeMirrors {
    * connections.
    */
   setLimits(name: string, rates: LimitRates): void;
+  /**
+   * What a VBD or an export has of a set that several share, by its weight (1 to 1000): a set by
+   * itself. Another weight holds for those who are told by limit(). Throws where there is no such
+   * group.
+   */
+  setShare(name: string, group: string, weight: number): void;
   /** VBDs that it holds for keep it until they are gone, or told otherwise. */
   dropLimits(name: string): void;
   /** This set holds for a connected VBD from now on; "": none does. Throws where there is none. */

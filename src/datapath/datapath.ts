@@ -120,6 +120,8 @@ export interface Datapath {
   makeMirror(target: Pick<OpenTarget, 'handle'>, setup: MirrorSetup): Promise<Mirror>;
   /** A named set of limits, made or changed: disks that it holds for are told at once. */
   setLimits(name: string, rates: LimitRates): void;
+  /** A set by itself: what one has of a set that several share. See NativeEngine. */
+  setShare(name: string, group: string, weight: number): void;
   /** Disks that it holds for keep it until they are gone. */
   dropLimits(name: string): void;
   counters(): EngineCounters;
@@ -288,6 +290,10 @@ class NativeDatapath implements Datapath {
 
   setLimits(name: string, rates: LimitRates): void {
     if (!this.#closed) this.#engine.setLimits(name, rates);
+  }
+
+  setShare(name: string, group: string, weight: number): void {
+    if (!this.#closed) this.#engine.setShare(name, group, weight);
   }
 
   dropLimits(name: string): void {

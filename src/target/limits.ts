@@ -22,6 +22,8 @@ export interface LimitFigures {
 export interface Limits extends LimitFigures {
   /** Its disks share the figures. */
   readonly group?: string;
+  /** Of this disk among those of its group that wait; missing: 1. */
+  readonly weight?: number;
 }
 
 type Figure = keyof LimitFigures;
@@ -51,24 +53,37 @@ const BOUNDS: Record<Kind, Bounds> = {
   operations: { min: 1, max: 100_000_000 },
   bytes: { min: 4096, max: 1024 ** 4 },
 };
+/** Words that are no figures: they are a disk's, not its group's. */
+const OWN_WORDS = ['group', 'weight'] as const;
+type OwnWord = (typeof OWN_WORDS)[number];
+export const WEIGHT_MAX = 1000;
 const GROUP = /^[a-z0-9][a-z0-9_.-]{0,63}$/;
 const GROUP_EXPECTS =
   'a name of at most 64 letters, digits, "_", "." and "-" that begins with a letter or digit';
 
-export function isLimitWord(word: string): word is LimitWord | 'group' {
-  return word === 'group' || Object.hasOwn(LIMIT_WORDS, word);
+export function isLimitWord(word: string): word is LimitWord | OwnWord {
+  return isOwnWord(word) || Object.hasOwn(LIMIT_WORDS, word);
+}
+
+function isOwnWord(word: string): word is OwnWord {
+  return (OWN_WORDS as readonly string[]).includes(word);
 }
 
 /** What `value` of this word must be: completes "iops is ...". */
-export function limitExpects(word: LimitWord | 'group'): string {
+export function limitExpects(word: LimitWord | OwnWord): string {
   if (word === 'group') return GROUP_EXPECTS;
+  if (word === 'weight') return `a number from 1 to ${WEIGHT_MAX}`;
   return LIMIT_WORDS[word].kind === 'operations'
     ? 'a number from 1 to 100000000'
     : 'a size from 4K to 1T, such as 100M';
 }
 
 /** undefined: not a value of this word. */
-export function parseLimit(word: LimitWord | 'group', value: string): Limits | undefined {
+export function parseLimit(word: LimitWord | OwnWord, value: string): Limits | undefined {
+  if (word === 'weight') {
+    const weight = /^[0-9]{1,4}$/.test(value) ? Number(value) : 0;
+    return weight >= 1 && weight <= WEIGHT_MAX ? { weight } : undefined;
+  }
   if (word === 'group') {
     const group = value.toLowerCase();
     return GROUP.test(group) ? { group } : undefined;
@@ -83,6 +98,7 @@ export function parseLimit(word: LimitWord | 'group', value: string): Limits | u
 /** A burst is one of something: a sentence's end where that is missing. */
 export function limitProblem(limits: Limits): string | undefined {
   if (limits.group !== undefined) return undefined;
+  if (limits.weight !== undefined) return 'weight needs a group';
   const hasRate = (kind: Kind) =>
     WORDS.some((word) => {
       const known = LIMIT_WORDS[word];
@@ -104,7 +120,7 @@ export function parseLimits(text: string): Limits | string {
 /** As parseLimits(), of what is to change: 0 takes a figure away. */
 export function parseLimitChange(text: string): Limits | string {
   return parseParts(text, (word, value) => {
-    const isGone = value === '0' && word !== 'group';
+    const isGone = value === '0' && !isOwnWord(word);
     return isGone ? { [LIMIT_WORDS[word].key]: 0 } : parseLimit(word, value);
   });
 }
@@ -115,7 +131,7 @@ function parseParts(text: string, parse: typeof parseLimit): Limits | string {
   for (const part of text.split(',')) {
     const [word = '', value = ''] = part.split(/=(.*)/s, 2);
     if (!isLimitWord(word))
-      return `${showValue(word)} is none of ${[...WORDS, 'group'].join(', ')}`;
+      return `${showValue(word)} is none of ${[...WORDS, ...OWN_WORDS].join(', ')}`;
     const parsed = parse(word, value);
     if (!parsed) return `${word} is ${limitExpects(word)}, not ${showValue(value)}`;
     limits = { ...limits, ...parsed };
@@ -129,11 +145,14 @@ export function formatLimits(limits: Limits): string {
     const value = limits[LIMIT_WORDS[word].key];
     return value === undefined ? [] : [`${word}=${value}`];
   });
-  return [...figures, ...(limits.group === undefined ? [] : [`group=${limits.group}`])].join(',');
+  const own = OWN_WORDS.flatMap((word) =>
+    limits[word] === undefined ? [] : [`${word}=${limits[word]}`],
+  );
+  return [...figures, ...own].join(',');
 }
 
-/** Without its group. */
-export function figuresOf({ group: _, ...figures }: Limits): LimitFigures {
+/** Without its group, and its part of that. */
+export function figuresOf({ group: _, weight: __, ...figures }: Limits): LimitFigures {
   return figures;
 }
 

@@ -284,7 +284,7 @@ function checkFormat(params: string, word: string): void {
         `${IMAGE_FORMATS.join(', ')} are served.`,
     );
   }
-  const names = [...Object.keys(OPTIONS), ...Object.keys(LIMIT_WORDS), 'group'];
+  const names = [...Object.keys(OPTIONS), ...Object.keys(LIMIT_WORDS), 'group', 'weight'];
   const options = names.map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sets of limits on the data path: one of each disk that has its own, and one of each group.
+// The sets of limits on the data path: one of each disk that has its own, one of each group, and
+// each of its disks' share of that.
 // What a group may is in one file beside the control socket, so that a daemon that dies within a
 // change leaves the old figures or the new ones, for all of its disks.
 import { readFileSync } from 'node:fs';
@@ -33,7 +34,7 @@ interface Group {
 }
 
 export class LimitSets {
-  readonly #datapath: Pick<Datapath, 'setLimits' | 'dropLimits'>;
+  readonly #datapath: Pick<Datapath, 'setLimits' | 'setShare' | 'dropLimits'>;
   readonly #file: string;
   readonly #log: Logger;
   /** Of disks that have their own, as text. */
@@ -41,7 +42,7 @@ export class LimitSets {
   readonly #groups = new Map<string, Group>();
 
   constructor(
-    datapath: Pick<Datapath, 'setLimits' | 'dropLimits'>,
+    datapath: Pick<Datapath, 'setLimits' | 'setShare' | 'dropLimits'>,
     runtimeDir: string,
     log: Logger,
   ) {
@@ -60,7 +61,8 @@ export class LimitSets {
       const joined = this.#group(group);
       joined.members.add(vbd);
       if (hasFigures(limits) && !joined.isOperators) this.#set(group, limits, false);
-      return setName(group);
+      this.#datapath.setShare(shareName(vbd), setName(group), limits.weight ?? 1);
+      return shareName(vbd);
     }
     if (!limits || !hasFigures(limits)) {
       this.#dropOwn(vbd);
@@ -124,7 +126,9 @@ export class LimitSets {
 
   #leaveGroups(vbd: string, but: string | undefined): void {
     for (const [name, { members }] of this.#groups) {
-      if (name === but || !members.delete(vbd) || members.size > 0) continue;
+      if (name === but || !members.delete(vbd)) continue;
+      this.#datapath.dropLimits(shareName(vbd));
+      if (members.size > 0) continue;
       this.#groups.delete(name);
       this.#datapath.dropLimits(setName(name));
       this.#write();
@@ -168,6 +172,11 @@ export class LimitSets {
 /** No disk is called so. */
 function setName(group: string): string {
   return `group ${group}`;
+}
+
+/** Of a disk in a group. */
+function shareName(vbd: string): string {
+  return `share ${vbd}`;
 }
 
 function ratesOf(limits: LimitFigures): LimitRates {

@@ -23,6 +23,8 @@ export type LimitSource = 'operator' | 'xenstore' | 'target';
 /** As it is shown. */
 export interface LimitInfo extends LimitFigures {
   readonly group?: string;
+  /** In its group; missing: 1. */
+  readonly weight?: number;
   /** The other disks of the group, by name. */
   readonly sharedWith?: readonly string[];
   readonly from: LimitSource;
@@ -111,6 +113,7 @@ export function changedLimits(
   given: Limits,
 ): Limits | 'none' {
   const group = given.group ?? before.group;
+  const weight = given.weight ?? before.weight;
   if (group === undefined) {
     const merged = mergeLimits(before, given);
     const problem = limitProblem(merged);
@@ -128,7 +131,7 @@ export function changedLimits(
     );
   }
   if (hasFigures(given)) limitSets.setGroup(group, figures);
-  return { group };
+  return weight === undefined ? { group } : { group, weight };
 }
 
 /** undefined: none hold. */
@@ -145,11 +148,12 @@ export function limitInfo(
   limits: Limits,
   from: LimitSource,
 ): LimitInfo | undefined {
-  const { group } = limits;
+  const { group, weight } = limits;
   if (group === undefined) return hasFigures(limits) ? { ...limits, from } : undefined;
   const sharedWith = limitSets.members(group).filter((name) => name !== itself);
   const by = limitSets.isOperators(group) ? 'operator' : from;
-  return { ...limitSets.figures(group), group, sharedWith, from: by };
+  const own = weight === undefined ? { group } : { group, weight };
+  return { ...limitSets.figures(group), ...own, sharedWith, from: by };
 }
 
 /** The operator's word as a record has it; undefined: he has said nothing. */

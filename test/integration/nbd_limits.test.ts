@@ -75,16 +75,19 @@ describe('an export', () => {
     const guest = await machine.plug(MIB);
     await guest.frontend.connect();
     await cli('limit', '1/xvda', '--group', 'web', '--iops', '1000');
-    await add('--limit', 'group=web');
+    await add('--limit', 'group=web,weight=3');
     expect((await listed()).limits).toEqual({
       iops: 1000,
       group: 'web',
+      weight: 3,
       sharedWith: ['vbd3/1/51712'],
       from: 'operator',
     });
     expect(await cli('limit', '1/xvda')).toMatch(/in group web with export a, by an operator$/);
+    expect(await cli('export', 'limit', 'a', '--weight', '5')).toMatch(/, weight 5, by an op/);
     await machine.killAndStartDaemon();
     await expect.poll(async () => (await listed()).limits?.iops).toBe(1000);
+    expect((await listed()).limits.weight).toBe(5);
     await cli('export', 'remove', 'a');
     expect(await cli('limit', '1/xvda')).toMatch(/in group web, by an operator$/);
   }, 30_000);

@@ -216,6 +216,7 @@ export class FakeDatapath implements Datapath {
       addExport: () => this.addExport(),
       makeMirror: () => this.makeMirror(),
       setLimits: (name, rates) => this.setLimits(name, rates),
+      setShare: (name, group, weight) => this.setShare(name, group, weight),
       dropLimits: (name) => this.dropLimits(name),
       counters: () => this.counters(),
       close: () => this.close(),
@@ -230,8 +231,17 @@ export class FakeDatapath implements Datapath {
     this.limitSets.set(name, rates);
   }
 
+  /** What somebody has of a group: its name and the weight. */
+  readonly shares = new Map<string, readonly [group: string, weight: number]>();
+
+  setShare(name: string, group: string, weight: number): void {
+    if (!this.limitSets.has(group)) throw new Error('no such group');
+    this.shares.set(name, [group, weight]);
+  }
+
   dropLimits(name: string): void {
     this.limitSets.delete(name);
+    this.shares.delete(name);
   }
 
   async addExport(): Promise<NbdExport> {
@@ -277,7 +287,7 @@ export class FakeDatapath implements Datapath {
       if (takeOver && !existsSync(journal)) throw new DatapathError('ENOENT', `no ${journal}`);
       if (this.journals) writeFileSync(journal, 'a journal');
     }
-    const hasLimits = (name: string) => this.limitSets.has(name);
+    const hasLimits = (name: string) => this.limitSets.has(name) || this.shares.has(name);
     if (options.limits !== '' && !hasLimits(options.limits)) throw new Error('no such limits');
     const connection = new FakeConnection(opened, options, () => this.mayLetGo(), hasLimits);
     if (this.crashes(options)) connection.recovered = never();
@@ -295,6 +305,7 @@ export class FakeDatapath implements Datapath {
   kill(): void {
     this.#process++;
     this.limitSets.clear();
+    this.shares.clear();
     for (const connection of this.connections) connection.isConnected = false;
     for (const target of this.targets) target.isOpen = false;
   }

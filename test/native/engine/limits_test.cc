@@ -118,6 +118,35 @@ TEST_CASE("limits: disks of a group share, also the one that asks for little at 
   CHECK(static_cast<double>(other) / 1.5 + share < 2200);
 }
 
+TEST_CASE("limits: shares of a group are had by weight, and follow its figures") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  f.engine.set_limits("group", {.operations = {.both = 2000}, .operations_burst = 20});
+  f.engine.set_share("heavy", "group", 3);
+  f.engine.set_share("light", "group", 1);
+  Disk heavy(f.engine, f.machine.dir(), 1, "heavy");
+  Disk light(f.engine, f.machine.dir(), 2, "light");
+  heavy.flood(4);
+  light.flood(32);
+  const uint64_t before = heavy.control.requests;
+  const double share = per_second(light.control.requests);
+  const double other = static_cast<double>(heavy.control.requests - before) / 1.5;
+  CHECK(share < 700);
+  CHECK(share > 300);
+  CHECK(other + share < 2200);
+  CHECK(other + share > 1700);
+  f.engine.set_limits("group", {.operations = {.both = 20}, .operations_burst = 1});
+  CHECK(per_second(heavy.control.requests) < 100);
+  // Another weight is another share, for whoever is told.
+  f.engine.set_limits("group", {.operations = {.both = 2000}, .operations_burst = 20});
+  f.engine.set_share("light", "group", 9);
+  f.engine.limit(light.vbd, "light");
+  CHECK(per_second(light.control.requests) > 1100);
+  CHECK_THROWS_AS(f.engine.set_share("a", "nobody", 1), std::invalid_argument);
+  CHECK_THROWS_AS(f.engine.set_share("a", "light", 1), std::invalid_argument);
+  CHECK_THROWS_AS(f.engine.set_share("a", "group", 0), std::invalid_argument);
+}
+
 TEST_CASE("limits: nothing waits for a name that is not there") {
   if (!has_io_uring()) return;
   Fixture f;

@@ -124,6 +124,71 @@ TEST_CASE("limiter: all queues together keep the limit, and the shallow one gets
   }
 }
 
+// What each disk has had of a group's 1000 a second in ten.
+std::vector<double> shares_of(const std::vector<std::vector<Queue*>>& disks, uint64_t length) {
+  std::vector<Queue*> queues;
+  for (const auto& disk : disks) queues.insert(queues.end(), disk.begin(), disk.end());
+  std::map<Queue*, uint64_t> before;
+  for (Queue* queue : queues) before[queue] = queue->count[Kind::read];
+  const uint64_t ns = flood(queues, Kind::read, length, 10 * kSecond, 100'000);
+  double all = 0;
+  std::vector<double> counts;
+  for (const auto& disk : disks) {
+    uint64_t had = 0;
+    for (Queue* queue : disk) had += queue->count[Kind::read] - before[queue];
+    counts.push_back(static_cast<double>(had));
+    all += counts.back();
+  }
+  CHECK(std::abs(error_of(static_cast<uint64_t>(all), 1000, 100, ns)) < 0.01);
+  for (double& count : counts) count /= all;
+  return counts;
+}
+
+TEST_CASE("limiter: disks of a group have what their weights say, however many queues they have") {
+  for (const uint64_t length : {uint64_t{4096}, uint64_t{1} << 20}) {
+    CAPTURE(length);
+    const auto group = limits_of({.bytes = {.both = 1000 * length}});
+    const auto heavy = std::make_shared<Limits>(group, 6);
+    const auto light = std::make_shared<Limits>(group, 2);
+    const auto lone = std::make_shared<Limits>(group, 1);
+    Queue a(heavy, 4), b0(light, 32), b1(light, 32), b2(light, 512), b3(light, 32), c(lone, 1);
+    const auto three = shares_of({{&a}, {&b0, &b1, &b2, &b3}, {&c}}, length);
+    CHECK(std::abs(three[0] - 6.0 / 9) < 0.02);
+    CHECK(std::abs(three[1] - 2.0 / 9) < 0.02);
+    CHECK(std::abs(three[2] - 1.0 / 9) < 0.02);
+  }
+}
+
+TEST_CASE("limiter: what a disk of a group does not use the others have, by their weights") {
+  const auto group = limits_of({.operations = {.both = 1000}});
+  const auto idle = std::make_shared<Limits>(group, 100);
+  const auto one = std::make_shared<Limits>(group, 3);
+  const auto other = std::make_shared<Limits>(group, 1);
+  Queue i(idle, 8), a(one, 8), b(other, 8);
+  SUBCASE("nobody else waits") { CHECK(shares_of({{&b}}, 4096)[0] == 1); }
+  SUBCASE("one is idle") {
+    const auto two = shares_of({{&a}, {&b}}, 4096);
+    CHECK(std::abs(two[0] - 0.75) < 0.02);
+  }
+  SUBCASE("one has gone while it waited") {
+    {
+      Queue gone(idle, 8);
+      for (uint16_t n = 0; n < 8; n++) gone.accept(n, Kind::read, 4096);
+      while (gone.round(kStart) > 0) continue;
+      group->set({.operations = {.both = 1000}}, kStart);
+    }
+    const auto two = shares_of({{&a}, {&b}}, 4096);
+    CHECK(std::abs(two[0] - 0.75) < 0.02);
+  }
+  SUBCASE("a burst is for whoever comes") {
+    group->set({.operations = {.both = 1000}, .operations_burst = 4000}, kStart + 10 * kSecond);
+    for (Queue* queue : {&a, &b}) {
+      for (uint16_t n = 0; n < 8; n++) queue->accept(n, Kind::read, 4096);
+      CHECK(queue->round(kStart + 20 * kSecond) == 8);
+    }
+  }
+}
+
 TEST_CASE("limiter: the tightest of several limits holds, and reads do not wait for writes") {
   Queue tight(limits_of({.operations = {.both = 1000, .reads = 100}, .bytes = {.both = 1u << 30}}),
               8);

@@ -22,6 +22,7 @@ describe('limits as words', () => {
     ['iops=5,iops=6', { iops: 6 }],
     ['group=Web.1', { group: 'web.1' }],
     ['group=web,burst=5', { group: 'web', burst: 5 }],
+    ['weight=1000,group=web', { group: 'web', weight: 1000 }],
   ])('%j', (text, limits) => {
     expect(parseLimits(text)).toEqual(limits);
   });
@@ -37,7 +38,10 @@ describe('limits as words', () => {
     ['bps=2T', 'bps is a size from 4K to 1T, such as 100M, not "2T"'],
     ['bps=9999999999999999T', 'bps is a size from 4K to 1T, such as 100M, not "9999999999999999T"'],
     ['iops=5,', '"" is none of iops, '],
-    ['weight=3', '"weight" is none of iops, '],
+    ['weight=3', 'weight needs a group'],
+    ['weight=0,group=a', 'weight is a number from 1 to 1000, not "0"'],
+    ['weight=1001,group=a', 'weight is a number from 1 to 1000, not "1001"'],
+    ['share=3', '"share" is none of iops, '],
     ['__proto__=3', '"__proto__" is none of iops, '],
     ['constructor=3', '"constructor" is none of iops, '],
     ['group=-a', 'group is a name of at most 64 letters'],

@@ -20,6 +20,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 function start(): LimitSets {
   const datapath = {
     setLimits: (name: string) => void told.push(name),
+    setShare: () => {},
     dropLimits: () => {},
   };
   return new LimitSets(datapath, folder, log);

@@ -29,12 +29,23 @@ async function connected(nodes: Nodes = {}, domid = 7, devid = 51712): Promise<D
   return disk;
 }
 
-/** What the data path limits this disk to; undefined: to nothing. */
-function limitsOf({ id: { domid, devid } }: Disk): object | undefined {
+/** The name of the set that holds for it. */
+function setOf({ id: { domid, devid } }: Disk): string {
   const connection = plane.datapath.connections.find(
     ({ options, isConnected }) => isConnected && options.domid === domid && options.devid === devid,
   );
-  const rates = plane.datapath.limitSets.get(connection?.limits ?? '');
+  return connection?.limits ?? '';
+}
+
+/** What it has of its group. */
+function shareOf(disk: Disk): readonly [group: string, weight: number] | undefined {
+  return plane.datapath.shares.get(setOf(disk));
+}
+
+/** What the data path limits this disk to, or its group; undefined: to nothing. */
+function limitsOf(disk: Disk): object | undefined {
+  const [set = setOf(disk)] = shareOf(disk) ?? [];
+  const rates = plane.datapath.limitSets.get(set);
   return rates && Object.fromEntries(Object.entries(rates).filter(([, value]) => value !== 0));
 }
 
@@ -136,6 +147,29 @@ describe('a group', () => {
     expect(a.vbd.info().limits?.sharedWith).toEqual([]);
     await a.vbd.limit({ limits: { group: 'other', iops: 3 } });
     expect([...plane.datapath.limitSets.keys()]).toEqual(['group other']);
+  });
+
+  test('is shared by weights, which are each disk’s own', async () => {
+    const a = await connected({ params: 'aio:group=web:weight=3:iops=100:null:1G' });
+    const b = await connected({ [NODE]: 'group=web' }, 8);
+    expect(shareOf(a)).toEqual(['group web', 3]);
+    expect(shareOf(b)).toEqual(['group web', 1]);
+    expect(a.vbd.info().limits).toMatchObject({ group: 'web', weight: 3 });
+    await b.writeBackend({ [NODE]: 'group=web,weight=7' });
+    await eventually(() => shareOf(b)?.[1] === 7, 'the new weight');
+    await b.vbd.limit({ limits: { weight: 9 } });
+    await b.vbd.limit({ limits: { iops: 50 } });
+    expect(shareOf(b)).toEqual(['group web', 9]);
+    expect(limitsOf(a)).toEqual({ iops: 50 });
+    await a.vbd.limit({ limits: { group: 'other', iops: 3 } });
+    expect(shareOf(a)).toEqual(['group other', 3]);
+    await a.vbd.limit({ off: true });
+    expect([...plane.datapath.shares.values()]).toEqual([['group web', 9]]);
+    await expect(a.vbd.limit({ limits: { weight: 2, iops: 5 } })).rejects.toThrow('needs a group');
+    await plane.kill();
+    await plane.start();
+    await b.expectOurState('Connected');
+    expect(shareOf(b)).toEqual(['group web', 9]);
   });
 
   test("an operator's figures outlive the toolstack's, until they are reset", async () => {
