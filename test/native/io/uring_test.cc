@@ -160,9 +160,14 @@ void check_alarm(const UringFeatures& features) {
   uring.wake_at(now_us + 3'600'000'000);
   uring.wake_at(now_us + 20'000);
   const auto start = std::chrono::steady_clock::now();
-  uring.sleep(UINT64_MAX);
+  // The end of another ring of this thread may end a sleep, too.
+  bool rang = false;
+  for (int sleeps = 0; sleeps < 10 && !rang; sleeps++) {
+    uring.sleep(UINT64_MAX);
+    rang = uring.reap().alarm;
+  }
+  CHECK(rang);
   CHECK(std::chrono::steady_clock::now() - start >= Milliseconds(18));
-  CHECK(uring.reap().alarm);
   uring.sleep(1000);
   CHECK_FALSE(uring.reap().alarm);
 }
