@@ -42,6 +42,9 @@ export function kindsInUse(runtimeDir: string): string[] {
   return isFirst ? [] : [...new Set(new Records(runtimeDir).list().map(({ kind }) => kind))];
 }
 
+/** Else the kernel loads it for the first disk of its kind. */
+export const KEEP_BLKBACK_OUT = "put 'install xen-blkback /bin/false' in /etc/modprobe.d";
+
 /**
  * Throws KIND_TAKEN, with a sentence, for the first of `kinds` that somebody else serves. Of kind
  * qdisk, which is QEMU's, only disks that are marked as ours are looked at.
@@ -49,7 +52,7 @@ export function kindsInUse(runtimeDir: string): string[] {
 export function refuseTakenKinds(kinds: readonly string[], others: OtherBackends): void {
   const { blkbackLoaded, tapbackPids } = others;
   if (kinds.includes('vbd') && blkbackLoaded) {
-    throw taken('vbd', 'xen-blkback is loaded', 'rmmod xen-blkback');
+    throw taken('vbd', 'xen-blkback is loaded', `rmmod xen-blkback and ${KEEP_BLKBACK_OUT}`);
   }
   if (kinds.includes('vbd3') && tapbackPids.length > 0) {
     const pids = tapbackPids.join(', ');

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk doctor` makes of Xen, of the toolstack's side and of other backends: pure.
+
 import type { HostFacts } from './host_facts.ts';
 import type { Verdict } from './host_verdicts.ts';
+import { KEEP_BLKBACK_OUT } from './other_backends.ts';
 import { formatBytes } from './units.ts';
 
 /** The first whose libxl takes backendtype=tap without a kernel module. */
@@ -119,7 +121,7 @@ function blkbackVerdict({ blkbackLoaded }: HostFacts): Verdict {
     status: 'warn',
     found: 'loaded',
     breaks: 'it takes the disks under backend/vbd: kind vbd is refused; vbd3 is not its business',
-    remedy: 'use backendtype=tap (kind vbd3), or rmmod xen-blkback before serving kind vbd',
+    remedy: `use backendtype=tap (vbd3); for kind vbd rmmod xen-blkback and ${KEEP_BLKBACK_OUT}`,
   };
 }
 

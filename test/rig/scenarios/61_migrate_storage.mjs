@@ -106,7 +106,8 @@ async function moves(guest) {
     const busy = await guest.start(mixedLoad('xvda'), { timeoutMs: LOAD_MS });
     await guest.waitForLoad(['xvda']);
     const target = `nbd:unix:${SOCKET}:exportname=moved`;
-    const args = [MAIN, 'migrate-storage', `${guest.vbd('xvda')}=${target}`, '--run', `sh ${MOVE}`];
+    const pair = `${guest.vbd('xvda')}=${target}`;
+    const args = [MAIN, 'migrate-storage', pair, '--run', `sh ${MOVE}`];
     const moved = run('node', args, { timeoutMs: MOVE_MS });
     const seen = connectedAt();
     await moved;
