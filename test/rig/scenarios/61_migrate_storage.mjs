@@ -120,10 +120,10 @@ async function moves(guest) {
     const [saving = 0, saved = 0, restored = 0, destroyed = 0] = (await bash(`cat ${TIMES}`))
       .split('\n')
       .map(Number);
-    note(
-      `saved in ${(saved - saving).toFixed(1)} s, restored in ${(restored - saved).toFixed(1)} s; ` +
-        `the disk answered ${(served - destroyed).toFixed(2)} s after the end of the one before`,
-    );
+    const [save, restore] = [saved - saving, restored - saved].map((time) => time.toFixed(1));
+    const answered = (served - destroyed).toFixed(2);
+    note(`saved in ${save} s, restored in ${restore} s`);
+    note(`the disk answered ${answered} s after the end of the one before`);
     const exported = await there('export', 'list');
     if (exported.includes('moved')) throw new Error('the export is still there');
     await guest.destroy();
