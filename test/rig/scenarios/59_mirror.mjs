@@ -133,7 +133,10 @@ export const scenarios = [
     full: true,
     tests: {
       'to an NBD export that goes away': toExport,
-      'from a file to NVMe under load, the daemon killed, switched': toNvme,
+      'from a file to NVMe under load, the daemon killed, switched': {
+        timeoutMs: 900_000,
+        run: toNvme,
+      },
     },
   },
 ];
