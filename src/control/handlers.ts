@@ -4,10 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import type { Daemon } from '../daemon.ts';
 import { native } from '../datapath/binding.ts';
-import { RingdiskError } from '../errors.ts';
 import type { ExportInfo } from '../nbd/exported.ts';
 import type { Platform } from '../platform/platform.ts';
-import { type Limits, parseLimitChange } from '../target/limits.ts';
+import { invalidLimits, type Limits, parseLimitChange } from '../target/limits.ts';
 import type { VbdInfo } from '../vbd/info.ts';
 import type { LimitInfo } from '../vbd/limits.ts';
 import { RECORD_VERSION } from '../vbd/record.ts';
@@ -161,7 +160,7 @@ async function mirrorVbd(
 function toChange(text: string): Limits {
   const limits = parseLimitChange(text);
   if (typeof limits === 'object') return limits;
-  throw new RingdiskError('LIMIT_INVALID', `It cannot be limited so: ${limits}.`);
+  throw invalidLimits(limits);
 }
 
 function linkLoss({ xenstore }: Platform): { xenstoreLost?: WireLinkLoss } {

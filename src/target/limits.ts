@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pure: limits of a disk in words, as they stand before a target, in a toolstack's node and on the
 // command line.
-import { showValue } from '../errors.ts';
+import { RingdiskError, showValue } from '../errors.ts';
 import { parseSize } from './size.ts';
 
 /** Missing: no limit; a burst: a tenth of a second's worth. */
@@ -109,6 +109,11 @@ export function limitProblem(limits: Limits): string | undefined {
     return 'burst-bytes needs a limit of bps';
   }
   return undefined;
+}
+
+/** `what`: a sentence's end, as those below. */
+export function invalidLimits(what: string): RingdiskError {
+  return new RingdiskError('LIMIT_INVALID', `It cannot be limited so: ${what}.`);
 }
 
 /** "iops=2000,bps=100M" → limits, or a sentence's end that says what is wrong. */

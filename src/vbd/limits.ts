@@ -7,6 +7,7 @@ import {
   figuresOf,
   formatLimits,
   hasFigures,
+  invalidLimits,
   type LimitFigures,
   type Limits,
   limitProblem,
@@ -117,13 +118,13 @@ export function changedLimits(
   if (group === undefined) {
     const merged = mergeLimits(before, given);
     const problem = limitProblem(merged);
-    if (problem) throw new RingdiskError('LIMIT_INVALID', `It cannot be limited so: ${problem}.`);
+    if (problem) throw invalidLimits(problem);
     return hasFigures(merged) ? merged : 'none';
   }
   const known = limitSets.figures(group);
   const figures = mergeLimits(known ?? {}, figuresOf(given));
   const problem = limitProblem(figures);
-  if (problem) throw new RingdiskError('LIMIT_INVALID', `It cannot be limited so: ${problem}.`);
+  if (problem) throw invalidLimits(problem);
   if (!known && !hasFigures(figures)) {
     throw new RingdiskError(
       'LIMIT_INVALID',
