@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
-#include <iterator>
+#include <string>
 
 #include "base/bitmap.h"
 #include "engine_guest.h"
@@ -15,9 +15,12 @@
 namespace ringdisk {
 namespace {
 
+// At one go: a guest may wait meanwhile.
 std::string contents(const TempFile& file) {
+  std::string all(file.bytes(), '\0');
   std::ifstream stream(file.path(), std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
+  REQUIRE(stream.read(all.data(), static_cast<std::streamsize>(all.size())));
+  return all;
 }
 
 struct Mirrored {
