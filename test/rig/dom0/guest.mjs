@@ -244,6 +244,8 @@ export class Guest {
   /** Reboots from inside and waits until the new domain takes jobs. */
   async reboot() {
     const before = this.domid;
+    // Its jobs are counted anew.
+    this.#logFrom = (await stat(this.log)).size;
     await this.start('sync; reboot -f');
     this.domid = await this.#replaced(before);
     this.#jobs = 0;
