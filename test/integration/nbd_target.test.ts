@@ -209,7 +209,7 @@ describe('a server that is gone', () => {
       .poll(() => guest.frontend.run(workload('write', { bytes: 65536 })), { timeout: 10_000 })
       .toMatchObject({ errors: 0 });
     await expectWriteAndVerify(guest.frontend);
-  }, 30_000);
+  }, 60_000);
 
   it('is waited for with on-error=stop', async () => {
     const server = await nbdkit();
@@ -226,7 +226,7 @@ describe('a server that is gone', () => {
       errors: 0,
       mismatches: 0,
     });
-  }, 30_000);
+  }, 60_000);
 
   it('takes with it what was answered and not flushed, and it is told', async () => {
     const server = await nbdkit();
@@ -248,7 +248,7 @@ describe('a server that is gone', () => {
     await expect.poll(warnings).toEqual([expect.stringMatching(/started anew while writes/)]);
     const { stderr } = await machine.stopDaemon('SIGTERM');
     expect(stderr).toMatch(/started anew while writes had been answered and not flushed/);
-  }, 30_000);
+  }, 60_000);
 });
 
 describe('a server that hangs', () => {
@@ -265,7 +265,7 @@ describe('a server that hangs', () => {
     server.signal('SIGCONT');
     expect(await written).toMatchObject({ errors: 0 });
     expect(await hangsIn(guest)).toEqual([]);
-  }, 30_000);
+  }, 60_000);
 
   // What the dead daemon asked for may still be carried out.
   it('keeps a take-over from writing until it is through with the daemon before', async () => {
@@ -282,5 +282,5 @@ describe('a server that hangs', () => {
       errors: 0,
       mismatches: 0,
     });
-  }, 30_000);
+  }, 60_000);
 });
