@@ -9,9 +9,6 @@ export default defineConfig({
     pool: 'forks',
     // They wait more than they work.
     maxWorkers: 2,
-    // One of an NBD client's tests hangs now and then (ARCHITECTURE, Known gaps); until it is known
-    // why, what fails is tried once more.
-    retry: 1,
     testTimeout: 30_000,
   },
 });
