@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fifo.h"
 #include "base/units.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
@@ -49,32 +50,7 @@ struct Slot {
   std::byte* data() const { return bounce.memory.data() + (valid.sector * kSectorBytes - offset); }
 };
 
-// First in, first out; intrusive, so that moving a slot costs two pointers.
-class SlotList {
- public:
-  bool empty() const { return head_ == nullptr; }
-  Slot* front() const { return head_; }
-  void push(Slot& slot) {
-    slot.next = nullptr;
-    (head_ ? tail_->next : head_) = &slot;
-    tail_ = &slot;
-  }
-  Slot* pop() {
-    Slot* slot = head_;
-    if (slot) head_ = slot->next;
-    return slot;
-  }
-  // Takes all, leaving this list empty.
-  SlotList take() {
-    const SlotList all = *this;
-    head_ = nullptr;
-    return all;
-  }
-
- private:
-  Slot* head_ = nullptr;
-  Slot* tail_ = nullptr;
-};
+using SlotList = Fifo<Slot>;
 
 // Slots that somebody is called for together. Holds as many as there are.
 class SlotBatch {

@@ -132,25 +132,6 @@ NbdChannel::~NbdChannel() {
   server_->leave(waits_);
 }
 
-void NbdChannel::List::push(Operation& operation) {
-  operation.next = nullptr;
-  *tail = &operation;
-  tail = &operation.next;
-}
-
-Operation* NbdChannel::List::pop() {
-  Operation* first = head;
-  if (!first) return nullptr;
-  head = first->next;
-  if (!head) tail = &head;
-  return first;
-}
-
-Operation* NbdChannel::List::take() {
-  tail = &head;
-  return std::exchange(head, nullptr);
-}
-
 bool NbdChannel::start(Operation& operation) {
   begin_parts(operation);
   operation.result = 0;
@@ -184,7 +165,7 @@ bool NbdChannel::takes(Operation& operation) const {
 }
 
 void NbdChannel::send_waiting() {
-  while (waiting_.head && replies_.has_room() && stream_.has_room()) {
+  while (!waiting_.empty() && replies_.has_room() && stream_.has_room()) {
     Operation& operation = *waiting_.pop();
     if (operation.cancelled)
       end_operation(operation, -ECANCELED);
@@ -277,8 +258,8 @@ void NbdChannel::end_operation(Operation& operation, int32_t result) {
 }
 
 void NbdChannel::fail_all() {
-  Operation* failing = waiting_.take();
-  while (failing) end_operation(*std::exchange(failing, failing->next), -EIO);
+  Fifo<Operation> failing = waiting_.take();
+  while (Operation* operation = failing.pop()) end_operation(*operation, -EIO);
 }
 
 void NbdChannel::want_connection() {
@@ -333,7 +314,7 @@ void NbdChannel::left() {
     if (operation->kind == Kind::flush) server_->changed();
     waiting_.push(*std::exchange(operation, nullptr));
   }
-  if (waiting_.head)
+  if (!waiting_.empty())
     want_connection();
   else
     state_ = State::idle;
@@ -341,13 +322,12 @@ void NbdChannel::left() {
 
 // Those that were not sent yet.
 void NbdChannel::cancel_discards() {
-  Operation* all = waiting_.take();
-  while (all) {
-    Operation& operation = *std::exchange(all, all->next);
-    if (operation.cancelled)
-      end_operation(operation, -ECANCELED);
+  Fifo<Operation> all = waiting_.take();
+  while (Operation* operation = all.pop()) {
+    if (operation->cancelled)
+      end_operation(*operation, -ECANCELED);
     else
-      waiting_.push(operation);
+      waiting_.push(*operation);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/fifo.h"
 #include "protocol/nbd_replies.h"
 #include "targets/lanes.h"
 #include "targets/nbd_server.h"
@@ -37,13 +38,6 @@ class NbdChannel final : public TargetChannel {
  private:
   enum class State : uint8_t { idle, wants_one, up, ends, closed };
   // First in, first out, linked by Operation::next.
-  struct List {
-    Operation* head = nullptr;
-    Operation** tail = &head;
-    void push(Operation& operation);
-    Operation* pop();
-    Operation* take();  // all of them, linked by next
-  };
   // What others know it by, who may outlive it.
   struct Seat {
     std::mutex mutex;
@@ -73,7 +67,7 @@ class NbdChannel final : public TargetChannel {
   NbdStream stream_;
   nbd::Replies replies_;
   std::vector<Operation*> by_tag_;
-  List waiting_;  // to be sent
+  Fifo<Operation> waiting_;  // to be sent
   NbdWaiting waits_;
   State state_ = State::idle;
   bool breaks_off_ = false;    // its end is not told the server

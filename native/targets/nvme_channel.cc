@@ -46,26 +46,6 @@ NvmeChannel::NvmeChannel(int fd, const NvmeGeometry& geometry, const Capabilitie
   RD_ASSERT(uring_.features().big_entries && uring_.features().uring_cmd);
 }
 
-void NvmeChannel::List::push(Operation& operation) {
-  operation.next = nullptr;
-  *tail = &operation;
-  tail = &operation.next;
-}
-
-Operation* NvmeChannel::List::pop() {
-  Operation* first = head;
-  if (!first) return nullptr;
-  head = first->next;
-  if (!head) tail = &head;
-  return first;
-}
-
-Operation* NvmeChannel::List::take() {
-  Operation* all = std::exchange(head, nullptr);
-  tail = &head;
-  return all;
-}
-
 bool NvmeChannel::start(Operation& operation) {
   begin_parts(operation);
   switch (operation.kind) {
@@ -129,8 +109,8 @@ void NvmeChannel::try_again(Operation& operation) {
 }
 
 void NvmeChannel::on_alarm(uint64_t) {
-  Operation* due = again_.take();
-  while (due) submit_part(*std::exchange(due, due->next));
+  Fifo<Operation> due = again_.take();
+  while (Operation* operation = due.pop()) submit_part(*operation);
 }
 
 void NvmeChannel::flush_done(int32_t result) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/fifo.h"
 #include "io/alarms.h"
 #include "medium/nvme_command.h"
 #include "targets/target.h"
@@ -30,14 +31,6 @@ class NvmeChannel final : public TargetChannel, private Alarm {
 
  private:
   // First in, first out, linked by Operation::next.
-  struct List {
-    Operation* head = nullptr;
-    Operation** tail = &head;
-    void push(Operation& operation);
-    Operation* pop();
-    Operation* take();  // all of them, linked by next
-  };
-
   void submit_part(Operation& operation);
   void submit_now(Operation& operation);
   void submit_those_that_wait();
@@ -58,12 +51,12 @@ class NvmeChannel final : public TargetChannel, private Alarm {
   Alarms& alarms_;
   QueueCounters& counters_;
   uint32_t in_flight_ = 0;
-  List waiting_;  // until fewer commands are in flight
-  List again_;    // the controller said "not now": until the alarm
+  Fifo<Operation> waiting_;  // until fewer commands are in flight
+  Fifo<Operation> again_;    // the controller said "not now": until the alarm
   // One flush at a time serves all that were asked for before it began.
   Operation* flush_ = nullptr;  // under way
-  List together_;               // with it
-  List later_;                  // with the next
+  Fifo<Operation> together_;    // with it
+  Fifo<Operation> later_;       // with the next
 };
 
 }  // namespace ringdisk
