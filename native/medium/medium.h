@@ -36,7 +36,6 @@ class Medium {
     Fd socket;
     uint32_t peer = 0;    // see UnixPeers
     uint64_t server = 0;  // equal: the same process; 0: it cannot be told
-    bool structured = false;
   };
 
   virtual ~Medium() = default;

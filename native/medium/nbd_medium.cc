@@ -71,8 +71,7 @@ uint64_t capacity_of(uint64_t size) { return size / kSectorBytes * kSectorBytes;
 
 }  // namespace
 
-NbdMedium::NbdMedium(const MediumSpec& spec)
-    : path_(spec.path), address_(NbdAddress::parse(spec.path)) {
+NbdMedium::NbdMedium(const MediumSpec& spec) : address_(NbdAddress::parse(spec.path)) {
   spare_ = connect_nbd(address_);
   size_ = spare_.facts.size;
   facts_.kind = MediumKind::nbd;
@@ -83,7 +82,7 @@ NbdMedium::NbdMedium(const MediumSpec& spec)
 }
 
 NbdMedium::NbdMedium(const MediumSpec& spec, const MediumFacts& facts)
-    : path_(spec.path), address_(NbdAddress::parse(spec.path)) {
+    : address_(NbdAddress::parse(spec.path)) {
   facts_ = facts;
   size_ = facts.capabilities.capacity;
   served_ = facts.capabilities.capacity;
@@ -135,7 +134,6 @@ Medium::Size NbdMedium::measure() const {
 }
 
 Medium::Connected NbdMedium::connect() {
-  const std::lock_guard lock(mutex_);
   if (!spare_.socket.valid() || !is_quiet(spare_.socket.get())) {
     spare_.socket.reset();
     spare_ = checked_link();
@@ -143,7 +141,6 @@ Medium::Connected NbdMedium::connect() {
   Connected connected;
   connected.peer = peers_->peer_of(spare_.socket.get());
   connected.server = server_of(spare_.socket.get());
-  connected.structured = spare_.facts.structured;
   // Else io_uring would not wait for it.
   ::fcntl(spare_.socket.get(), F_SETFL, 0);
   connected.socket = std::move(spare_.socket);

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "medium/medium.h"
@@ -29,11 +28,9 @@ class NbdMedium final : public Medium {
   void set_facts(const nbd::ServerFacts& facts, const MediumSpec& spec);
   void warn_of(const nbd::ServerFacts& facts);
 
-  const std::string path_;
   const NbdAddress address_;
   const std::shared_ptr<UnixPeers> peers_ = std::make_shared<UnixPeers>();
-  std::mutex mutex_;  // guards what follows
-  NbdLink spare_;     // the one that it was opened with, until somebody wants one
+  NbdLink spare_;  // the one that it was opened with, until somebody wants one; see connect()
   mutable std::atomic<uint64_t> size_{0};    // as the server told last
   mutable std::atomic<uint64_t> served_{0};  // as measure() told last
 };

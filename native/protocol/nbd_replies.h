@@ -58,7 +58,6 @@ class Replies {
   // The tag of a request that is about to be sent; `length` is of no matter but for reads.
   uint32_t begin(bool is_read, uint64_t offset, uint32_t length);
   uint64_t cookie(uint32_t tag) const;
-  bool is_in_flight(uint32_t tag) const { return slots_[tag].active; }
   // For another connection: nothing is in flight.
   void reset();
 

@@ -61,8 +61,7 @@ void Workers::on_connection(Record& record, const WorkerReply& reply, std::vecto
   record.wishes.erase(found);
   wish.on_told({.socket = std::make_shared<Fd>(std::move(fds[0])),
                 .peer = reply.peer,
-                .server = reply.server,
-                .structured = reply.structured});
+                .server = reply.server});
 }
 
 }  // namespace ringdisk

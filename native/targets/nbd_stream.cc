@@ -69,7 +69,6 @@ void NbdStream::send() {
   place_ = uring_.next_place();
   io_uring_sqe* sqe = uring_.reserve_for(sending_);
   io_uring_prep_sendmsg(sqe, socket_.get(), &message_, MSG_NOSIGNAL | MSG_WAITALL);
-  io_uring_sqe_set_data(sqe, &sending_);
 }
 
 bool NbdStream::sent(int32_t result) {
@@ -116,7 +115,6 @@ void NbdStream::receive() {
   if (!whole) rooms_[into_.msg_iovlen++] = {buffer_.get() + end_, kBufferBytes - end_};
   io_uring_sqe* sqe = uring_.reserve_for(receiving_);
   io_uring_prep_recvmsg(sqe, socket_.get(), &into_, whole ? MSG_WAITALL : 0);
-  io_uring_sqe_set_data(sqe, &receiving_);
 }
 
 bool NbdStream::received(int32_t result) {

@@ -62,7 +62,6 @@ class Workers {
     std::shared_ptr<Fd> socket{};
     uint32_t peer = 0;  // as what follows: see Medium::Connected
     uint64_t server = 0;
-    bool structured = false;
     std::string why{};  // there is none
   };
   struct Wish {

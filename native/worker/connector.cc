@@ -88,7 +88,6 @@ void Connector::try_to_connect(Waiting waiting) {
     told.lane = waiting.wish.id;
     told.peer = connected.peer;
     told.server = connected.server;
-    told.structured = connected.structured;
     const int fd = connected.socket.get();
     const std::lock_guard lock(mutex_);
     if (at_work_ == waiting.wish.id) tell_(told, std::span(&fd, 1));

@@ -57,7 +57,6 @@ struct WorkerReply {
   uint32_t lane = 0;  // connected, unreachable: who wanted it
   uint32_t peer = 0;  // connected, as what follows: see Medium::Connected
   uint64_t server = 0;
-  bool structured = false;
   int32_t error = 0;      // failed: errno
   bool fenced = false;    // claimed; with it or with fence_lifted a claim by O_EXCL may come
   uint64_t capacity = 0;  // opened, measured: bytes
