@@ -4,21 +4,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/assert.h"
-#include "targets/lanes.h"
 #include "targets/part.h"
 
 namespace ringdisk {
 
 FillChannel::FillChannel(FillHome& home, FillState& state, std::unique_ptr<TargetChannel> local,
                          const ChannelContext& context)
-    : ChannelBefore(std::move(local)),
-      home_(home),
-      state_(state),
-      lanes_(context.lanes),
-      errands_(context.depth) {
-  for (FillErrand& errand : errands_) free_.push(errand);
-}
+    : ChannelBefore(std::move(local)), home_(home), state_(state), errands_(context) {}
 
 bool FillChannel::start(Operation& operation) {
   using Kind = Operation::Kind;
@@ -34,21 +26,17 @@ bool FillChannel::start(Operation& operation) {
 }
 
 void FillChannel::cancel_discards() {
-  discards_are_cancelled_.store(true, std::memory_order_relaxed);
+  errands_.cancel_discards();
   ChannelBefore::cancel_discards();
 }
 
 bool FillChannel::send(Operation& operation, FillWork::Kind kind) {
-  RD_ASSERT(!free_.empty());
-  FillErrand& errand = *free_.pop();
+  FillErrand& errand = errands_.make(operation);
   errand.kind = kind;
-  errand.from = this;
-  errand.asked = &operation;
-  errand.operation = operation;  // here: it may be cancelled while the home has it
   errand.result = 0;
   errand.whole_first = errand.whole_end = 0;
   if (kind == FillWork::Kind::use) cover(errand, operation);
-  home_.post([&home = home_, &errand] { home.take(errand); });
+  errands_.send(errand, home_);
   return false;
 }
 
@@ -63,17 +51,6 @@ void FillChannel::cover(FillErrand& errand, const Operation& operation) const {
   // Of the last one as much as the source has.
   errand.whole_end = end >= state_.header.source_bytes ? state_.chunks : end / chunk;
   errand.whole_end = std::max(errand.whole_first, errand.whole_end);
-}
-
-void FillChannel::back(FillErrand& errand) {
-  lanes_.post([this, &errand] { over(errand); });
-}
-
-void FillChannel::over(FillErrand& errand) {
-  Operation& operation = *errand.asked;
-  operation.result = errand.result;
-  free_.push(errand);
-  operation.sink->finished(operation);
 }
 
 }  // namespace ringdisk

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <memory>
-#include <vector>
 
+#include "channels/errands.h"
 #include "channels/fill_home.h"
 #include "channels/fill_state.h"
 #include "targets/channel_before.h"
@@ -23,24 +22,13 @@ class FillChannel final : public ChannelBefore {
   bool start(Operation& operation) override;
   void cancel_discards() override;
 
-  // Any thread.
-  bool discards_are_cancelled() const {
-    return discards_are_cancelled_.load(std::memory_order_relaxed);
-  }
-  // Done, or failed: by the home.
-  void back(FillErrand& errand);
-
  private:
   bool send(Operation& operation, FillWork::Kind kind);
   void cover(FillErrand& errand, const Operation& operation) const;
-  void over(FillErrand& errand);
 
   FillHome& home_;
   FillState& state_;
-  Lanes& lanes_;
-  std::atomic<bool> discards_are_cancelled_{false};
-  std::vector<FillErrand> errands_;
-  WorkList<FillErrand> free_;
+  Errands<FillErrand> errands_;
 };
 
 }  // namespace ringdisk

@@ -9,14 +9,15 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "channels/fill_channel.h"
+#include "channels/errands.h"
 
 namespace ringdisk {
 
 using Kind = FillWork::Kind;
 
 FillHome::FillHome(FillState& state, const ChannelContext& context, Setup setup)
-    : state_(state),
+    : Home(std::move(setup.post)),
+      state_(state),
       context_(context),
       local_(std::move(setup.local)),
       source_(std::move(setup.source)),
@@ -24,7 +25,6 @@ FillHome::FillHome(FillState& state, const ChannelContext& context, Setup setup)
       local_alignment_(setup.local_alignment),
       live_path_(std::move(setup.live_path)),
       rate_(setup.rate),
-      post_(std::move(setup.post)),
       on_full_(std::move(setup.on_full)) {
   save_alarm_.home = job_alarm_.home = this;
   for (FillFetch& fetch : fetches_) free_fetches_.push(fetch);
@@ -46,7 +46,7 @@ void FillErrand::granted() { home->granted(*this); }
 void FillHome::begin() {
   enter([this] {
     begun_ = true;
-    WorkList<FillErrand> waiting = waiting_.take();
+    Fifo<FillErrand> waiting = waiting_.take();
     while (FillErrand* errand = waiting.pop()) take(*errand);
     if (!dirty_.empty() || state_.absent.load(std::memory_order_relaxed) == 0) save_is_due();
     step();
@@ -69,7 +69,7 @@ void FillHome::admit(FillErrand& errand) {
     return start_save();
   }
   if (errand.kind == Kind::use) errands_++;
-  errand.next = errand.first;
+  errand.at = errand.first;
   errand.fetching = 0;
   errand.hungry = false;
   errand.result = 0;
@@ -78,37 +78,10 @@ void FillHome::admit(FillErrand& errand) {
 
 void FillHome::granted(FillErrand& errand) { ready_.push(errand); }
 
-void FillHome::submit(Operation& operation, FillWork& owner, TargetChannel& channel) {
-  operation.channel = &channel;
-  operation.sink = this;
-  operation.owner = &owner;
-  if (channel.start(operation)) finished(operation);
-}
-
-void FillHome::finished(Operation& operation) {
-  operation.next = nullptr;
-  *completed_tail_ = &operation;
-  completed_tail_ = &operation.next;
-  run();
-}
-
-// One thing after the other: what follows from one is not done in the middle of it.
-void FillHome::run() {
-  if (running_) return;
-  running_ = true;
-  for (;;) {
-    if (Operation* operation = completed_) {
-      completed_ = operation->next;
-      if (!completed_) completed_tail_ = &completed_;
-      handle(*operation);
-    } else if (FillErrand* errand = ready_.pop()) {
-      feed(*errand);
-    } else {
-      break;
-    }
-  }
-  running_ = false;
-  tell_if_closed();
+bool FillHome::run_one() {
+  FillErrand* errand = ready_.pop();
+  if (errand) feed(*errand);
+  return errand != nullptr;
 }
 
 void FillHome::handle(Operation& operation) {
@@ -132,12 +105,12 @@ void FillHome::handle(Operation& operation) {
 // Its chunks are locked: what is not here nobody else fetches or writes.
 void FillHome::feed(FillErrand& errand) {
   errand.hungry = false;
-  while (errand.result == 0 && errand.next < errand.end) {
-    const bool is_whole = errand.whole_first <= errand.next && errand.next < errand.whole_end;
+  while (errand.result == 0 && errand.at < errand.end) {
+    const bool is_whole = errand.whole_first <= errand.at && errand.at < errand.whole_end;
     if (is_whole) {
-      errand.next = errand.whole_end;
-    } else if (state_.is_here(errand.next)) {
-      errand.next++;
+      errand.at = errand.whole_end;
+    } else if (state_.is_here(errand.at)) {
+      errand.at++;
     } else if (!source_ && source_error_ != 0) {
       errand.result = -source_error_;
       state_.errors.fetch_add(1, std::memory_order_relaxed);
@@ -150,7 +123,7 @@ void FillHome::feed(FillErrand& errand) {
 }
 
 void FillHome::wake_hungry() {
-  WorkList<FillErrand> hungry = hungry_.take();
+  Fifo<FillErrand> hungry = hungry_.take();
   while (FillErrand* errand = hungry.pop()) ready_.push(*errand);
 }
 
@@ -181,7 +154,7 @@ bool FillHome::begin_fetch(FillErrand& errand) {
   FillFetch& fetch = *free_fetches_.pop();
   fetch.block = memory;
   fetch.errand = &errand;
-  fetch.chunk = errand.next++;
+  fetch.chunk = errand.at++;
   errand.fetching++;
   fetching_++;
   Operation& operation = fetch.operation = {};
@@ -220,7 +193,7 @@ void FillHome::end_fetch(FillFetch& fetch, int32_t result) {
     state_.errors.fetch_add(1, std::memory_order_relaxed);
     errand.result = result;
   }
-  const bool is_last = errand.next == errand.end || errand.result < 0;
+  const bool is_last = errand.at == errand.end || errand.result < 0;
   if (errand.fetching == 0 && !errand.hungry && is_last) carry_out(errand);
   // All: the first may have failed meanwhile, and then has no use for the room.
   wake_hungry();
@@ -231,7 +204,6 @@ void FillHome::carry_out(FillErrand& errand) {
   Operation& operation = errand.operation;
   operation.registered = false;  // with another reactor's io_uring, if at all
   operation.cancelled = false;
-  operation.next = nullptr;
   if (operation.kind == Operation::Kind::discard) {
     if (errand.from->discards_are_cancelled()) {
       errand.result = -ECANCELED;

@@ -19,12 +19,13 @@
 #include "channels/chunk_locks.h"
 #include "channels/fill_state.h"
 #include "channels/fill_work.h"
+#include "channels/home.h"
 #include "io/alarms.h"
 #include "targets/target.h"
 
 namespace ringdisk {
 
-class FillHome final : private OperationSink {
+class FillHome final : public Home {
  public:
   struct Setup {
     std::unique_ptr<TargetChannel> local;
@@ -33,8 +34,7 @@ class FillHome final : private OperationSink {
     uint32_t local_alignment = 512;
     std::string live_path;  // the map on tmpfs; empty: in memory alone
     uint64_t rate = 0;      // of the job, where the live map knows none; bytes a second
-    // Runs something on the home's thread; any thread calls it.
-    std::function<void(std::function<void()>)> post;
+    Post post;
     // Everything is here, and the source has been let go of.
     std::function<void()> on_full;
   };
@@ -47,11 +47,9 @@ class FillHome final : private OperationSink {
   static constexpr uint64_t kSaveEveryUs = 5'000'000;
   static_assert(kErrandsMax + kFetchesMax + kMapWritesMax + 1 <= kDepth);
 
-  // All on its thread, but for post().
+  // All on its thread.
   FillHome(FillState& state, const ChannelContext& context, Setup setup);
   ~FillHome() override;  // closed, or never loaded
-  FillHome(const FillHome&) = delete;
-  FillHome& operator=(const FillHome&) = delete;
 
   // Reads the map; the state's header says what is expected, and what to write where there is none.
   // Once; nothing else is done before begin().
@@ -70,8 +68,6 @@ class FillHome final : private OperationSink {
   // channels.
   void close(std::function<void()> done);
 
-  void post(std::function<void()> work) { post_(std::move(work)); }
-
  private:
   friend struct FillErrand;
   struct JobAlarm final : Alarm {
@@ -84,18 +80,12 @@ class FillHome final : private OperationSink {
   };
 
   // fill_home.cc
-  void finished(Operation& operation) override;
-  void submit(Operation& operation, FillWork& owner, TargetChannel& channel);
-  // What comes from outside is done as a part of run(), too.
-  template <typename Work>
-  void enter(Work work) {
-    const bool outer = std::exchange(running_, true);
-    work();
-    running_ = outer;
-    run();
+  void submit(Operation& operation, FillWork& owner, TargetChannel& channel) {
+    Home::submit(operation, &owner, channel);
   }
-  void run();
-  void handle(Operation& operation);
+  void handle(Operation& operation) override;
+  bool run_one() override;
+  void rest() override { tell_if_closed(); }
   void admit(FillErrand& errand);
   void wake_hungry();
   void granted(FillErrand& errand);
@@ -146,7 +136,6 @@ class FillHome final : private OperationSink {
   const uint32_t local_alignment_;
   const std::string live_path_;
   const uint64_t rate_;
-  const std::function<void(std::function<void()>)> post_;
   const std::function<void()> on_full_;
 
   bool begun_ = false;
@@ -156,15 +145,12 @@ class FillHome final : private OperationSink {
   std::function<void()> closed_;
 
   ChunkLocks locks_;
-  WorkList<FillErrand> waiting_;  // for begin(), or for others to be over
-  WorkList<FillErrand> ready_;    // with all chunks locked
-  WorkList<FillErrand> hungry_;
+  Fifo<FillErrand> waiting_;  // for begin(), or for others to be over
+  Fifo<FillErrand> ready_;    // with all chunks locked
+  Fifo<FillErrand> hungry_;
   uint32_t errands_ = 0;  // under way, those of the job not counted
-  Operation* completed_ = nullptr;
-  Operation** completed_tail_ = &completed_;
-  bool running_ = false;
   std::array<FillFetch, kFetchesMax> fetches_;
-  WorkList<FillFetch> free_fetches_;
+  Fifo<FillFetch> free_fetches_;
   uint32_t fetching_ = 0;
 
   // What is on the map's medium, or on its way there: its header and blocks of bits.
@@ -180,14 +166,14 @@ class FillHome final : private OperationSink {
   bool saving_ = false;
   bool save_due_ = false;
   int32_t save_result_ = 0;
-  uint64_t taken_ = 0;            // of `unsaved`, into the image since the last save that succeeded
-  WorkList<FillErrand> saves_;    // flushes that wait for the next save
-  WorkList<FillErrand> serving_;  // and those of this one
+  uint64_t taken_ = 0;        // of `unsaved`, into the image since the last save that succeeded
+  Fifo<FillErrand> saves_;    // flushes that wait for the next save
+  Fifo<FillErrand> serving_;  // and those of this one
   SaveAlarm save_alarm_;
   Loaded on_loaded_;
 
   std::array<FillErrand, kJobDepth> job_errands_;
-  WorkList<FillErrand> idle_job_errands_;
+  Fifo<FillErrand> idle_job_errands_;
   uint32_t job_errands_out_ = 0;
   uint64_t cursor_ = 0;
   uint64_t job_at_us_ = 0;

@@ -93,7 +93,7 @@ void FillHome::end_save(int32_t result) {
     if (!dirty_.empty()) save_later();
   }
   writing_.clear();
-  WorkList<FillErrand> served = serving_.take();
+  Fifo<FillErrand> served = serving_.take();
   while (FillErrand* errand = served.pop()) {
     errand->result = result;
     errand->from->back(*errand);
@@ -151,7 +151,7 @@ void FillHome::become_straight() {
   source_leaves_ = true;
   // Not here: a channel may be at work when it finds that it has ended.
   const auto gone = [this] {
-    post_([this] {
+    post([this] {
       source_.reset();
       source_leaves_ = false;
       on_full_();

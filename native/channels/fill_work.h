@@ -5,15 +5,16 @@
 #include <cstdint>
 #include <functional>
 
+#include "base/fifo.h"
 #include "channels/chunk_locks.h"
-#include "channels/work_list.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
 
 namespace ringdisk {
 
-class FillChannel;
 class FillHome;
+template <typename>
+class Errands;
 
 // Which of them an operation belongs to: its owner.
 struct FillWork {
@@ -29,16 +30,16 @@ struct FillErrand final : FillWork, ChunkLocks::Hold {
   void granted() override;
 
   FillHome* home = nullptr;
-  FillChannel* from = nullptr;  // null: the job's
-  Operation* asked = nullptr;   // the queue's
-  Operation operation{};        // the same, for the home's channel
-  uint64_t whole_first = 0;     // chunks that are written whole: they need not be fetched
-  uint64_t whole_end = 0;       // and are here afterwards
-  uint64_t next = 0;            // the first that has not been looked at
-  uint32_t fetching = 0;        // chunks
-  bool hungry = false;          // for room to fetch the next
+  Errands<FillErrand>* from = nullptr;  // null: the job's
+  Operation* asked = nullptr;           // the queue's
+  Operation operation{};                // the same, for the home's channel
+  uint64_t whole_first = 0;             // chunks that are written whole: they need not be fetched
+  uint64_t whole_end = 0;               // and are here afterwards
+  uint64_t at = 0;                      // the first that has not been looked at
+  uint32_t fetching = 0;                // chunks
+  bool hungry = false;                  // for room to fetch the next
   int32_t result = 0;
-  FillErrand* link = nullptr;
+  FillErrand* next = nullptr;
 };
 
 // One chunk on its way from the source.
@@ -48,7 +49,7 @@ struct FillFetch : FillWork {
   BounceShare::Block block{};
   FillErrand* errand = nullptr;
   uint64_t chunk = 0;
-  FillFetch* link = nullptr;
+  FillFetch* next = nullptr;
 };
 
 // One block of the map on its way to its medium.

@@ -30,7 +30,7 @@ void MirrorHome::give_up(int error) {
   for (MirrorWrite& write : writes_)
     if (MirrorErrand* errand = std::exchange(write.errand, nullptr)) part_is_over(*errand);
   for (MirrorCopy& copy : copies_) abandon(copy);
-  while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+  wake_hungry();
   on_change_();
 }
 

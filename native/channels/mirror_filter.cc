@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "channels/mirror_filter.h"
 
-#include "base/assert.h"
 #include "channels/mirror_home.h"
-#include "targets/lanes.h"
 
 namespace ringdisk {
 
 MirrorFilter::MirrorFilter(MirrorHome& home, MirrorState& state, const ChannelContext& context)
-    : Filter(kId), home_(home), state_(state), lanes_(context.lanes), errands_(context.depth) {
-  for (MirrorErrand& errand : errands_) free_.push(errand);
-}
+    : Filter(kId), home_(home), state_(state), errands_(context) {}
 
 // What the home has in hand when the mirror is over may come to the source beside what goes there
 // directly. No guest can tell: what overlaps and is under way together has no order.
@@ -31,29 +27,13 @@ bool MirrorFilter::start(Operation& operation) {
 }
 
 void MirrorFilter::cancel_discards() {
-  discards_are_cancelled_.store(true, std::memory_order_relaxed);
+  errands_.cancel_discards();
   ChannelBefore::cancel_discards();
 }
 
 bool MirrorFilter::send(Operation& operation) {
-  RD_ASSERT(!free_.empty());
-  MirrorErrand& errand = *free_.pop();
-  errand.from = this;
-  errand.asked = &operation;
-  errand.operation = operation;  // here: it may be cancelled while the home has it
-  home_.post([&home = home_, &errand] { home.take(errand); });
+  errands_.send(errands_.make(operation), home_);
   return false;
-}
-
-void MirrorFilter::back(MirrorErrand& errand) {
-  lanes_.post([this, &errand] { over(errand); });
-}
-
-void MirrorFilter::over(MirrorErrand& errand) {
-  Operation& operation = *errand.asked;
-  operation.result = errand.result;
-  free_.push(errand);
-  operation.sink->finished(operation);
 }
 
 }  // namespace ringdisk

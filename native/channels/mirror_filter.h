@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
+#include "channels/errands.h"
 #include "channels/filter.h"
 #include "channels/mirror_state.h"
 #include "channels/mirror_work.h"
@@ -26,23 +24,12 @@ class MirrorFilter final : public Filter {
   bool start(Operation& operation) override;
   void cancel_discards() override;
 
-  // Any thread.
-  bool discards_are_cancelled() const {
-    return discards_are_cancelled_.load(std::memory_order_relaxed);
-  }
-  // Done, or failed: by the home.
-  void back(MirrorErrand& errand);
-
  private:
   bool send(Operation& operation);
-  void over(MirrorErrand& errand);
 
   MirrorHome& home_;
   MirrorState& state_;
-  Lanes& lanes_;
-  std::atomic<bool> discards_are_cancelled_{false};
-  std::vector<MirrorErrand> errands_;
-  WorkList<MirrorErrand> free_;
+  Errands<MirrorErrand> errands_;
 };
 
 }  // namespace ringdisk

@@ -9,18 +9,18 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/kill_point.h"
-#include "channels/mirror_filter.h"
+#include "channels/errands.h"
 
 namespace ringdisk {
 
 using Kind = Operation::Kind;
 
 MirrorHome::MirrorHome(MirrorState& state, const ChannelContext& context, Setup setup)
-    : state_(state),
+    : Home(std::move(setup.post)),
+      state_(state),
       context_(context),
       source_(std::move(setup.source)),
       source_is_fenced_(std::move(setup.source_is_fenced)),
-      post_(std::move(setup.post)),
       on_change_(std::move(setup.on_change)),
       valid_(state.chunks()) {
   job_alarm_.home = hang_alarm_.home = this;
@@ -46,14 +46,6 @@ MirrorHome::~MirrorHome() {
 
 void MirrorErrand::granted() { home->ready_.push(*this); }
 
-void MirrorHome::submit(Operation& operation, MirrorWork& owner, TargetChannel& channel) {
-  operation.channel = &channel;
-  operation.sink = this;
-  operation.owner = &owner;
-  operation.next = nullptr;
-  if (channel.start(operation)) finished(operation);
-}
-
 void MirrorHome::submit_there(Operation& operation, MirrorWork& owner, uint64_t& since_us) {
   since_us = clock_us();
   there_++;
@@ -61,33 +53,8 @@ void MirrorHome::submit_there(Operation& operation, MirrorWork& owner, uint64_t&
   submit(operation, owner, *destination_);
 }
 
-void MirrorHome::finished(Operation& operation) {
-  operation.next = nullptr;
-  *completed_tail_ = &operation;
-  completed_tail_ = &operation.next;
-  run();
-}
-
-// One thing after the other: what follows from one is not done in the middle of it.
-void MirrorHome::run() {
-  if (running_) return;
-  running_ = true;
-  do {
-    while (run_one()) {
-    }
-    step();
-  } while (completed_ || !ready_.empty() || !ready_copies_.empty());
-  running_ = false;
-  tell_if_closed();
-}
-
+// The job's next step comes when nothing of the queues' is left.
 bool MirrorHome::run_one() {
-  if (Operation* operation = completed_) {
-    completed_ = operation->next;
-    if (!completed_) completed_tail_ = &completed_;
-    handle(*operation);
-    return true;
-  }
   if (MirrorErrand* errand = ready_.pop()) {
     begin(*errand);
     return true;
@@ -96,7 +63,8 @@ bool MirrorHome::run_one() {
     begin(*copy);
     return true;
   }
-  return false;
+  step();
+  return !ready_.empty() || !ready_copies_.empty();
 }
 
 void MirrorHome::handle(Operation& operation) {
@@ -190,6 +158,10 @@ bool MirrorHome::goes_to_both(const MirrorErrand& errand) const {
   return errand.whole_first < errand.whole_end || valid_.any(errand.first_chunk, errand.end_chunk);
 }
 
+void MirrorHome::wake_hungry() {
+  while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+}
+
 // Null: there is no memory. With all of it given away there is always the reserve.
 MirrorWrite* MirrorHome::prepare_write(MirrorErrand& errand) {
   const Operation& operation = errand.operation;
@@ -263,7 +235,7 @@ void MirrorHome::destination_has(MirrorWrite& write) {
   write.since_us = 0;
   if (!write.block.memory.empty()) context_.memory.release(std::exchange(write.block, {}));
   free_writes_.push(write);
-  while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+  wake_hungry();
   if (is_hint && errand) errand->spoils = true;  // the job writes its zeroes
   if (operation.result < 0 && !is_hint) give_up(-operation.result);
   if (errand) part_is_over(*errand);

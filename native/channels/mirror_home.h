@@ -22,6 +22,7 @@
 #include "base/units.h"
 #include "channels/chunk_bits.h"
 #include "channels/chunk_locks.h"
+#include "channels/home.h"
 #include "channels/mirror_state.h"
 #include "channels/mirror_work.h"
 #include "io/alarms.h"
@@ -29,14 +30,13 @@
 
 namespace ringdisk {
 
-class MirrorHome final : private OperationSink {
+class MirrorHome final : public Home {
  public:
   struct Setup {
     std::unique_ptr<TargetChannel> source;
     // Whether a dead process may still write to it: until it can't nothing is copied.
     std::function<bool()> source_is_fenced;
-    // Runs something on the home's thread; any thread calls it.
-    std::function<void(std::function<void()>)> post;
+    Post post;
     // It has become ready, has been all over the disk once, or is over: see the state.
     std::function<void()> on_change;
   };
@@ -54,11 +54,9 @@ class MirrorHome final : private OperationSink {
   static constexpr uint64_t kSyncPatienceUs = 5'000'000;
   static constexpr uint64_t kCopyPatienceUs = 60'000'000;
 
-  // All on its thread, but for post().
+  // All on its thread.
   MirrorHome(MirrorState& state, const ChannelContext& context, Setup setup);
   ~MirrorHome() override;  // closed
-  MirrorHome(const MirrorHome&) = delete;
-  MirrorHome& operator=(const MirrorHome&) = delete;
 
   void take(MirrorErrand& errand);
   // From now on it may be written to: nobody else does.
@@ -70,8 +68,6 @@ class MirrorHome final : private OperationSink {
   // No filter is left. Fails; `source_is_free` when nothing of it is with the source any more,
   // `done` when nothing is with the destination either, which may hang.
   void close(std::function<void()> source_is_free, std::function<void()> done);
-
-  void post(std::function<void()> work) { post_(std::move(work)); }
 
  private:
   friend struct MirrorErrand;
@@ -87,21 +83,15 @@ class MirrorHome final : private OperationSink {
   };
 
   // mirror_home.cc
-  void finished(Operation& operation) override;
-  void submit(Operation& operation, MirrorWork& owner, TargetChannel& channel);
-  void submit_there(Operation& operation, MirrorWork& owner, uint64_t& since_us);
-  // What comes from outside is done as a part of run(), too.
-  template <typename Work>
-  void enter(Work work) {
-    const bool outer = std::exchange(running_, true);
-    work();
-    running_ = outer;
-    run();
+  void submit(Operation& operation, MirrorWork& owner, TargetChannel& channel) {
+    Home::submit(operation, &owner, channel);
   }
-  void run();
-  bool run_one();
-  void handle(Operation& operation);
+  void submit_there(Operation& operation, MirrorWork& owner, uint64_t& since_us);
+  void handle(Operation& operation) override;
+  bool run_one() override;
+  void rest() override { tell_if_closed(); }
   void admit(MirrorErrand& errand);
+  void wake_hungry();
   void begin(MirrorErrand& errand);
   void begin_flush(MirrorErrand& errand);
   bool goes_to_both(const MirrorErrand& errand) const;
@@ -125,7 +115,6 @@ class MirrorHome final : private OperationSink {
   bool next_chunk(uint64_t& chunk);
   bool is_copied(uint64_t chunk) const;
   bool begin_copy(uint64_t chunk);
-  void granted(MirrorCopy& copy);
   void begin(MirrorCopy& copy);
   void go_on(MirrorCopy& copy);
   void copy_was_read(MirrorCopy& copy);
@@ -162,7 +151,6 @@ class MirrorHome final : private OperationSink {
   std::unique_ptr<TargetChannel> source_;
   std::unique_ptr<TargetChannel> destination_;
   const std::function<bool()> source_is_fenced_;
-  const std::function<void(std::function<void()>)> post_;
   const std::function<void()> on_change_;
   std::function<void()> source_is_free_;
   std::function<void()> closed_;
@@ -173,22 +161,19 @@ class MirrorHome final : private OperationSink {
   ChunkBits valid_;
   uint64_t changes_ = 0;  // how often something became invalid
   ChunkLocks locks_;      // sectors
-  WorkList<MirrorErrand> waiting_;
-  WorkList<MirrorErrand> ready_;   // locked
-  WorkList<MirrorErrand> hungry_;  // for memory
+  Fifo<MirrorErrand> waiting_;
+  Fifo<MirrorErrand> ready_;   // locked
+  Fifo<MirrorErrand> hungry_;  // for memory
   std::array<MirrorErrand*, kErrandsMax> active_{};
   uint32_t active_count_ = 0;  // submitted and not concluded
   uint32_t errands_ = 0;
   std::array<MirrorWrite, kErrandsMax> writes_;
-  WorkList<MirrorWrite> free_writes_;
-  Operation* completed_ = nullptr;
-  Operation** completed_tail_ = &completed_;
-  bool running_ = false;
+  Fifo<MirrorWrite> free_writes_;
   uint32_t there_ = 0;  // operations that are with the destination
 
   std::array<MirrorCopy, kCopiesMax> copies_;
-  WorkList<MirrorCopy> idle_copies_;
-  WorkList<MirrorCopy> ready_copies_;
+  Fifo<MirrorCopy> idle_copies_;
+  Fifo<MirrorCopy> ready_copies_;
   uint32_t copies_out_ = 0;
   uint64_t cursor_ = 0;
   bool sweeping_ = true;  // the first time round

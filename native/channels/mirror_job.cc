@@ -239,7 +239,7 @@ void MirrorHome::end_copy(MirrorCopy& copy) {
   if (!copy.block.memory.empty()) context_.memory.release(std::exchange(copy.block, {}));
   if (std::exchange(copy.locked, false)) locks_.release(copy);
   idle_copies_.push(copy);
-  while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+  wake_hungry();
 }
 
 // For an estimate: about the last seconds.
@@ -265,16 +265,15 @@ void MirrorHome::become_ready() {
     return;
   if (source_is_fenced_()) return wait_until(clock_us() + kFenceUs);
   const uint64_t changes = changes_;
-  own_.then = [this, changes](int32_t result) {
+  const auto flushed = [this, changes](int32_t result) {
     if (result < 0) return give_up(-result);
     const bool is_sync = state_.sync.load(std::memory_order_relaxed);
     if (changes != changes_ || !is_sync || state_.over.load(std::memory_order_relaxed)) return;
     state_.ready.store(true, std::memory_order_release);
     on_change_();
   };
-  own_.operation = {.kind = Kind::flush};
-  if (RD_PLANTED("mirror-ready")) return std::exchange(own_.then, nullptr)(0);
-  submit_there(own_.operation, own_, own_.since_us);
+  if (RD_PLANTED("mirror-ready")) return flushed(0);
+  do_alone({.kind = Kind::flush}, *destination_, flushed);
 }
 
 }  // namespace ringdisk

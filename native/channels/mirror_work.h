@@ -5,15 +5,16 @@
 #include <cstdint>
 #include <functional>
 
+#include "base/fifo.h"
 #include "channels/chunk_locks.h"
-#include "channels/work_list.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
 
 namespace ringdisk {
 
-class MirrorFilter;
 class MirrorHome;
+template <typename>
+class Errands;
 
 // Which of them an operation belongs to: its owner.
 struct MirrorWork {
@@ -29,7 +30,7 @@ struct MirrorErrand final : MirrorWork, ChunkLocks::Hold {
   void granted() override;
 
   MirrorHome* home = nullptr;
-  MirrorFilter* from = nullptr;
+  Errands<MirrorErrand>* from = nullptr;
   Operation* asked = nullptr;  // the queue's
   Operation operation{};       // the same, for the source
   uint64_t first_chunk = 0;    // that it touches
@@ -40,7 +41,7 @@ struct MirrorErrand final : MirrorWork, ChunkLocks::Hold {
   bool spoils = false;  // and they differ by it
   uint32_t parts = 0;   // under way
   int32_t result = 0;
-  MirrorErrand* link = nullptr;
+  MirrorErrand* next = nullptr;
 };
 
 // The destination's part of an errand, with memory of its own: where the destination hangs, the
@@ -51,7 +52,7 @@ struct MirrorWrite final : MirrorWork {
   BounceShare::Block block{};
   MirrorErrand* errand = nullptr;  // null: nobody waits for it
   uint64_t since_us = 0;           // 0: it is not under way
-  MirrorWrite* link = nullptr;
+  MirrorWrite* next = nullptr;
 };
 
 // A step of the job: one chunk that is read and written, or some in a row that are zeroed.
@@ -70,7 +71,7 @@ struct MirrorCopy final : MirrorWork, ChunkLocks::Hold {
   bool locked = false;   // nothing of the guest's is under way there
   bool spoiled = false;  // something was
   uint64_t since_us = 0;
-  MirrorCopy* link = nullptr;
+  MirrorCopy* next = nullptr;
 };
 
 // What the home does once in a while, one after the other: looking for holes, a flush.

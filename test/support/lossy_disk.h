@@ -193,4 +193,13 @@ inline void LossyDisk::host_dies(std::minstd_rand& random) {
   now_ = durable_;
 }
 
+// All of it, durably; `value` of each sector.
+inline void fill_sectors(LossyDisk& disk, uint64_t (*value)(uint64_t)) {
+  for (uint64_t at = 0; at < disk.now().size(); at += 8) {
+    const uint64_t word = value(at / kSectorBytes);
+    std::memcpy(&disk.now()[at], &word, 8);
+  }
+  disk.settle();
+}
+
 }  // namespace ringdisk

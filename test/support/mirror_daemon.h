@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon that mirrors a disk, without its threads: whatever one of them would do next is done
-// when the test says so.
+// A daemon that mirrors a disk, without its threads (sim_threads.h).
 #pragma once
 
-#include <array>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "channels/mirror_filter.h"
 #include "channels/mirror_home.h"
-#include "io/bounce_share.h"
-#include "io/uring.h"
 #include "lossy_disk.h"
-#include "metrics/counters.h"
-#include "targets/lanes.h"
+#include "sim_threads.h"
 
 namespace ringdisk {
 
@@ -27,9 +22,8 @@ class MirrorDaemon {
   // `fenced`: whether a dead daemon's I/O may still come to the source.
   MirrorDaemon(Uring& uring, LossyDisk& source, const std::string& map_path,
                std::function<bool()> fenced)
-      : pool_(uring, 4u << 20), state_(map_path) {
-    for (size_t i = 0; i <= kQueues; i++) threads_.emplace_back(uring, pool_);
-    Thread& own = threads_[kQueues];
+      : threads_(uring, kQueues, kDepth, 4u << 20), state_(map_path) {
+    auto& own = threads_.home();
     home_ = std::make_unique<MirrorHome>(
         state_, own.context,
         MirrorHome::Setup{.source = source.open(),
@@ -37,48 +31,24 @@ class MirrorDaemon {
                           .post = [&own](auto work) { own.posted.push_back(std::move(work)); },
                           .on_change = [this] { changes_++; }});
     for (size_t i = 0; i < kQueues; i++) {
-      threads_[i].filter = std::make_unique<MirrorFilter>(*home_, state_, threads_[i].context);
-      threads_[i].filter->inner() = source.open();
+      auto& thread = threads_.of_queue(i);
+      thread.channel = std::make_unique<MirrorFilter>(*home_, state_, thread.context);
+      thread.channel->inner() = source.open();
     }
   }
 
   MirrorHome& home() { return *home_; }
   MirrorState& state() { return state_; }
-  TargetChannel& channel(size_t queue) { return *threads_[queue].filter; }
+  TargetChannel& channel(size_t queue) { return *threads_.of_queue(queue).channel; }
   uint64_t changes() const { return changes_; }
   void give(LossyDisk& destination) { home_->destination_is_here(destination.open()); }
-  void run_alarms(uint64_t now_us) { threads_[kQueues].alarms.run(now_us); }
-
-  bool has_posted() const {
-    return std::ranges::any_of(threads_, [](const Thread& one) { return !one.posted.empty(); });
-  }
-  // The next thing that somebody posted, of a thread that has any.
-  void run_posted(std::minstd_rand& random) {
-    for (size_t i = random();; i++) {
-      Thread& thread = threads_[i % threads_.size()];
-      if (thread.posted.empty()) continue;
-      const std::function<void()> work = std::move(thread.posted.front());
-      thread.posted.pop_front();
-      return work();
-    }
-  }
+  void run_alarms(uint64_t now_us) { threads_.home().alarms.run(now_us); }
+  bool has_posted() const { return threads_.has_posted(); }
+  void run_posted(std::minstd_rand& random) { threads_.run_posted(random); }
 
  private:
-  struct Thread {
-    Thread(Uring& uring, BouncePool& pool)
-        : context{uring, lanes, kDepth, memory, alarms, counters}, memory(pool) {}
-    std::deque<std::function<void()>> posted;
-    Lanes lanes{[this](std::function<void()> work) { posted.push_back(std::move(work)); }};
-    Alarms alarms{[](uint64_t) {}};
-    QueueCounters counters;
-    ChannelContext context;
-    BounceShare memory;
-    std::unique_ptr<MirrorFilter> filter;
-  };
-
-  BouncePool pool_;
+  SimThreads<MirrorFilter> threads_;
   MirrorState state_;
-  std::deque<Thread> threads_;  // the last is the home's
   std::unique_ptr<MirrorHome> home_;
   uint64_t changes_ = 0;
 };

@@ -32,14 +32,6 @@ uint64_t first_value(uint64_t sector) {
   return is_sourced(sector) ? source_value(sector) : kStranger;
 }
 
-void fill_sectors(LossyDisk& disk, uint64_t (*value)(uint64_t)) {
-  for (uint64_t at = 0; at < disk.now().size(); at += 8) {
-    const uint64_t word = value(at / kSectorBytes);
-    std::memcpy(&disk.now()[at], &word, 8);
-  }
-  disk.settle();
-}
-
 class Sim {
  public:
   explicit Sim(unsigned seed) : random_(seed) {

@@ -27,14 +27,6 @@ constexpr uint64_t kStranger = 0xbad0'bad0'bad0'bad0;
 // Data, and some holes.
 uint64_t first_value(uint64_t sector) { return sector / 96 % 3 == 1 ? 0 : 0x5000'0000 + sector; }
 
-void fill_sectors(LossyDisk& disk, uint64_t (*value)(uint64_t)) {
-  for (uint64_t at = 0; at < disk.now().size(); at += 8) {
-    const uint64_t word = value(at / kSectorBytes);
-    std::memcpy(&disk.now()[at], &word, 8);
-  }
-  disk.settle();
-}
-
 class Sim {
  public:
   explicit Sim(unsigned seed) : random_(seed) {

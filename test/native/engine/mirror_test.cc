@@ -23,6 +23,13 @@ std::string contents(const TempFile& file) {
   return all;
 }
 
+void goes_on_and_ends(Work& work) {
+  const uint64_t rounds = work.rounds;
+  REQUIRE(eventually([&] { return work.rounds > rounds + 1; }));
+  work.end();
+  CHECK(work.wrong == 0);
+}
+
 struct Mirrored {
   EngineGuest guest;
   TempFile copy{disk_folder(), EngineGuest::kDiskBytes};
@@ -45,6 +52,12 @@ struct Mirrored {
     guest.engine.give_mirror(14, mirror, destination);
     REQUIRE(guest.result_of(14).error == 0);
   }
+  // While a guest works.
+  void begin_switch() {
+    REQUIRE(eventually([&] { return is_ready(); }));
+    guest.engine.begin_switch(15, guest.vbd);
+    REQUIRE(guest.result_of(15).error == 0);
+  }
   bool is_ready() { return guest.engine.mirror_status(mirror)->ready; }
   void close() {
     guest.engine.close_mirror(20, mirror);
@@ -61,9 +74,7 @@ TEST_CASE("mirror: the target becomes the disk while a guest works, and it notic
   Mirrored mirrored(true);
   EngineGuest& guest = mirrored.guest;
   Work work(guest.guest);
-  REQUIRE(eventually([&] { return mirrored.is_ready(); }));
-  guest.engine.begin_switch(15, guest.vbd);
-  REQUIRE(guest.result_of(15).error == 0);
+  mirrored.begin_switch();
   // Nothing is under way now.
   CHECK(mirrored.is_ready());
   CHECK(contents(mirrored.copy) == contents(guest.file));
@@ -71,10 +82,7 @@ TEST_CASE("mirror: the target becomes the disk while a guest works, and it notic
   guest.engine.decide_switch(16, guest.vbd, 0);
   REQUIRE(guest.result_of(16).error == 0);
   mirrored.close();
-  const uint64_t rounds = work.rounds;
-  REQUIRE(eventually([&] { return work.rounds > rounds + 1; }));
-  work.end();
-  CHECK(work.wrong == 0);
+  goes_on_and_ends(work);
   CHECK(contents(guest.file) == before);
   // The old one is no VBD's any more, the new one is.
   guest.engine.close_target(17, mirrored.destination);
@@ -89,9 +97,7 @@ TEST_CASE("mirror: a switch that is decided against changes nothing, nor does an
   Mirrored mirrored(true);
   EngineGuest& guest = mirrored.guest;
   Work work(guest.guest);
-  REQUIRE(eventually([&] { return mirrored.is_ready(); }));
-  guest.engine.begin_switch(15, guest.vbd);
-  REQUIRE(guest.result_of(15).error == 0);
+  mirrored.begin_switch();
   guest.engine.decide_switch(16, guest.vbd, ECANCELED);
   CHECK(guest.result_of(16).error == ECANCELED);
   guest.engine.close_mirror(17, mirrored.mirror);
@@ -102,10 +108,7 @@ TEST_CASE("mirror: a switch that is decided against changes nothing, nor does an
   guest.engine.detach_mirror(18, guest.vbd);
   CHECK(guest.result_of(18).error == 0);
   mirrored.close();
-  const uint64_t rounds = work.rounds;
-  REQUIRE(eventually([&] { return work.rounds > rounds + 1; }));
-  work.end();
-  CHECK(work.wrong == 0);
+  goes_on_and_ends(work);
   guest.engine.close_target(19, mirrored.destination);
   CHECK(guest.result_of(19).error == 0);
 }
@@ -116,9 +119,7 @@ TEST_CASE("mirror: without waiting for the target, it follows") {
   EngineGuest& guest = mirrored.guest;
   {
     Work work(guest.guest);
-    REQUIRE(eventually([&] { return work.rounds > 1; }));
-    work.end();
-    CHECK(work.wrong == 0);
+    goes_on_and_ends(work);
   }
   REQUIRE(
       eventually([&] { return guest.engine.mirror_status(mirrored.mirror)->behind_bytes == 0; }));
