@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache settings of qcow2 that are compared, by QEMU's names of the options; the rig serves the
-// same by QEMU's own qdisk backend, which needs Xen: blockdevOf() is what to give it.
-import { helperCommand } from '../dist/formats/helper_command.js';
-import { parseImagePath } from '../dist/formats/image_spec.js';
+// The cache settings of qcow2 that are compared, by QEMU's names of the options. Read in dom0, too.
 
 /** @typedef {{ title: string, options: string }} Setting */
 
@@ -36,15 +33,3 @@ export const SETTINGS = [
     options: 'l2-cache-size=16M:l2-cache-entry-size=8K:cache.direct=on:',
   },
 ].map(({ title, options }) => ({ title, options: `cache.writeback=on:${options}` }));
-
-/**
- * For -blockdev of a QEMU that serves the image itself: what our helper is given.
- * @param {Setting} setting @param {string} image
- * @returns {Record<string, unknown>}
- */
-export function blockdevOf({ options }, image) {
-  const spec = parseImagePath('qcow2', options + image);
-  const nodes = [{ format: 'qcow2', path: image, isDevice: false }];
-  const { args } = helperCommand(spec, nodes, false, { socket: '/', pidFile: '/' });
-  return JSON.parse(args[args.indexOf('--blockdev') + 1] ?? '');
-}

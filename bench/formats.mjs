@@ -56,9 +56,7 @@ async function main() {
       }
       for (const [title, all] of found) console.log(rowOf(title, all));
     }
-    console.log(
-      "\nQEMU's own qdisk needs Xen: the rig takes its settings from format_settings.mjs.",
-    );
+    console.log("\nBeside QEMU's own backend, on Xen: npm run bench:rig -- --images");
   } finally {
     rmSync(folder, { recursive: true });
   }

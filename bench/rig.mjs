@@ -11,16 +11,18 @@ import { Tail } from '../test/rig/host/follow.mjs';
 import { boot, buildImage, obstacle } from '../test/rig/host/machine.mjs';
 import { stage } from '../test/rig/host/stage.mjs';
 import { writeReport } from './report/write.mjs';
-import { DISKS, FULL, GUESTS, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
+import { blockdevsOf } from './rig/blockdevs.mjs';
+import { DISKS, FULL, GUESTS, IMAGES, PEERS, QUICK, WORKLOADS } from './rig/plan.mjs';
 import { rigCharts, rigTables, withoutOverhead } from './rig/tables.mjs';
 
-const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--grants] [--rounds N]
+const HELP = `usage: npm run bench:rig -- [--icount] [--quick] [--images] [--grants] [--rounds N]
          [--peers A,B] [--workloads A,B] [--guests A,B] [--disk nvme|null_blk]
          [--output DIR] [--share DIR] [--limit S]
 
   --icount      one CPU whose clock counts instructions: repeats to about 1 %, to steer by
                 (default: wall clock on two CPUs)
   --quick       xen-blkback and ringdisk by persistent grants and by copies, five workloads
+  --images      a qcow2 with nine settings of its cache, by ringdisk and by a QEMU, and a raw file
   --grants      ringdisk by every way of moving data, besides the other peers
   --rounds N    default 3
   --peers       of ${Object.keys(PEERS).join(', ')}; ratios are to the first
@@ -36,6 +38,7 @@ See bench/README.md and test/rig/README.md (RINGDISK_RIG_DIR, RIG_MIRROR).`;
 const OPTIONS = {
   icount: { type: 'boolean', default: false },
   quick: { type: 'boolean', default: false },
+  images: { type: 'boolean', default: false },
   grants: { type: 'boolean', default: false },
   rounds: { type: 'string', default: '3' },
   peers: { type: 'string' },
@@ -58,7 +61,7 @@ async function main() {
   const share = path.resolve(values.share ?? mkdtempSync(path.join(tmpdir(), 'ringdisk-bench-')));
   mkdirSync(share, { recursive: true });
   rmSync(path.join(share, 'logs'), { recursive: true, force: true });
-  stage(share, ['bench/rig']);
+  stage(share, ['bench/rig', 'bench/format_settings.mjs']);
   const events = await measure(image, share, plan, values.limit);
   const nothing = events.filter(({ event }) => event === 'nothing');
   const runs = withoutOverhead(
@@ -75,7 +78,7 @@ async function main() {
 
 /** @returns {import('./rig/dom0.mjs').Plan} */
 function makePlan(values) {
-  const base = values.quick ? QUICK : FULL;
+  const base = values.images ? IMAGES : values.quick ? QUICK : FULL;
   const { icount, disk } = values;
   const plan = { rounds: Number(values.rounds), icount, disk };
   if (!(disk in DISKS)) throw new Error(`no such disk: ${disk}; see --help`);
@@ -87,6 +90,7 @@ function makePlan(values) {
   }
   if (values.grants) plan.peers.push('auto', 'persistent', 'copy', 'map');
   plan.peers = [...new Set(plan.peers)];
+  plan.blockdevs = blockdevsOf(plan.peers);
   if (!(plan.rounds >= 1)) throw new Error(`--rounds takes a number, not "${values.rounds}"`);
   return plan;
 }

@@ -8,7 +8,16 @@ import { note, report } from '../../test/rig/dom0/report.mjs';
 import { run } from '../../test/rig/dom0/shell.mjs';
 import { blockTarget, fileTarget, nvmeTarget } from '../../test/rig/dom0/targets.mjs';
 import { fioJob, flushesOf, parseFio } from './fio.mjs';
-import { BLKBACK_PARAMETERS, GUESTS, PEERS, WARM_UP, WORKLOADS } from './plan.mjs';
+import { OwnQemu } from './own_qemu.mjs';
+import {
+  BLKBACK_PARAMETERS,
+  GUESTS,
+  IMAGE_GIB,
+  IMAGE_PATH,
+  PEERS,
+  WARM_UP,
+  WORKLOADS,
+} from './plan.mjs';
 import { CpuProbe, counters } from './probe.mjs';
 
 const NULL_BLK = ['null_blk', 'nr_devices=1', 'gb=1', 'bs=512', 'irqmode=1', 'hw_queue_depth=256'];
@@ -25,6 +34,7 @@ const GAUGES = /^(inFlight|mappedPages|bounceBytes|brokenQueues|boundPorts)$/;
  * @property {number} rounds
  * @property {boolean} icount
  * @property {'nvme' | 'null_blk'} disk
+ * @property {Record<string, string>} blockdevs JSON for QEMUs of their own, by peer
  */
 
 async function main() {
@@ -74,7 +84,7 @@ async function takeTurn(plan, turn) {
   } catch (error) {
     const { setup, peer, round } = turn;
     report({ event: 'failure', guest: setup, peer, round, reason: String(error) });
-    await turn.guest.detach(VDEV).catch(() => {});
+    await detach(turn.guest).catch(() => {});
   }
 }
 
@@ -84,7 +94,7 @@ async function takeTurn(plan, turn) {
  */
 async function measureNothing({ guest, setup, probe, round }) {
   const mark = `${setup}-${round}-nothing-`;
-  await guest.run(fioJob('null', { ...WORKLOADS.rr1, mib: 1 }, mark, 'null'));
+  await guest.run(fioJob('null', { ...WORKLOADS.rr1, mib: 1 }, mark, { engine: 'null' }));
   const { dom0, domu } = await probe.between(`${mark}a`, `${mark}b`);
   report({ event: 'nothing', guest: setup, round, dom0, domu });
 }
@@ -110,17 +120,20 @@ async function measurePeer(plan, turn) {
   const { guest, probe, setup, round, peer } = turn;
   const { backend, target: kind, daemon } = PEERS[peer];
   await provideDaemon(daemon);
-  const target = await disk(kind, plan.disk);
-  await guest.attach(VDEV, { target, backend });
+  const target = await disk(kind, plan.disk, PEERS[peer].options);
+  if (backend === 'own') await OwnQemu.start(guest.domid, VDEV, plan.blockdevs[peer] ?? '');
+  else await guest.attach(VDEV, { target, backend });
   await guest.run(`wait_for_disk ${VDEV}`);
+  const region = /^(raw|qcow2)$/.test(kind) ? { regionMib: IMAGE_GIB * 1024 } : {};
   for (const workload of WARM_UP) {
-    await guest.run(fioJob(VDEV, workload, 'warm-'), { timeoutMs: RUN_MS });
+    await guest.run(fioJob(VDEV, workload, 'warm-', region), { timeoutMs: RUN_MS });
   }
   for (const workload of plan.workloads) {
     const mark = `${setup}-${round}-${peer}-${workload}-`;
     const before = daemon ? await counters() : {};
     const flushed = await deviceFlushes(target);
-    const lines = await guest.run(fioJob(VDEV, WORKLOADS[workload], mark), { timeoutMs: RUN_MS });
+    const job = fioJob(VDEV, WORKLOADS[workload], mark, region);
+    const lines = await guest.run(job, { timeoutMs: RUN_MS });
     const after = daemon ? await counters() : {};
     const fio = parseFio(lines, WORKLOADS[workload]);
     const cpu = await probe.between(`${mark}a`, `${mark}b`);
@@ -130,18 +143,33 @@ async function measurePeer(plan, turn) {
     const told = { ...fio, ...cpu, served, counted, deviceFlushes: flushes };
     report({ event: 'run', guest: setup, peer, workload, round, ...told });
   }
-  await guest.detach(VDEV);
+  await detach(guest);
+}
+
+/** @param {Guest} guest */
+function detach(guest) {
+  return OwnQemu.current ? OwnQemu.current.stop() : guest.detach(VDEV);
 }
 
 /**
  * @param {import('./plan.mjs').Peer['target']} kind
  * @param {Plan['disk']} block what block targets are
+ * @param {string} [options] of a qcow2
  * @returns {Promise<import('../../test/rig/dom0/targets.mjs').Target>}
  */
-async function disk(kind, block) {
+async function disk(kind, block, options = '') {
+  if (kind === 'raw') return fileTarget('raw', IMAGE_GIB * 2 ** 30);
+  if (kind === 'qcow2') return imageTarget(options);
   if (kind === 'nvme') return nvmeTarget(0);
   if (kind === 'null') return { spec: `null:${1 << 30}`, measured: '' };
   return block === 'nvme' ? blockTarget(0) : { spec: '/dev/nullb0', measured: '' };
+}
+
+/** A new one: what a peer wrote is not the next one's. @param {string} options */
+async function imageTarget(options) {
+  const made = ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata'];
+  await run('qemu-img', [...made, IMAGE_PATH, `${IMAGE_GIB}G`]);
+  return { spec: `qcow2:${options}${IMAGE_PATH}`, measured: IMAGE_PATH };
 }
 
 /** @param {import('../../test/rig/dom0/targets.mjs').Target} target @returns NaN: not a device's */
@@ -168,8 +196,10 @@ async function provideDaemon(wanted) {
  */
 function servedBy(backend, processes) {
   const daemon = new RegExp(`^${Daemon.current?.pid} `);
-  const pattern = { phy: / \d+\.xvd/, qdisk: / (xen-)?qemu/, tap: daemon }[backend];
-  const own = Object.entries(processes).filter(([name]) => pattern.test(name));
+  const qemu = / (xen-)?qemu/;
+  const pattern = { phy: / \d+\.xvd/, qdisk: qemu, own: qemu, tap: daemon }[backend];
+  const helper = / qemu-storage/;
+  const own = Object.entries(processes).filter(([name]) => pattern.test(name) || helper.test(name));
   return own.reduce((sum, [, ns]) => sum + ns, 0);
 }
 

@@ -6,22 +6,22 @@ const KIB = 1024;
 const DIRECTIONS = { read: 5, write: 46 };
 const FIELD = { kib: 0, milliseconds: 3, meanUs: 10, percentiles: 12 };
 const PERCENTILES = 20;
-const REGION_MIB = 512;
 
 /**
  * @param {string} vdev
  * @param {import('./plan.mjs').Workload} workload
  * @param {string} mark the probe's name of this run; its two moments are <mark>a and <mark>b
- * @param {'libaio' | 'null'} [engine] null: all but the I/O, to learn what a run costs by itself
+ * @param {{ engine?: 'libaio' | 'null', regionMib?: number }} [options] null: all but the I/O, to
+ *   learn what a run costs by itself
  * @returns {string} shell text for the guest; prints fio's terse lines
  */
-export function fioJob(vdev, workload, mark, engine = 'libaio') {
+export function fioJob(vdev, workload, mark, { engine = 'libaio', regionMib = 512 } = {}) {
   const { rw, bs, jobs, depth, mib } = workload;
   const each = `--io_size=${(mib * KIB) / jobs}k`;
   const region =
     jobs > 1
-      ? `--size=${REGION_MIB / jobs}m --offset_increment=${REGION_MIB / jobs}m`
-      : `--size=${REGION_MIB}m`;
+      ? `--size=${regionMib / jobs}m --offset_increment=${regionMib / jobs}m`
+      : `--size=${regionMib}m`;
   const flushes = engine === 'null' ? '' : `echo flushes $(cat /sys/block/${vdev}/stat)\n`;
   return `${flushes}xenstore-write data/rig/mark ${mark}a
 fio --name=run --filename=/dev/${vdev} --ioengine=${engine} --direct=1 --thread --norandommap \\

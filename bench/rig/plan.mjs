@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `npm run bench:rig` measures: who serves the disk, what the guest does with it, and how the
 // guest is set up. Read on the host and in dom0, so importing it does nothing.
+import { SETTINGS } from '../format_settings.mjs';
 
 /**
  * Who serves the disk.
  * @typedef {object} Peer
  * @property {string} title
- * @property {'phy' | 'tap' | 'qdisk'} backend as xl calls it: xen-blkback, ringdisk, QEMU
- * @property {'block' | 'nvme' | 'null'} target the same disk as a block device or for passthrough;
- *   null: ringdisk's own, which carries nothing out
+ * @property {'phy' | 'tap' | 'qdisk' | 'own'} backend as xl calls it: xen-blkback, ringdisk, QEMU;
+ *   own: a QEMU of its own, which xl knows nothing of
+ * @property {'block' | 'nvme' | 'null' | 'raw' | 'qcow2'} target the same disk as a block device or
+ *   for passthrough; null: ringdisk's own, which carries nothing out; files of `--images`
+ * @property {string} [options]                before a qcow2's path, as in a target
  * @property {Record<string, unknown>} [daemon] ringdisk's configuration; {}: as shipped
  * @property {string} [remark]                 what has to be said beside its figures
  */
@@ -51,6 +54,18 @@ for (const grants of ['auto', 'persistent', 'copy', 'map']) {
     daemon: { grants },
   };
 }
+
+/** A raw file and a qcow2, by ringdisk and by a QEMU of its own: `--images`. */
+PEERS.raw = { title: 'raw file, ringdisk', backend: 'tap', target: 'raw', daemon: {} };
+for (const [index, { title, options }] of SETTINGS.entries()) {
+  const number = index + 1;
+  const qcow2 = { target: /** @type {const} */ ('qcow2'), options };
+  PEERS[`q${number}`] = { title: `QEMU, ${title}`, backend: 'own', ...qcow2 };
+  PEERS[`r${number}`] = { title: `ringdisk, ${title}`, backend: 'tap', ...qcow2, daemon: {} };
+}
+export const IMAGE_PATH = '/var/lib/rig/disk.qcow2';
+/** 8 MiB of a qcow2's tables: more than two of the caches hold. */
+export const IMAGE_GIB = 64;
 
 /**
  * What the guest does; amounts are fixed, so that runs are alike.
@@ -133,6 +148,13 @@ export const FULL = {
   peers: ['blkback', 'qdisk', 'ringdisk', 'nvme'],
   workloads: Object.keys(WORKLOADS).filter((name) => !ON_DEMAND.includes(name)),
   guests: Object.keys(GUESTS),
+};
+
+/** Tables rather than data: the image's data are holes, and few of them are written. */
+export const IMAGES = {
+  peers: ['raw', ...SETTINGS.flatMap((_, index) => [`q${index + 1}`, `r${index + 1}`])],
+  workloads: ['sr1m', 'sw1m', 'rr32', 'rw32', 'rr1', 'rw1'],
+  guests: ['defaults'],
 };
 
 /**
