@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "channels/chunk_locks.h"
+#include "base/chunk_locks.h"
 #include "channels/fill_state.h"
 #include "channels/fill_work.h"
 #include "channels/home.h"

@@ -21,7 +21,7 @@
 
 #include "base/units.h"
 #include "channels/chunk_bits.h"
-#include "channels/chunk_locks.h"
+#include "base/chunk_locks.h"
 #include "channels/home.h"
 #include "channels/mirror_state.h"
 #include "channels/mirror_work.h"

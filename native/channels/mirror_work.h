@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "base/fifo.h"
-#include "channels/chunk_locks.h"
+#include "base/chunk_locks.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
 

@@ -64,8 +64,6 @@ void Engine::check(const ConnectRequest& request, const Target& target) {
     refuse("at most 256 indirect segments");
   if (target.capabilities().read_only && !request.geometry.read_only)
     refuse("a read-only target serves read-only VBDs only");
-  if (target.capabilities().io_alignment > kSectorBytes && request.queues.size() > 1)
-    refuse("a medium with blocks above 512 bytes is served by one queue");
   if (target.capabilities().one_channel && request.queues.size() > 1)
     refuse("an NBD server without multi-conn is used by one queue");
 }

@@ -83,6 +83,7 @@ void Engine::begin_switch(uint32_t command, uint32_t handle) {
   if (!next || !mirror->status().ready ||
       (next->capabilities().one_channel && vbd->queues.size() > 1))
     return refuse(command, EAGAIN, "the destination is not ready");
+  next->succeed(*mirror->source());
   begin_exchange(command, *vbd, {.target = next}, 0);
 }
 

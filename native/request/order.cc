@@ -4,7 +4,8 @@
 // Nothing promises an order between requests in flight, with two exceptions we make: a barrier
 // waits for everything before it and holds everything after it, and a request that destroys or
 // rewrites more than it says (a discard, a read-modify-write) never runs beside an overlapping
-// write.
+// write. Other queues' discards are their frontend's to order, but no frontend knows what a
+// read-modify-write rewrites: there the order is kept over all who write to the medium.
 #include "request/request_engine.h"
 
 namespace ringdisk {
@@ -46,6 +47,39 @@ bool RequestEngine::is_exclusive(const Slot& slot) const {
   return changes(slot) && (slot.valid.sector | slot.valid.sector_count) % sectors_per_block != 0;
 }
 
+// False: others that write to its blocks come first. One that has them is started before long: what
+// it may still wait for is memory, which those in flight have.
+bool RequestEngine::hold_blocks(Slot& slot) {
+  using State = Slot::Blocks::State;
+  Slot::Blocks& blocks = slot.blocks;
+  const bool writes = changes(slot) && slot.valid.sector_count > 0;
+  if (!block_locks_ || !writes || blocks.state == State::held) return true;
+  if (blocks.state == State::asked) return false;
+  const uint64_t sectors_per_block = io_alignment_ / kSectorBytes;
+  const SectorRange mine = range(slot);
+  blocks.engine = this;
+  blocks.first = mine.first / sectors_per_block;
+  blocks.end = mine.end / sectors_per_block;
+  blocks.shared = !is_exclusive(slot);
+  blocks.state = block_locks_->acquire(blocks) ? State::held : State::asked;
+  return blocks.state == State::held;
+}
+
+// On the thread of whoever had them. The engine is there: the request waits in it.
+void Slot::Blocks::granted() {
+  engine->context_.lanes.post([this] {
+    state = State::held;
+    engine->blocked_ = false;
+    engine->reactor_.activate(engine->transport_);
+  });
+}
+
+void RequestEngine::release_blocks(Slot& slot) {
+  if (slot.blocks.state == Slot::Blocks::State::none) return;
+  slot.blocks.state = Slot::Blocks::State::none;
+  block_locks_->release(slot.blocks);
+}
+
 // In whole medium blocks: what a read-modify-write really rewrites.
 RequestEngine::SectorRange RequestEngine::range(const Slot& slot) const {
   const uint64_t block = io_alignment_ / kSectorBytes;
@@ -70,6 +104,7 @@ void RequestEngine::leave_in_flight(Slot& slot) {
   in_flight_count_--;
   if (is_exclusive(slot)) exclusive_count_--;
   if (barrier_ == &slot) barrier_ = nullptr;
+  release_blocks(slot);
   if (slot.failing) recovered(slot);
   detach(slot);
 }

@@ -17,6 +17,7 @@ RequestEngine::RequestEngine(Reactor& reactor, Transport& transport, const Setup
       vbd_name_(setup.vbd_name),
       queue_(setup.queue),
       io_alignment_(target_->capabilities().io_alignment),
+      block_locks_(target_->block_locks()),
       counters_(counters),
       bounce_(reactor.bounce()),
       alarms_([this](uint64_t at_us) { reactor_.wake_by(transport_, at_us); }),
@@ -49,7 +50,7 @@ bool RequestEngine::start() {
   while (Slot* slot = waiting_.front()) {
     if (bytes >= kTurnBytes || pages >= kTurnPages) break;
     if (fenced_ && hold_for_fence(*slot)) continue;
-    if (must_wait(*slot) || !attach(*slot)) {
+    if (must_wait(*slot) || !hold_blocks(*slot) || !attach(*slot)) {
       blocked_ = true;
       reactor_.mark_blocked(transport_);
       break;

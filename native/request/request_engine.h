@@ -100,6 +100,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   void finished(Operation& operation) override;
 
  private:
+  friend struct Slot;
   using Kind = ValidRequest::Kind;
   using Stage = Slot::Stage;
   struct SectorRange {
@@ -121,6 +122,8 @@ class RequestEngine final : public OperationSink, private Alarm {
   void release_held();
   bool must_wait(const Slot& slot) const;
   bool is_exclusive(const Slot& slot) const;
+  bool hold_blocks(Slot& slot);
+  void release_blocks(Slot& slot);
   SectorRange range(const Slot& slot) const;
   void join_in_flight(Slot& slot);
   void leave_in_flight(Slot& slot);
@@ -176,6 +179,7 @@ class RequestEngine final : public OperationSink, private Alarm {
   const uint64_t vbd_name_;
   const uint32_t queue_;
   const uint32_t io_alignment_;
+  const std::shared_ptr<ChunkLocks> block_locks_;  // of all who write to the target; may be null
   QueueCounters& counters_;
   BounceShare bounce_;
   Alarms alarms_;

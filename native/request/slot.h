@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/chunk_locks.h"
 #include "base/fifo.h"
 #include "base/units.h"
 #include "io/bounce_share.h"
@@ -17,6 +18,8 @@
 #include "protocol/valid_request.h"
 
 namespace ringdisk {
+
+class RequestEngine;
 
 struct Slot {
   enum class Stage : uint8_t {
@@ -37,6 +40,12 @@ struct Slot {
   int32_t result = 0;     // when it is over: 0 or -errno
   ValidRequest valid{};
   BounceShare::Block bounce;
+  // The medium's blocks that it writes, where others may rewrite them: order.cc.
+  struct Blocks final : ChunkLocks::Hold {
+    void granted() override;
+    enum class State : uint8_t { none, asked, held } state = State::none;
+    RequestEngine* engine = nullptr;
+  } blocks;
   // What is read or written on the medium, in bytes: the request's range widened to the medium's
   // alignment.
   uint64_t offset = 0;

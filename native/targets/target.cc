@@ -2,6 +2,9 @@
 #include "targets/target.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "base/units.h"
 
 namespace ringdisk {
 
@@ -13,6 +16,19 @@ void Target::warn(const std::string& sentence) {
   const size_t kept = std::min(all.size(), facts_.warnings.size() - 1);
   std::copy_n(all.begin(), kept, facts_.warnings.begin());
   facts_.warnings[kept] = '\0';
+}
+
+std::shared_ptr<ChunkLocks> Target::block_locks() {
+  const std::lock_guard lock(mutex_);
+  if (!block_locks_ && capabilities().io_alignment > kSectorBytes)
+    block_locks_ = std::make_shared<ChunkLocks>();
+  return block_locks_;
+}
+
+void Target::succeed(Target& before) {
+  std::shared_ptr<ChunkLocks> locks = before.block_locks();
+  const std::lock_guard lock(mutex_);
+  block_locks_ = std::move(locks);
 }
 
 }  // namespace ringdisk

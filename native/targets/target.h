@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/bitmap.h"
+#include "base/chunk_locks.h"
 #include "io/operation.h"
 #include "medium/facts.h"
 
@@ -153,13 +154,19 @@ class Target {
   // The bitmaps in which all that is written is marked; null: none. Any thread. Who has engines on
   // the target tells them (request/tracking.cc).
   void track(std::shared_ptr<const Bitmaps> bitmaps) {
-    const std::lock_guard lock(tracking_mutex_);
+    const std::lock_guard lock(mutex_);
     tracked_ = std::move(bitmaps);
   }
   std::shared_ptr<const Bitmaps> tracked() const {
-    const std::lock_guard lock(tracking_mutex_);
+    const std::lock_guard lock(mutex_);
     return tracked_;
   }
+
+  // Who writes to it, in its blocks, where a smaller write rewrites a whole one: over all queues
+  // and all who share it. Null where no write says less than it rewrites. Any thread.
+  std::shared_ptr<ChunkLocks> block_locks();
+  // It takes that one's place while there are requests: from now on they have the same.
+  void succeed(Target& before);
 
   // Whether a dead predecessor's I/O may still be under way: nothing may be written until it is
   // not. Any thread.
@@ -172,8 +179,9 @@ class Target {
 
  private:
   std::atomic<uint64_t> direct_end_{UINT64_MAX};
-  mutable std::mutex tracking_mutex_;  // never held on the way of a request
+  mutable std::mutex mutex_;  // never held on the way of a request
   std::shared_ptr<const Bitmaps> tracked_;
+  std::shared_ptr<ChunkLocks> block_locks_;
 };
 
 }  // namespace ringdisk

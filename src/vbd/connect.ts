@@ -31,7 +31,7 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   const { config } = device.services;
   const { medium } = device;
   const readOnly = medium?.readOnly === true || medium?.target.capabilities.readOnly === true;
-  device.offer = makeOffer(config, medium?.target.capabilities, readOnly);
+  device.offer = makeOffer(config, medium?.target.capabilities);
   await publishOffer(device, view, device.offer);
   return true;
 }

@@ -82,17 +82,9 @@ export function describeMedia(
 }
 
 /** `capabilities` is undefined for a drive without a disc. */
-export function makeOffer(
-  config: Config,
-  capabilities: TargetCapabilities | undefined,
-  readOnly = false,
-): Offer {
-  // A medium with larger sectors is written by read-modify-write, which only keeps its order within
-  // a queue.
-  const keepsOrder = !readOnly && (capabilities?.ioAlignment ?? SECTOR_BYTES) > SECTOR_BYTES;
-  const singleQueue = keepsOrder || capabilities?.oneChannel === true;
+export function makeOffer(config: Config, capabilities: TargetCapabilities | undefined): Offer {
   return {
-    queuesMax: singleQueue ? 1 : config.queuesMax,
+    queuesMax: capabilities?.oneChannel === true ? 1 : config.queuesMax,
     ringPageOrderMax: config.ringPageOrderMax,
     indirectSegmentsMax: config.indirectSegmentsMax,
     // By measurement, `auto` is persistent: see ARCHITECTURE.md, Grants and memory.

@@ -188,7 +188,7 @@ async function takeOver(device: Device, medium: Medium, record: VbdRecord): Prom
   const ms = Math.round(performance.now() - started);
   const { config } = device.services;
   const { agreement, target } = record;
-  device.offer = makeOffer(config, medium.target.capabilities, agreement.readOnly);
+  device.offer = makeOffer(config, medium.target.capabilities);
   // The toolstack or the frontend may have asked for the end meanwhile.
   if (device.state !== 'Closing') device.state = 'Connected';
   device.orphan = 'no';

@@ -271,5 +271,30 @@ TEST_CASE("4096-byte medium: a discard gives back whole blocks only") {
           (sector >= 8 && sector < 24 ? std::byte{0} : std::byte{0xaa}));
 }
 
+TEST_CASE("order: what one queue rewrites of a block is not undone by what another one does") {
+  if (!has_io_uring()) return;
+  OneQueue one({}, 4096);
+  RawFrontend second_frontend(*one.guest, 1);
+  const auto second = one.rig.connect(*one.guest, second_frontend, one.target);
+  GuestPage page(*one.guest);
+  page.fill(0x11);
+  one.target->hold(true);
+  // Three sectors of one block, the last two by one queue; and a whole block beside it.
+  one.frontend.send(raw_data(wire::kWrite, 0, {page.segment(0, 0)}));
+  auto held = one.target->await_held(1);
+  CHECK(kinds(held) == std::vector{Kind::read});
+  second_frontend.put(raw_data(wire::kWrite, 1, {page.segment(0, 0)}));
+  second_frontend.put(raw_data(wire::kWrite, 2, {page.segment(0, 0)}));
+  second_frontend.publish();
+  one.frontend.send(raw_data(wire::kWrite, 8, {page.segment()}));
+  one.settle();
+  CHECK(one.target->held_count() == 2);
+  one.release_all();
+  for (int i = 0; i < 2; i++) CHECK(one.frontend.answer().status == wire::kOkay);
+  for (int i = 0; i < 2; i++) CHECK(second_frontend.answer().status == wire::kOkay);
+  second->close();
+  for (const uint64_t sector : {0, 1, 2}) CHECK(one.target->at(sector * 512) == std::byte{0x11});
+}
+
 }  // namespace
 }  // namespace ringdisk

@@ -156,12 +156,12 @@ describe('connecting', () => {
     expect(await disk.read('sectors')).toBe(String(245 * 8));
   });
 
-  test('a 4Kn medium is offered one queue', async () => {
+  test('a 4Kn medium is offered as many queues as others', async () => {
     plane.datapath.capabilities = { ...someCapabilities, ioAlignment: 4096 };
     await plane.start();
     const disk = await plane.attach();
     await disk.expectState('2');
-    expect(await disk.read('multi-queue-max-queues')).toBe('1');
+    expect(await disk.read('multi-queue-max-queues')).toBe('8');
   });
 });
 

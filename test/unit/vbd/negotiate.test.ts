@@ -46,16 +46,9 @@ describe('makeOffer', () => {
     });
   });
 
-  test('one queue for a medium that needs read-modify-write', () => {
-    const capabilities = { ...someCapabilities, ioAlignment: 4096 };
-    expect(makeOffer(parseConfig({}), capabilities).queuesMax).toBe(1);
-    expect(makeOffer(parseConfig({}), capabilities, true).queuesMax).toBe(8);
-  });
-
   test('one queue for an NBD server that lets nobody have two connections', () => {
     const capabilities = { ...someCapabilities, oneChannel: true };
     expect(makeOffer(parseConfig({}), capabilities).queuesMax).toBe(1);
-    expect(makeOffer(parseConfig({}), capabilities, true).queuesMax).toBe(1);
   });
 
   test('an empty drive is offered like any other', () => {

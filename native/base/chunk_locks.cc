@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "channels/chunk_locks.h"
+#include "base/chunk_locks.h"
 
 #include "base/assert.h"
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exclusion by chunks over the queues of a disk: what writes behind the guest's back holds chunks,
-// and whoever would meet it there waits for its turn without holding up its reactor. First come,
+// Exclusion by chunks over the queues of a medium: what writes behind the guest's back, or rewrites
+// more than it says, holds chunks, and whoever would meet it there waits for its turn without
+// holding up its reactor. First come,
 // first served: a hold waits for all that overlap it and came before. Nothing is allocated, the
 // holds are their owners'; so there are no more than these have operations in flight.
 //
 // It takes a lock, for as long as a list is walked: it is for paths that do not cost each request
-// of a disk something, such as the first touch of a chunk.
+// of most disks something, such as the first touch of a chunk.
 #pragma once
 
 #include <cstdint>
