@@ -30,7 +30,6 @@ export async function offer(device: Device, view: View): Promise<boolean> {
   device.askedTarget = undefined;
   const { config } = device.services;
   const { medium } = device;
-  const readOnly = medium?.readOnly === true || medium?.target.capabilities.readOnly === true;
   device.offer = makeOffer(config, medium?.target.capabilities);
   await publishOffer(device, view, device.offer);
   return true;
