@@ -346,6 +346,7 @@ Napi::Array from_waits(Napi::Env env, const std::vector<TargetWait>& waits) {
     wait["call"] = waits[i].call;
     wait["sinceMs"] = static_cast<double>((now - waits[i].since_us) / 1000);
     wait["count"] = waits[i].count;
+    if (!waits[i].why.empty()) wait["why"] = waits[i].why;
     all[i] = wait;
   }
   return all;

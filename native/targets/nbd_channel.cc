@@ -280,10 +280,13 @@ void NbdChannel::want_connection() {
 void NbdChannel::told(const Workers::Connection& connection) {
   if (state_ != State::wants_one) return;
   is_down_ = !connection.socket;
-  if (is_down_) return fail_all();
+  if (is_down_) {
+    server_->unreachable(waits_, connection.why);
+    return fail_all();
+  }
   state_ = State::up;
   if (failures_ >= kFailuresMax) fail_all();
-  server_->connected(connection.server);
+  server_->connected(waits_, connection.server);
   peer_ = connection.peer;
   has_answered_ = false;
   replies_.reset();

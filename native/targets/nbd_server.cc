@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/clock.h"
+
 namespace ringdisk {
 
 void NbdServer::enter(NbdWaiting& channel) {
@@ -30,6 +32,13 @@ std::vector<TargetWait> NbdServer::waits(uint64_t before_us) const {
   for (const NbdWaiting* channel : channels_) {
     const uint32_t operations = channel->operations.load(std::memory_order_relaxed);
     const uint64_t since = channel->since_us.load(std::memory_order_relaxed);
+    if (!channel->why.empty()) {
+      if (channel->without_since_us > before_us) continue;
+      connections.why = channel->why;
+      connections.since_us = channel->without_since_us;
+      connections.count++;
+      continue;
+    }
     if (operations == 0 || since > before_us) continue;
     const bool has_one = channel->has_connection.load(std::memory_order_relaxed);
     TargetWait& wait = has_one ? answers : connections;
@@ -44,8 +53,9 @@ std::vector<TargetWait> NbdServer::waits(uint64_t before_us) const {
 
 // The guest was told that its writes are done; what a server kept of them in its own memory went
 // with it. No answer that a disk may give says so.
-void NbdServer::connected(uint64_t server) {
+void NbdServer::connected(NbdWaiting& channel, uint64_t server) {
   const std::lock_guard lock(mutex_);
+  channel.why.clear();
   const uint64_t before = std::exchange(server_, server);
   const bool is_another = before != 0 && server != 0 && server != before;
   if (!is_another || keeps_nothing_ || !unflushed_.load(std::memory_order_relaxed)) return;
@@ -53,6 +63,12 @@ void NbdServer::connected(uint64_t server) {
     tell_("the NBD server of " + path_ +
           " was started anew while writes had been answered and not flushed: what it had of them "
           "in its own memory is lost");
+}
+
+void NbdServer::unreachable(NbdWaiting& channel, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  if (channel.why.empty()) channel.without_since_us = clock_us();
+  channel.why = why;
 }
 
 void NbdServer::on_warning(Target::Warn tell) {

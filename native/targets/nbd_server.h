@@ -21,6 +21,9 @@ struct NbdWaiting {
   std::atomic<uint32_t> operations{0};
   std::atomic<uint64_t> since_us{0};  // when the server said something last, or nothing was asked
   std::atomic<bool> has_connection{false};
+  // Why none can be had, since when: what is asked fails. The server's mutex guards them.
+  std::string why{};
+  uint64_t without_since_us = 0;
 };
 
 class NbdServer {
@@ -49,7 +52,9 @@ class NbdServer {
   }
   void flushing() { unflushed_.store(false, std::memory_order_relaxed); }
   // A channel has a connection again, or for the first time: of this server process.
-  void connected(uint64_t server);
+  void connected(NbdWaiting& channel, uint64_t server);
+  // None can be had for now.
+  void unreachable(NbdWaiting& channel, const std::string& why);
   // Told of what the operator should know.
   void on_warning(Target::Warn tell);
 

@@ -110,6 +110,7 @@ struct TargetWait {
   std::string call;
   uint64_t since_us = 0;  // CLOCK_MONOTONIC: when the oldest of them began
   uint32_t count = 0;
+  std::string why{};  // where it is known
 };
 
 class Target {

@@ -4,7 +4,9 @@
 interface Waits {
   fencedSince?: string | undefined;
   failing?: { since: string; error: string } | undefined;
-  waits?: readonly { call: string; since: string; count: number }[] | undefined;
+  waits?:
+    | readonly { call: string; since: string; count: number; why?: string | undefined }[]
+    | undefined;
 }
 
 /** "fenced", "failing", "hangs in write": for the state in a table. */
@@ -30,9 +32,9 @@ export function waitFields({
     const { error, since } = failing;
     fields.push(['failing', `with ${error} since ${since}: requests wait and are tried again`]);
   }
-  for (const { call, since, count } of waits) {
+  for (const { call, since, count, why } of waits) {
     const times = count > 1 ? `${count} times in ${call}, the first` : `in ${call}`;
-    fields.push(['hangs', `${times} since ${since}: its storage does not answer`]);
+    fields.push(['hangs', `${times} since ${since}: ${why ?? 'its storage does not answer'}`]);
   }
   return fields;
 }

@@ -212,7 +212,12 @@ const Mirror = v.object({
   sourceErrors: v.number(),
   error: v.optional(v.string()),
 });
-const Wait = v.object({ call: v.string(), since: v.string(), count: v.number() });
+const Wait = v.object({
+  call: v.string(),
+  since: v.string(),
+  count: v.number(),
+  why: v.optional(v.string()),
+});
 
 /** One VBD: VbdInfo of src/vbd/info.ts as it travels. */
 const Vbd = v.object({

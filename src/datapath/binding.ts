@@ -133,6 +133,8 @@ export interface TargetWait {
   /** For how long, of the oldest. */
   sinceMs: number;
   count: number;
+  /** Where it is known: why no server can be had. */
+  why?: string;
 }
 
 export interface QueueRequest {

@@ -46,6 +46,7 @@ export interface VbdInfo {
     readonly call: string;
     readonly since: string;
     readonly count: number;
+    readonly why?: string;
   }[];
   /** While connected. */
   readonly agreement?: Agreement;
@@ -118,7 +119,7 @@ function describeWaits({ medium, opening, claiming, leaving }: Device): Waits {
   return [
     ...beside(opening?.isNew === false ? 'measure' : 'open', opening?.beside),
     ...beside('claim', claiming),
-    ...ofTargets.map(({ call, sinceMs, count }) => ({ call, since: since(sinceMs), count })),
+    ...ofTargets.map(({ sinceMs, ...wait }) => ({ ...wait, since: since(sinceMs) })),
   ];
 }
 

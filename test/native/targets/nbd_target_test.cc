@@ -296,6 +296,10 @@ TEST_CASE("another disk under the same name is not an NBD disk that came back") 
   file.resize(kMib);
   server.start();
   CHECK(driver.flush() == -EIO);
+  const std::vector<TargetWait> waits = target->waits(clock_us());
+  REQUIRE(waits.size() == 1);
+  CHECK(waits[0].call == "NBD connection");
+  CHECK(waits[0].why.ends_with("came back with an export of 1048576 bytes instead of 4194304"));
   file.resize(8 * kMib);
   server.end(SIGKILL);
   server.start();
@@ -303,6 +307,7 @@ TEST_CASE("another disk under the same name is not an NBD disk that came back") 
     driver.turn();
     return driver.flush() == 0;
   }));
+  CHECK(target->waits(clock_us()).empty());
   measure_now(*target);
   CHECK(target->capabilities().capacity == 8 * kMib);
 }
