@@ -171,13 +171,16 @@ Bitmap::Run Bitmap::run(uint64_t offset, uint64_t end) const {
   if (offset >= end) return {0, false};
   const uint64_t chunks = whole_chunks(end - 1);
   const uint64_t first = offset >> shift_;
-  const bool is_set = this->is_set(offset);
   if (first >= chunks) return {end - offset, true};
   const uint64_t limit = std::min(chunks, first + kRunChunks);
+  // Each word is read once: others set bits meanwhile.
+  uint64_t bits = word(first / kBitsPerWord);
+  const bool is_set = (bits >> (first % kBitsPerWord) & 1) != 0;
   uint64_t chunk = first;
   while (chunk < limit) {
     const uint64_t index = chunk / kBitsPerWord;
-    const uint64_t differing = (is_set ? ~word(index) : word(index)) & from(chunk % kBitsPerWord);
+    if (chunk != first) bits = word(index);
+    const uint64_t differing = (is_set ? ~bits : bits) & from(chunk % kBitsPerWord);
     if (differing != 0) {
       chunk = index * kBitsPerWord + static_cast<uint64_t>(std::countr_zero(differing));
       break;
@@ -193,12 +196,15 @@ Bitmap::Run Bitmap::run(uint64_t offset, uint64_t end) const {
 uint64_t Bitmap::set_bytes(uint64_t end) const {
   const uint64_t chunks = end == 0 ? 0 : std::min(whole_chunks(end - 1), chunks_of(end, shift_));
   uint64_t count = 0;
+  bool has_last = false;
   for (uint64_t chunk = 0; chunk < chunks; chunk += kBitsPerWord) {
-    const uint64_t bits = before(std::min(chunks - chunk, kBitsPerWord));
-    count += static_cast<uint64_t>(std::popcount(word(chunk / kBitsPerWord) & bits));
+    const uint64_t bits =
+        word(chunk / kBitsPerWord) & before(std::min(chunks - chunk, kBitsPerWord));
+    count += static_cast<uint64_t>(std::popcount(bits));
+    has_last = (bits >> ((chunks - 1) % kBitsPerWord) & 1) != 0;
   }
   const uint64_t behind = std::min(chunks << shift_, end);
-  const bool cuts_last = chunks > 0 && chunks << shift_ > end && is_set(end - 1);
+  const bool cuts_last = has_last && chunks << shift_ > end;
   return (count << shift_) - (cuts_last ? (chunks << shift_) - end : 0) + (end - behind);
 }
 

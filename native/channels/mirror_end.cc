@@ -44,13 +44,14 @@ void MirrorHome::look_for_hanging(uint64_t now_us) {
   enter([this, now_us] {
     if (there_ == 0 || state_.over.load(std::memory_order_relaxed)) return;
     const bool sync = state_.sync.load(std::memory_order_relaxed);
-    const uint64_t patience = sync ? kSyncPatienceUs : kCopyPatienceUs;
-    const auto hangs = [now_us](uint64_t since_us, uint64_t for_us) {
-      return since_us != 0 && since_us + for_us <= now_us;
+    const auto hangs = [now_us](uint64_t since_us, bool is_waited_for) {
+      const uint64_t patience = is_waited_for ? kSyncPatienceUs : kCopyPatienceUs;
+      return since_us != 0 && since_us + patience <= now_us;
     };
-    bool any = hangs(own_.since_us, kCopyPatienceUs);  // no guest waits for that
-    for (const MirrorWrite& write : writes_) any |= hangs(write.since_us, patience);
-    for (const MirrorCopy& copy : copies_) any |= hangs(copy.since_us, patience);
+    // What was begun in mode sync is waited for in the other mode, too.
+    bool any = hangs(own_.since_us, false);
+    for (const MirrorWrite& write : writes_) any |= hangs(write.since_us, sync || write.errand);
+    for (const MirrorCopy& copy : copies_) any |= hangs(copy.since_us, sync || copy.locked);
     if (any) return give_up(ETIMEDOUT);
     context_.alarms.set(hang_alarm_, clock_us() + kSyncPatienceUs / 5);
   });
@@ -77,10 +78,19 @@ bool MirrorHome::is_with_source() const {
          });
 }
 
+// So that what is said to be whole is on the medium. A server that was started anew since it was
+// asked last has no connection over which to be told, and gets one by this.
+void MirrorHome::flush_last() {
+  do_alone({.kind = Operation::Kind::flush}, *destination_, [this](int32_t result) {
+    if (result < 0) is_whole_ = false;
+  });
+}
+
 void MirrorHome::tell_if_closed() {
   if (!closing_) return;
   if (source_is_free_ && !is_with_source()) source_->close(std::exchange(source_is_free_, nullptr));
   if (source_is_free_ || !closed_ || copies_out_ > 0 || there_ > 0 || own_.then) return;
+  if (is_whole_ && !std::exchange(has_flushed_, true)) return flush_last();
   const std::function<void()> done = std::exchange(closed_, nullptr);
   if (!destination_) return done();
   if (!is_whole_) destination_->break_off();

@@ -129,6 +129,7 @@ void MirrorHome::begin(MirrorErrand& errand) {
   MirrorWrite* write = nullptr;
   errand.both = goes_to_both(errand);
   if (errand.both && !is_discard) write = prepare_write(errand);
+  if (errand.both && !is_discard && !write && take_memory_back()) write = prepare_write(errand);
   if (errand.both && !is_discard && !write) {
     active_count_--;
     return hungry_.push(errand);
@@ -160,6 +161,18 @@ bool MirrorHome::goes_to_both(const MirrorErrand& errand) const {
 
 void MirrorHome::wake_hungry() {
   while (MirrorErrand* hungry = hungry_.pop()) ready_.push(*hungry);
+}
+
+// Of the job's steps that wait for their turn: it may be this one's end that they wait for. False:
+// they have none.
+bool MirrorHome::take_memory_back() {
+  bool any = false;
+  for (MirrorCopy& copy : copies_) {
+    if (copy.stage != MirrorCopy::Stage::waiting || copy.block.memory.empty()) continue;
+    context_.memory.release(std::exchange(copy.block, {}));
+    any = true;
+  }
+  return any;
 }
 
 // Null: there is no memory. With all of it given away there is always the reserve.

@@ -96,6 +96,7 @@ class MirrorHome final : public Home {
   void begin_flush(MirrorErrand& errand);
   bool goes_to_both(const MirrorErrand& errand) const;
   MirrorWrite* prepare_write(MirrorErrand& errand);
+  bool take_memory_back();
   void source_has(MirrorErrand& errand);
   void discard_there(MirrorErrand& errand);
   void destination_has(MirrorWrite& write);
@@ -143,6 +144,7 @@ class MirrorHome final : public Home {
   void give_up(int error);
   void abandon(MirrorCopy& copy);
   void look_for_hanging(uint64_t now_us);
+  void flush_last();
   void tell_if_closed();
   bool is_with_source() const;
 
@@ -156,6 +158,7 @@ class MirrorHome final : public Home {
   std::function<void()> closed_;
   bool closing_ = false;
   bool is_whole_ = false;  // the destination had all there is when the end began
+  bool has_flushed_ = false;
   bool untouched_ = true;  // nothing was done that the map does not know of
 
   ChunkBits valid_;

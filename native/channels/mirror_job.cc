@@ -45,6 +45,7 @@ void MirrorHome::destination_is_here(std::unique_ptr<TargetChannel> destination)
 void MirrorHome::settings_changed() {
   enter([this] {
     job_at_us_ = 0;
+    context_.alarms.cancel(job_alarm_);  // it may be set for long
     const bool sync = state_.wants_sync.load(std::memory_order_relaxed);
     state_.sync.store(sync, std::memory_order_release);
     if (!sync) state_.ready.store(false, std::memory_order_release);
@@ -159,7 +160,8 @@ void MirrorHome::begin(MirrorCopy& copy) {
   const bool is_over = closing_ || state_.over.load(std::memory_order_relaxed);
   // Somebody may have written all of it while it waited.
   const bool is_valid = copy.locked && !copy.zeroes && valid_.has(copy.first_chunk);
-  if (is_over || is_valid || copy.spoiled) return end_copy(copy);
+  const bool has_room = copy.zeroes || !copy.block.memory.empty();  // else it comes again
+  if (is_over || is_valid || copy.spoiled || !has_room) return end_copy(copy);
   const uint64_t offset = copy.first_chunk * state_.chunk_bytes();
   Operation& operation = copy.operation = {};
   operation.offset = offset;

@@ -138,15 +138,15 @@ void FillOpen::source_is_open(Workers::Opened opened) {
     header.local_identity = identity_of(*local_);
     header.source_identity = identity_of(*parts_.source);
   }
-  const uint64_t has = local_->capabilities().capacity;
-  if (header.source_bytes > has)
-    return fail(EINVAL, "cannot fill " + fill_.local.path + " of " + bytes(has) +
-                            " from a source of " + bytes(header.source_bytes) +
-                            ": make it at least as large");
   finish();
 }
 
 void FillOpen::finish() {
+  const uint64_t has = local_->capabilities().capacity;
+  const uint64_t wanted = parts_.header.source_bytes;
+  if (wanted > has)
+    return fail(EINVAL, "cannot fill " + fill_.local.path + " of " + bytes(has) +
+                            " from a source of " + bytes(wanted) + ": make it at least as large");
   parts_.local = std::move(local_);
   done_({.error = 0,
          .text = "",

@@ -80,8 +80,9 @@ void Engine::begin_switch(uint32_t command, uint32_t handle) {
   Mirror* mirror = vbd ? find_mirror(command, vbd->mirror) : nullptr;
   if (!mirror) return;
   const std::shared_ptr<Target>& next = mirror->destination();
-  if (!next || !mirror->status().ready ||
-      (next->capabilities().one_channel && vbd->queues.size() > 1))
+  if (next && next->capabilities().one_channel)
+    return refuse(command, EINVAL, "the destination takes one channel, which the mirror has");
+  if (!next || !mirror->status().ready)
     return refuse(command, EAGAIN, "the destination is not ready");
   next->succeed(*mirror->source());
   begin_exchange(command, *vbd, {.target = next}, 0);

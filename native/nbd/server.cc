@@ -170,7 +170,7 @@ std::vector<std::shared_ptr<QueueCounters>> Server::counters(uint32_t id) const 
 uint64_t Server::goodbyes(uint32_t id) const {
   const std::lock_guard lock(mutex_);
   const auto found = goodbyes_.find(id);
-  return found == goodbyes_.end() ? 0 : found->second;
+  return found == goodbyes_.end() ? 0 : found->second.count;
 }
 
 // Who is not let in finds the connection closed.
@@ -237,15 +237,24 @@ Connection* Server::find(uint64_t number) {
   return found == live_.end() ? nullptr : found->second.connection;
 }
 
+// With the mutex held. Who came later and ended in the middle of something has the last word: what
+// others had finished is not what lies there now. One that came before was lost, and came again.
+void Server::note_end(uint32_t id, uint64_t number, bool in_order) {
+  Goodbyes& goodbyes = goodbyes_[id];
+  if (in_order)
+    goodbyes = {goodbyes.count + 1, std::max(goodbyes.latest, number)};
+  else if (number > goodbyes.latest)
+    goodbyes = {};
+}
+
 void Server::gone(uint64_t number) {
   std::unique_ptr<Connection> connection;
   {
     const std::lock_guard lock(mutex_);
     Live& live = live_.at(number);
     connection.reset(std::exchange(live.connection, nullptr));
-    if (connection && connection->said_goodbye() && has_changed(*live.counters) &&
-        is_exported(live.id))
-      goodbyes_[live.id]++;
+    if (connection && has_changed(*live.counters) && is_exported(live.id))
+      note_end(live.id, number, connection->said_goodbye());
   }
   // Its channel refers to the target, so it goes before anybody is told.
   connection.reset();

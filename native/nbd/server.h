@@ -47,7 +47,8 @@ class Server final : public std::enable_shared_from_this<Server> {
   const Group& group() const { return group_; }
   // Of the connections to one export that are there now.
   std::vector<std::shared_ptr<QueueCounters>> counters(uint32_t id) const;
-  // Connections to it that clients which wrote or flushed have ended in order.
+  // Connections to it that clients which wrote or flushed have ended in order, since one that came
+  // later ended otherwise.
   uint64_t goodbyes(uint32_t id) const;
 
  private:
@@ -56,6 +57,11 @@ class Server final : public std::enable_shared_from_this<Server> {
     Connection* connection = nullptr;  // its reactor's; null: not made yet
     uint32_t id = 0;                   // of the export; 0: none agreed on
     std::shared_ptr<QueueCounters> counters;
+  };
+
+  struct Goodbyes {
+    uint64_t count = 0;
+    uint64_t latest = 0;  // which connection it was
   };
 
   template <typename Change>
@@ -71,6 +77,7 @@ class Server final : public std::enable_shared_from_this<Server> {
   void tell_those(Which which, const std::function<void(RequestEngine&)>& what);
   void drop(uint64_t number);
   Connection* find(uint64_t number);
+  void note_end(uint32_t id, uint64_t number, bool in_order);
   void gone(uint64_t number);
   void tell_who_waits();
 
@@ -87,7 +94,7 @@ class Server final : public std::enable_shared_from_this<Server> {
   bool stopping_ = false;
   bool listening_ = true;
   std::unordered_map<uint32_t, std::function<void()>> leaving_;  // by export
-  std::unordered_map<uint32_t, uint64_t> goodbyes_;              // likewise
+  std::unordered_map<uint32_t, Goodbyes> goodbyes_;              // likewise
   std::function<void()> stopped_;
 };
 

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "channels/marking_filter.h"
 #include "request/request_engine.h"
 
 namespace ringdisk {
@@ -45,12 +46,19 @@ void RequestEngine::commit() {
   if (!change_) return;  // it was closed
   const std::unique_ptr<Change> change = std::move(change_);
   if (change->comes)
-    stack_.put(std::move(change->comes));
+    put_filter(std::move(change->comes));
   else if (change->target)
     change_target(*change);
   else
     stack_.remove(change->goes);
   reactor_.activate(transport_);
+}
+
+// The one that marks stays before it: it sees what the guest asks, whoever carries it out.
+void RequestEngine::put_filter(std::unique_ptr<Filter> filter) {
+  if (std::exchange(tracked_, nullptr)) stack_.remove(MarkingFilter::kId);
+  stack_.put(std::move(filter));
+  follow_target();
 }
 
 // Its blocks are no larger than those of the one before, so that what was cut for that fits.

@@ -167,6 +167,7 @@ class RequestEngine final : public OperationSink, private Alarm {
     std::function<void(int)> ready;  // empty: it has been called with 0
     void on_alarm(uint64_t now_us) override;
   };
+  void put_filter(std::unique_ptr<Filter> filter);
   void change_target(Change& change);
   void tell_if_quiet();
   void give_up_change(int error);

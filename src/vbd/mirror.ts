@@ -285,8 +285,8 @@ function maySwitch(device: Device, { use, native }: DeviceMirror): Medium {
   }
   const [other] = medium.target.others();
   if (other) throw refused(`${other.name} uses the disk's target: end that first`);
-  if (use?.capabilities.oneChannel && link.agreement.queues.length > 1) {
-    throw refused('its target takes one connection, and the guest has several queues');
+  if (use?.capabilities.oneChannel) {
+    throw refused('its NBD server takes one connection at a time, and the mirror has it');
   }
   if (native?.status()?.error) throw refused('it has failed');
   return medium;

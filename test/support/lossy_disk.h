@@ -30,12 +30,10 @@ class LossyDisk {
   Bytes& now() { return now_; }
   void settle() { durable_ = now_, sectors_.clear(); }
   size_t in_flight() const { return started_.size(); }
-  void end_one(std::minstd_rand& random) {
-    const size_t which = random() % started_.size();
-    const Started one = started_[which];
-    started_.erase(started_.begin() + static_cast<long>(which));
-    one.operation->result = fails(*one.operation, random) ? -EIO : carry_out(*one.operation, one);
-    one.operation->sink->finished(*one.operation);
+  void end_one(std::minstd_rand& random) { end(random() % started_.size(), random); }
+  void end_newest() {
+    std::minstd_rand random;
+    end(started_.size() - 1, random);
   }
   // From now on so many operations of a hundred fail, half of them after they were carried out.
   int failing_percent = 0;
@@ -43,6 +41,7 @@ class LossyDisk {
   bool zeroes_at_all = true;
   bool is_read_only = false;
   bool is_gone = false;
+  int broken_off = 0;  // channels, so far
 
   // What a daemon that died had in flight; its memory is gone, so that it is copied.
   struct Orphan {
@@ -72,6 +71,12 @@ class LossyDisk {
     std::array<std::byte, kSectorBytes> bytes;
   };
 
+  void end(size_t which, std::minstd_rand& random) {
+    const Started one = started_[which];
+    started_.erase(started_.begin() + static_cast<long>(which));
+    one.operation->result = fails(*one.operation, random) ? -EIO : carry_out(*one.operation, one);
+    one.operation->sink->finished(*one.operation);
+  }
   bool fails(Operation& operation, std::minstd_rand& random) {
     if (static_cast<int>(random() % 100) >= failing_percent) return false;
     const bool half = operation.kind == Operation::Kind::write && random() % 2 == 0;
@@ -103,6 +108,7 @@ class LossyChannel final : public TargetChannel {
     disk_.started_.push_back({&operation, disk_.writes_});
     return false;
   }
+  void break_off() override { disk_.broken_off++; }
   bool advance(Operation&, int32_t) override {
     RD_ASSERT(!"nothing is ever submitted");
     return true;

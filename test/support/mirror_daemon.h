@@ -40,6 +40,8 @@ class MirrorDaemon {
   MirrorHome& home() { return *home_; }
   MirrorState& state() { return state_; }
   TargetChannel& channel(size_t queue) { return *threads_.of_queue(queue).channel; }
+  // What all of its threads share.
+  BouncePool& pool() { return threads_.pool(); }
   uint64_t changes() const { return changes_; }
   void give(LossyDisk& destination) { home_->destination_is_here(destination.open()); }
   void run_alarms(uint64_t now_us) { threads_.home().alarms.run(now_us); }

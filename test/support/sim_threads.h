@@ -43,6 +43,7 @@ class SimThreads {
 
   Thread& home() { return threads_.back(); }
   Thread& of_queue(size_t queue) { return threads_[queue]; }
+  BouncePool& pool() { return pool_; }
   size_t queues() const { return threads_.size() - 1; }
 
   bool has_posted() const {

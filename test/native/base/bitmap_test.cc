@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -167,6 +168,29 @@ TEST_CASE("bitmap: its state is kept") {
   map->set_state(Bitmap::State::inconsistent);
   CHECK(Bitmap(f.path).state() == Bitmap::State::inconsistent);
   CHECK(map->words(0, 8) == std::vector<uint64_t>{0});
+}
+
+TEST_CASE("bitmap: what is told while bits come and go is a length of at least one byte") {
+  Fixture f;
+  constexpr uint64_t kBytes = 3 * kGranularity;
+  const auto map = f.make(kBytes);
+  std::atomic<bool> ends{false};
+  std::thread writer([&] {
+    while (!ends) {
+      map->set(0, kBytes);
+      map->clear_chunks(0, 3);
+    }
+  });
+  constexpr uint64_t kInside = 4096;
+  uint64_t wrong = 0;
+  for (int i = 0; i < 5'000'000 && wrong == 0; i++) {
+    const uint64_t length = map->run(kInside, kBytes).length;
+    if (length == 0 || length > kBytes - kInside) wrong++;
+    if (map->set_bytes(kBytes - kInside) > kBytes) wrong++;
+  }
+  ends = true;
+  writer.join();
+  CHECK(wrong == 0);
 }
 
 }  // namespace

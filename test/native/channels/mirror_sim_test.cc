@@ -251,9 +251,12 @@ class Sim {
     CHECK(under_way == 0);
     calm();
     settle();
+    const LossyDisk then = destination();
     close();
     source_index_ = 1 - source_index_;
     if (below(3) == 0) {
+      // Before the mirror was closed, which flushes.
+      source() = then;
       source().host_dies(random_);
       guest_.host_dies();
     }

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <fstream>
+#include <functional>
 #include <string>
 
 #include "base/bitmap.h"
@@ -33,11 +34,13 @@ void goes_on_and_ends(Work& work) {
 struct Mirrored {
   EngineGuest guest;
   TempFile copy{disk_folder(), EngineGuest::kDiskBytes};
+  TargetSpec there{"file", copy.path()};
   uint32_t destination = 0;
   uint32_t mirror = 0;
 
-  explicit Mirrored(bool sync) {
-    guest.engine.open_target(10, {"file", copy.path()});
+  explicit Mirrored(bool sync, const std::function<void(Mirrored&)>& before = {}) {
+    if (before) before(*this);
+    guest.engine.open_target(10, there);
     destination = guest.result_of(10).value;
     guest.engine.claim_target(11, destination, {});
     guest.result_of(11);
@@ -129,6 +132,71 @@ TEST_CASE("mirror: without waiting for the target, it follows") {
   mirrored.close();
   guest.engine.close_target(19, mirrored.destination);
   CHECK(guest.result_of(19).error == 0);
+}
+
+TEST_CASE("mirror: a bitmap has what is written while it goes on, whichever of them came first") {
+  if (!has_io_uring()) return;
+  for (const bool is_bitmap_first : {true, false}) {
+    CAPTURE(is_bitmap_first);
+    std::string bits;
+    const auto track = [&](Mirrored& mirrored) {
+      EngineGuest& guest = mirrored.guest;
+      bits = guest.machine.dir() + "/bits";
+      Bitmap::create(bits, EngineGuest::kDiskBytes, 64u << 10, "");
+      guest.engine.track(30, guest.target, {bits});
+      REQUIRE(guest.result_of(30).error == 0);
+    };
+    Mirrored mirrored(true, is_bitmap_first ? track : std::function<void(Mirrored&)>{});
+    EngineGuest& guest = mirrored.guest;
+    if (!is_bitmap_first) track(mirrored);
+    {
+      Work work(guest.guest);
+      goes_on_and_ends(work);
+    }
+    CHECK(Bitmap(bits).set_bytes(EngineGuest::kDiskBytes) == EngineGuest::kDiskBytes);
+    guest.disconnect();
+    mirrored.close();
+    guest.engine.close_target(19, mirrored.destination);
+    CHECK(guest.result_of(19).error == 0);
+  }
+}
+
+// Of the old host's guest the new host's disk must hear, also where nothing was written since.
+TEST_CASE("mirror: a server that was started anew is told that it has all") {
+  if (!has_io_uring()) return;
+  uint32_t exported = 0;
+  uint32_t exported_target = 0;
+  std::string socket;
+  const auto export_copy = [&](EngineGuest& guest) {
+    guest.engine.add_export(41, {exported_target, socket, "disk", "", false});
+    exported = guest.result_of(41).value;
+    REQUIRE(exported != 0);
+  };
+  const auto remove = [&](EngineGuest& guest) {
+    guest.engine.remove_export(42, exported);
+    CHECK(guest.result_of(42).type == EngineEvent::Type::done);
+  };
+  Mirrored mirrored(true, [&](Mirrored& one) {
+    socket = one.guest.machine.dir() + "/nbd.sock";
+    one.guest.engine.open_target(40, one.there);
+    exported_target = one.guest.result_of(40).value;
+    one.guest.engine.claim_target(40, exported_target, {});
+    one.guest.result_of(40);
+    export_copy(one.guest);
+    one.there = {"nbd", socket + ":exportname=disk"};
+  });
+  EngineGuest& guest = mirrored.guest;
+  REQUIRE(eventually([&] { return mirrored.is_ready(); }));
+  remove(guest);
+  export_copy(guest);
+  guest.disconnect();
+  mirrored.close();
+  CHECK(eventually([&] { return guest.engine.export_goodbyes(exported) == 1; }));
+  remove(guest);
+  for (const uint32_t target : {mirrored.destination, exported_target}) {
+    guest.engine.close_target(43, target);
+    CHECK(guest.result_of(43).error == 0);
+  }
 }
 
 }  // namespace

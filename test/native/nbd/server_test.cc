@@ -216,6 +216,48 @@ TEST_CASE("nbd_server: an_export_goes_with_its_clients_whatever_they_do") {
   f.close(target);
 }
 
+TEST_CASE("nbd_server: the_last_word_of_who_wrote_counts") {
+  if (!has_io_uring()) return;
+  Fixture f;
+  const uint32_t target = f.open("null", std::to_string(kMib));
+  const uint32_t handle = f.add(target).value;
+  const auto visit = [&](Command command, bool says_goodbye) {
+    Client client(f.socket);
+    client.choose("disk");
+    client.ask(command, 0, command == Command::flush ? 0 : 512);
+    CHECK(client.answer() == 0);
+    if (says_goodbye) client.ask(Command::disconnect, 0, 0);
+    client.hang_up();
+    CHECK(eventually([&] { return f.engine.export_counters(handle).empty(); }));
+  };
+  visit(Command::flush, true);
+  CHECK(f.engine.export_goodbyes(handle) == 1);
+  // Who only looks has no say.
+  visit(Command::read, false);
+  CHECK(f.engine.export_goodbyes(handle) == 1);
+  // It was in the middle of something.
+  visit(Command::flush, false);
+  CHECK(f.engine.export_goodbyes(handle) == 0);
+  // Nor has one that is lost late, and came again meanwhile.
+  Client lost(f.socket);
+  lost.choose("disk");
+  lost.ask(Command::flush, 0, 0);
+  CHECK(lost.answer() == 0);
+  {
+    const Client again(f.socket);
+    again.choose("disk");
+    again.ask(Command::flush, 0, 0);
+    CHECK(again.answer() == 0);
+    again.ask(Command::disconnect, 0, 0);
+    CHECK(again.is_over());
+  }
+  lost.hang_up();
+  CHECK(eventually([&] { return f.engine.export_counters(handle).empty(); }));
+  CHECK(f.engine.export_goodbyes(handle) == 1);
+  f.remove(handle);
+  f.close(target);
+}
+
 TEST_CASE("nbd_server: exports_that_share_a_socket_come_and_go_alone") {
   if (!has_io_uring()) return;
   Fixture f;
