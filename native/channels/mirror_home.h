@@ -19,9 +19,10 @@
 #include <memory>
 #include <utility>
 
+#include "base/chunk_locks.h"
 #include "base/units.h"
 #include "channels/chunk_bits.h"
-#include "base/chunk_locks.h"
+
 #include "channels/home.h"
 #include "channels/mirror_state.h"
 #include "channels/mirror_work.h"

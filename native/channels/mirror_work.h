@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <functional>
 
-#include "base/fifo.h"
 #include "base/chunk_locks.h"
+#include "base/fifo.h"
 #include "io/bounce_share.h"
 #include "io/operation.h"
 
