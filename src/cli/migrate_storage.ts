@@ -10,8 +10,9 @@ import type { Methods, WireMirror } from '../control/protocol.ts';
 import { RingdiskError } from '../errors.ts';
 import { ProgressLine } from './demo_report.ts';
 import { InterruptedError, UsageError } from './exit_code.ts';
-import { mirrorName, rateOf } from './mirror.ts';
+import { mirrorName } from './mirror.ts';
 import { printResult } from './output.ts';
+import { rateOption } from './rate.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
 
 interface MigrateOptions extends DaemonOptions {
@@ -118,7 +119,7 @@ class DiskMirrors {
   async start(rate: string | undefined): Promise<void> {
     for (const disk of this.#disks) {
       const { target } = disk;
-      const request = { action: 'start', target, mode: 'copy', ...rateOf(rate) } as const;
+      const request = { action: 'start', target, mode: 'copy', ...rateOption(rate) } as const;
       disk.vbd = (await this.#ask(disk, request)).vbd;
       this.#started.push(disk);
     }
@@ -164,9 +165,9 @@ class DiskMirrors {
     }
   }
 
-  #tell({ vbd }: Disk, { bytes, bytesBehind, ...rest }: WireMirror): void {
-    const name = mirrorName({ bytes, bytesBehind, ...rest });
-    this.#progress.update(`${vbd} ${name}`, bytes - bytesBehind, bytes, 0);
+  #tell({ vbd }: Disk, now: WireMirror): void {
+    const { bytes, bytesBehind } = now;
+    this.#progress.update(`${vbd} ${mirrorName(now)}`, bytes - bytesBehind, bytes, 0);
   }
 
   async #mirrorOf(disk: Disk): Promise<WireMirror> {

@@ -69,7 +69,7 @@ export function letGo(device: Device): void {
   if (device.orphan === 'retrying') abandonOpening(device);
   device.orphan = 'no';
   services.openTargets.release(vbdName(device.id));
-  services.openTargets.release(mirrorUser(device));
+  services.openTargets.release(mirrorUser(device).name);
   if (link) {
     device.link = undefined;
     device.failing = undefined;

@@ -47,11 +47,10 @@ async function start(device: Device, asked: MirrorStart): Promise<void> {
   const { kind = 'auto' as const, path } = destinationOf(asked.target);
   const medium = mayStart(device);
   const { openTargets, timing } = device.services;
-  const user = { name: mirrorUser(device), domid: device.id.domid, readOnly: false, share: false };
   const signal = AbortSignal.timeout(timing.openMs);
   const spec = { kind, path, readOnly: false };
   const use = await openTargets
-    .open(spec, user, { takeOver: false, signal })
+    .open(spec, mirrorUser(device), { takeOver: false, signal })
     .catch((error: unknown) => {
       if (signal.aborted) throw refused(`${showValue(path)} has not been opened for a while.`);
       const hint = confinementHint(error, path);

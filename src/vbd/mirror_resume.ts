@@ -42,7 +42,7 @@ export async function resumeMirror(
   } catch (error) {
     // What is written from now on nobody notes: nobody is to go on by it later.
     rmSync(mapPath, { force: true });
-    device.services.openTargets.release(mirrorUser(device));
+    device.services.openTargets.release(mirrorUser(device).name);
     mirror.failure = `it could not be gone on with: ${messageOf(error)}`;
     device.log.warn({ target: target.params, reason: mirror.failure }, 'the mirror has failed');
   }
@@ -65,7 +65,7 @@ async function bring(device: Device, mirror: DeviceMirror): Promise<void> {
   if (!use || !isWanted()) return use?.close();
   mirror.use = use;
   mirror.problem = undefined;
-  device.services.openTargets.release(mirrorUser(device));
+  device.services.openTargets.release(mirrorUser(device).name);
   use.keepAlone(true);
   if (use.capabilities.identity !== mirror.target.identity) {
     throw new Error('another medium is in the place of its target');
@@ -82,7 +82,7 @@ async function bring(device: Device, mirror: DeviceMirror): Promise<void> {
 async function openPatiently(device: Device, mirror: DeviceMirror): Promise<TargetUse | undefined> {
   const { openTargets, timing } = device.services;
   const { kind, path } = mirror.target;
-  const user = { name: mirrorUser(device), domid: device.id.domid, readOnly: false, share: false };
+  const user = mirrorUser(device);
   const backoff = new Backoff(timing.again);
   const { signal } = mirror.abandon;
   while (!signal.aborted) {

@@ -69,9 +69,7 @@ export function reserveRecorded(device: Device): void {
   try {
     const { target, mirror } = services.records.read(id) ?? {};
     if (mirror && mirror.failure === undefined) {
-      const name = mirrorUser(device);
-      const user = { name, domid: id.domid, readOnly: false, share: false };
-      services.openTargets.reserve(mirror.identity, mirror.parts, user);
+      services.openTargets.reserve(mirror.identity, mirror.parts, mirrorUser(device));
     }
     if (target?.identity === undefined) return;
     const { readOnly, share, identity, parts } = target;
