@@ -9,8 +9,8 @@ import { type Device, type DeviceMirror, type Medium, messageOf } from './device
 import { fail, follow } from './mirror.ts';
 import { mirrorUser } from './mirror_end.ts';
 import { checkMirrorMap } from './mirror_map.ts';
-import type { TargetUse } from './open_targets.ts';
 import type { VbdRecord } from './record.ts';
+import type { TargetUse } from './target_entry.ts';
 
 /** As `device.mirror`, before the disk is connected. */
 export async function resumeMirror(
@@ -67,6 +67,8 @@ async function bring(device: Device, mirror: DeviceMirror): Promise<void> {
   mirror.problem = undefined;
   device.services.openTargets.release(mirrorUser(device).name);
   use.keepAlone(true);
+  const writer = use.others().find(({ readOnly }) => !readOnly);
+  if (writer) throw new Error(`its target is in use by ${writer.name}`);
   if (use.capabilities.identity !== mirror.target.identity) {
     throw new Error('another medium is in the place of its target');
   }
