@@ -117,6 +117,26 @@ it('a daemon that is killed meanwhile does not end it, on neither side', async (
   await there.unplug(newcomer.arrived);
 }, 60_000);
 
+it('interrupted twice while no daemon answers it says what is left', async () => {
+  const target = await exported();
+  const guest = await connect();
+  await guest.frontend.run(fill(1));
+  const migration = migrate(target, '--rate', '1M', '--json');
+  await expect
+    .poll(async () => (await here.show(guest))['mirror'], { timeout: 20_000 })
+    .toBeDefined();
+  here.daemon.started.child.kill('SIGSTOP');
+  migration.child.kill('SIGINT');
+  await sleep(1000);
+  migration.child.kill('SIGINT');
+  const { status, signal, stdout } = await migration.ended;
+  here.daemon.started.child.kill('SIGCONT');
+  expect({ status, signal }).toEqual({ status: 130, signal: null });
+  const { error } = JSON.parse(stdout);
+  expect(error).toMatchObject({ code: 'INTERRUPTED', exitCode: 130 });
+  expect(error.message).toContain('mirrored no more: vbd3/1/51712');
+}, 60_000);
+
 it('interrupted it leaves nothing behind', async () => {
   const target = await exported();
   const guest = await connect();
