@@ -112,6 +112,7 @@ export class Daemon {
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
+    this.exports.recall();
     this.bitmaps.begin();
     const vbds = [...this.#vbds.values()];
     void this.#reportTakeOver(vbds);

@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   EXPORT_INVALID: 'The name or the socket of an NBD export cannot be used.',
   EXPORT_REFUSED: 'It cannot be exported as it was asked for.',
   LIMIT_INVALID: 'The disk cannot be limited in the way it was asked for.',
+  EXPORT_UNRECORDED: 'It holds, but a restart of the daemon goes by what was exported before.',
   EXPORT_UNKNOWN: 'No NBD export has that name.',
   CERTIFICATES_INVALID: 'A certificate or key for NBD over TLS is missing or cannot be used.',
   FILL_NONE: 'The disk is not filled from a source.',

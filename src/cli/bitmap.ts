@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ControlClient } from '../control/client.ts';
 import type { WireBitmap } from '../control/protocol.ts';
 import { parseSize } from '../target/size.ts';
+import { UsageError } from './exit_code.ts';
 import { printResult } from './output.ts';
 import { type Column, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
@@ -178,6 +179,7 @@ const EXTENT_COLUMNS: Column<DirtyExtent>[] = [
 
 async function dump(vbd: string, name: string, options: DumpOptions): Promise<void> {
   if (options.format === 'raw') {
+    if (options.json) throw new UsageError('--format raw prints bits, and no JSON.');
     await withDaemon(options, (client) => dumpRaw(client, vbd, name));
     return;
   }

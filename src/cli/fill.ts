@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import type { Methods, WireFill } from '../control/protocol.ts';
-import { parseRate } from '../target/fill_text.ts';
-import { UsageError } from './exit_code.ts';
 import { printResult } from './output.ts';
+import { rateOf } from './rate.ts';
 import { formatFields } from './table.ts';
 import { formatBytes } from './units.ts';
 import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
@@ -36,14 +35,6 @@ function addRate(parent: Command): void {
   addDaemonOptions(command).action((vbd: string, text: string, options: DaemonOptions) =>
     fill('rate', vbd, { rate: rateOf(text) }, options),
   );
-}
-
-function rateOf(text: string): number {
-  try {
-    return parseRate(text);
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }
 
 async function fill(

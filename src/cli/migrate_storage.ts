@@ -8,10 +8,12 @@ import type { Command } from 'commander';
 import { DaemonUnreachableError } from '../control/errors.ts';
 import type { Methods, WireMirror } from '../control/protocol.ts';
 import { RingdiskError } from '../errors.ts';
+import { orAborted } from '../vbd/beside.ts';
 import { ProgressLine } from './demo_report.ts';
 import { InterruptedError, UsageError } from './exit_code.ts';
-import { mirrorName, rateOf } from './mirror.ts';
+import { mirrorName } from './mirror.ts';
 import { printResult } from './output.ts';
+import { rateOption } from './rate.ts';
 import { addDaemonOptions, type DaemonOptions, withDaemon } from './with_daemon.ts';
 
 interface MigrateOptions extends DaemonOptions {
@@ -32,6 +34,9 @@ const LOOK_MS = 500;
 const AWAY_MS = 60_000;
 /** How long the guest's end may take here once the toolstack says that it has moved. */
 const GONE_MS = 60_000;
+
+/** What a daemon says of a mirror that is no more. */
+const OVER: readonly string[] = ['MIRROR_NONE', 'VBD_UNKNOWN'];
 
 const HELP = `
 On the other host, give the disk room and export it, to be handed over to the guest's new disk:
@@ -60,21 +65,31 @@ export function addMigrateStorage(program: Command): void {
 async function migrate(pairs: string[], options: MigrateOptions): Promise<void> {
   const disks = pairs.map(parsePair);
   const interrupt = new AbortController();
-  const stop = () => interrupt.abort();
-  process.once('SIGINT', stop).once('SIGTERM', stop);
+  const again = new AbortController();
+  const stop = () => (interrupt.signal.aborted ? again : interrupt).abort();
+  process.on('SIGINT', stop).on('SIGTERM', stop);
   const mirrors = new DiskMirrors(disks, options);
   try {
-    await mirrors.start(options.rate);
-    await mirrors.untilAlike(interrupt.signal);
+    await mirrors.start(options.rate, interrupt.signal);
+    await orInterrupted(mirrors.untilAlike(interrupt.signal), interrupt.signal);
     if (options.run !== undefined) await follow(options.run, mirrors);
   } catch (error) {
-    await mirrors.stop();
-    throw error;
+    const left = await mirrors.stop(again.signal);
+    throw left.length === 0 ? error : stillMirrored(error as Error, left);
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop);
   }
   const result = { disks, migrated: options.run !== undefined };
   printResult('migrate-storage', options, result, () => endText(result));
+}
+
+/** The same failure, with what is left of it. */
+function stillMirrored(error: Error, vbds: readonly string[]): Error {
+  const message =
+    `${error.message} The daemon has not said that these are mirrored no more: ` +
+    `${vbds.join(', ')}. 'ringdisk mirror status' tells, 'ringdisk mirror stop' ends it.`;
+  if (error instanceof InterruptedError) return new InterruptedError(message);
+  return new RingdiskError('MIGRATION_FAILED', message);
 }
 
 function endText({ disks, migrated }: { disks: Disk[]; migrated: boolean }): string {
@@ -103,6 +118,23 @@ async function follow(text: string, mirrors: DiskMirrors): Promise<void> {
   await mirrors.untilGone();
 }
 
+/** A daemon that hangs answers nothing for a minute. */
+async function orInterrupted(step: Promise<void>, signal: AbortSignal): Promise<void> {
+  await orAborted(step, signal).catch((error: unknown) => {
+    throwIfInterrupted(signal);
+    throw error;
+  });
+}
+
+function throwIfInterrupted(signal: AbortSignal): void {
+  if (signal.aborted) throw new InterruptedError('Interrupted: nothing has moved.');
+}
+
+/** A daemon that has just been started may not know its disks yet. */
+function isBeingTakenOver(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'VBD_NOT_READY';
+}
+
 class DiskMirrors {
   readonly #disks: readonly Disk[];
   readonly #options: DaemonOptions;
@@ -115,10 +147,11 @@ class DiskMirrors {
     this.#progress = new ProgressLine(options.json === true);
   }
 
-  async start(rate: string | undefined): Promise<void> {
+  async start(rate: string | undefined, signal: AbortSignal): Promise<void> {
     for (const disk of this.#disks) {
+      throwIfInterrupted(signal);
       const { target } = disk;
-      const request = { action: 'start', target, mode: 'copy', ...rateOf(rate) } as const;
+      const request = { action: 'start', target, mode: 'copy', ...rateOption(rate) } as const;
       disk.vbd = (await this.#ask(disk, request)).vbd;
       this.#started.push(disk);
     }
@@ -144,17 +177,28 @@ class DiskMirrors {
     }
   }
 
-  /** Those of a guest that has gone are over already. */
-  async stop(): Promise<void> {
-    for (const disk of this.#started) {
-      await this.#ask(disk, { action: 'stop' }).catch(() => {});
-    }
+  /**
+   * Those of a guest that has gone are over already. Says which may go on: nobody is asked any more
+   * once `again` is aborted.
+   */
+  async stop(again: AbortSignal): Promise<string[]> {
+    const left = new Set(this.#started.map(({ vbd }) => vbd));
+    const all = Promise.all(
+      this.#started.map(async (disk) => {
+        await this.#ask(disk, { action: 'stop' }).catch((error: { code?: string }) => {
+          if (!OVER.includes(error.code ?? '')) throw error;
+        });
+        left.delete(disk.vbd);
+      }),
+    );
+    await orAborted(all, again).catch(() => {});
+    return [...left];
   }
 
   async #until(states: WireMirror['state'][], signal: AbortSignal): Promise<void> {
     const missing = new Set(this.#disks);
     while (missing.size > 0) {
-      if (signal.aborted) throw new InterruptedError('Interrupted: nothing has moved.');
+      throwIfInterrupted(signal);
       for (const disk of [...missing]) {
         const now = await this.#mirrorOf(disk);
         this.#tell(disk, now);
@@ -164,9 +208,9 @@ class DiskMirrors {
     }
   }
 
-  #tell({ vbd }: Disk, { bytes, bytesBehind, ...rest }: WireMirror): void {
-    const name = mirrorName({ bytes, bytesBehind, ...rest });
-    this.#progress.update(`${vbd} ${name}`, bytes - bytesBehind, bytes, 0);
+  #tell({ vbd }: Disk, now: WireMirror): void {
+    const { bytes, bytesBehind } = now;
+    this.#progress.update(`${vbd} ${mirrorName(now)}`, bytes - bytesBehind, bytes, 0);
   }
 
   async #mirrorOf(disk: Disk): Promise<WireMirror> {
@@ -192,7 +236,7 @@ class DiskMirrors {
       try {
         return await withDaemon(this.#options, body);
       } catch (error) {
-        const isAway = error instanceof DaemonUnreachableError;
+        const isAway = error instanceof DaemonUnreachableError || isBeingTakenOver(error);
         if (!isAway || this.#started.length === 0 || performance.now() > deadline) throw error;
       }
       await sleep(LOOK_MS);

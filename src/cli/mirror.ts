@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, Option } from 'commander';
 import type { Methods, WireMirror } from '../control/protocol.ts';
-import { parseRate } from '../target/fill_text.ts';
 import { UsageError } from './exit_code.ts';
 import { printResult } from './output.ts';
+import { rateOption } from './rate.ts';
 import { formatFields } from './table.ts';
 import { formatBytes } from './units.ts';
 import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
@@ -66,7 +66,7 @@ function addStart(parent: Command): void {
   addDaemonOptions(command).action((vbd: string, target: string, options: MirrorOptions) => {
     const { mode, rate, switch: switchWhenReady } = options;
     const more = { ...(mode && { mode }), ...(switchWhenReady && { switchWhenReady }) };
-    return mirror(vbd, { action: 'start', target, ...more, ...rateOf(rate) }, options);
+    return mirror(vbd, { action: 'start', target, ...more, ...rateOption(rate) }, options);
   });
 }
 
@@ -86,7 +86,7 @@ function addSet(parent: Command): void {
     const paused = pause || resume ? { paused: pause === true } : {};
     return mirror(
       vbd,
-      { action: 'set', ...(mode && { mode }), ...rateOf(rate), ...paused },
+      { action: 'set', ...(mode && { mode }), ...rateOption(rate), ...paused },
       options,
     );
   });
@@ -95,15 +95,6 @@ function addSet(parent: Command): void {
 function modeOption(): Option {
   const option = new Option('--mode <mode>', 'whether guests wait for the target');
   return option.choices(['copy', 'sync']);
-}
-
-export function rateOf(text: string | undefined): { rate?: number } {
-  if (text === undefined) return {};
-  try {
-    return { rate: parseRate(text) };
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }
 
 async function mirror(vbd: string, request: Request, options: DaemonOptions): Promise<void> {

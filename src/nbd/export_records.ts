@@ -9,7 +9,8 @@ import { type ExportWish, exportWishSchema } from './export_wish.ts';
 
 const FILE = 'exports.json';
 const VERSION = 1;
-const schema = v.object({ version: v.literal(VERSION), exports: v.array(exportWishSchema) });
+const schema = v.object({ version: v.literal(VERSION), exports: v.array(v.unknown()) });
+const named = v.object({ name: v.string() });
 
 export class ExportRecords {
   readonly #file: string;
@@ -18,8 +19,11 @@ export class ExportRecords {
     this.#file = path.join(runtimeDir, FILE);
   }
 
-  /** None where there is no file. Throws an Error that says why it cannot be used. */
-  read(): ExportWish[] {
+  /**
+   * None where there is no file. Throws an Error that says why it cannot be used. `tell`: of one
+   * that cannot, which costs no other.
+   */
+  read(tell: (name: string, problem: string) => void): ExportWish[] {
     let text: string;
     try {
       text = readFileSync(this.#file, 'utf8');
@@ -28,8 +32,16 @@ export class ExportRecords {
       throw error;
     }
     const parsed = v.safeParse(schema, JSON.parse(text));
-    if (parsed.success) return parsed.output.exports;
-    throw new Error(`${this.#file} is not of this version: ${parsed.issues[0].message}`);
+    if (!parsed.success) {
+      throw new Error(`${this.#file} is not of this version: ${parsed.issues[0].message}`);
+    }
+    return parsed.output.exports.flatMap((value) => {
+      const wish = v.safeParse(exportWishSchema, value);
+      if (wish.success) return [wish.output];
+      const name = v.is(named, value) ? value.name : '';
+      tell(name, wish.issues[0].message);
+      return [];
+    });
   }
 
   write(exports: readonly ExportWish[]): void {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import * as v from 'valibot';
 import { RingdiskError, showValue } from '../errors.ts';
 import { parseLimits } from '../target/limits.ts';
+import { encodeText, textBytes } from '../text.ts';
 import { SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 
 // Both stand in "nbd:unix:PATH:exportname=NAME", which has no way to say a colon.
@@ -22,6 +23,8 @@ export const exportWishSchema = v.strictObject({
   allowWriters: v.boolean(),
   /** It ends when its writers have said goodbye; whoever connects to its medium waits for that. */
   handOver: v.optional(v.boolean()),
+  /** Of its medium, where it is handed over: the next daemon keeps it from others by that. */
+  identity: v.optional(v.string()),
   /** Dirty bitmaps of the disk that its clients can read. */
   bitmaps: v.optional(v.array(v.string()), []),
   /** Clients are told of zeroes that are found by reading, where a device does not tell. */
@@ -64,7 +67,7 @@ export function checkWish({ name, socket, source, readOnly, handOver }: ExportWi
       `The name ${showValue(name)} is not of 1 to 255 characters without a colon.`,
     );
   }
-  if (!SOCKET.test(socket) || Buffer.byteLength(socket) > SOCKET_PATH_BYTES_MAX) {
+  if (!SOCKET.test(socket) || textBytes(socket) > SOCKET_PATH_BYTES_MAX) {
     throw new RingdiskError(
       'EXPORT_INVALID',
       `The socket ${showValue(socket)} is not an absolute path of at most ` +
@@ -75,8 +78,19 @@ export function checkWish({ name, socket, source, readOnly, handOver }: ExportWi
 
 /** As libnbd, nbdkit and QEMU read it. */
 export function uriOf({ name, socket }: ExportWish): string {
-  const place = socket.split('/').map(encodeURIComponent).join('/');
-  return `nbd+unix:///${encodeURIComponent(name)}?socket=${place}`;
+  const place = socket.split('/').map(inUri).join('/');
+  return `nbd+unix:///${inUri(name)}?socket=${place}`;
+}
+
+/** As encodeURIComponent() has it, which throws where bytes are no text. */
+function inUri(text: string): string {
+  const bytes = [...encodeText(text)].map((byte) => {
+    const char = String.fromCharCode(byte);
+    return /[\w.!~*'()-]/.test(char)
+      ? char
+      : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+  });
+  return bytes.join('');
 }
 
 /** As XAPI and old versions of QEMU do. */

@@ -12,7 +12,8 @@ import { Backoff } from '../vbd/backoff.ts';
 import type { VbdInfo } from '../vbd/info.ts';
 import type { LimitSets } from '../vbd/limit_sets.ts';
 import { changedLimits, type LimitChange, type LimitInfo, limitInfo } from '../vbd/limits.ts';
-import type { OpenTargets, TargetUse } from '../vbd/open_targets.ts';
+import type { OpenTargets } from '../vbd/open_targets.ts';
+import type { TargetUse } from '../vbd/target_entry.ts';
 import { type ExportWish, isVbdName, oldUriOf, uriOf } from './export_wish.ts';
 
 /** How often a medium that is handed over is asked whether its writer has gone. */
@@ -21,7 +22,7 @@ const GOODBYE_MS = 100;
 const TRIES = { firstMs: 1000, mostMs: 30_000, leastMs: 1000 };
 
 /** JSON-able. */
-export interface ExportInfo extends Omit<ExportWish, 'limits'> {
+export interface ExportInfo extends Omit<ExportWish, 'limits' | 'identity'> {
   readonly uri: string;
   /** In the older form, which XAPI reads. */
   readonly oldUri: string;
@@ -38,7 +39,7 @@ export interface ExportInfo extends Omit<ExportWish, 'limits'> {
 
 export interface ExportServices {
   readonly datapath: Pick<Datapath, 'addExport'>;
-  readonly openTargets: Pick<OpenTargets, 'open'>;
+  readonly openTargets: Pick<OpenTargets, 'open' | 'reserve' | 'release'>;
   /** Throws VBD_UNKNOWN. */
   readonly findVbd: (name: string) => VbdInfo;
   readonly bitmaps: Pick<Bitmaps, 'pin'>;
@@ -88,21 +89,57 @@ export class Exported {
     return typeof limits === 'string' ? {} : limits;
   }
 
-  /** As disks of a group know it. */
-  get #nameAmongLimits(): string {
+  /** As disks of a group know it, and whoever uses its medium. */
+  get #called(): string {
     return `export ${this.wish.name}`;
   }
 
   #useLimits(): string {
-    return this.#limitSets.use(this.#nameAmongLimits, this.#limits);
+    return this.#limitSets.use(this.#called, this.#limits);
+  }
+
+  /** Whoever is to have its medium when it has ended waits until it is exported again. */
+  reserve(): void {
+    const { handOver, identity } = this.wish;
+    if (!handOver || identity === undefined || this.#end.signal.aborted) return;
+    this.#services.openTargets.reserve(identity, undefined, this.#target().user);
   }
 
   /** Rejects with what is in the way; nothing is left open then. */
   async begin(takeOver = false): Promise<void> {
-    const { name, socket, readOnly, source, detectZeroes = false, group } = this.wish;
-    const use = await this.#open();
+    const { openMs } = this.#services;
+    const signal = AbortSignal.any([AbortSignal.timeout(openMs), this.#end.signal]);
     try {
-      if (!readOnly) await use.claim({ takeOver });
+      await this.#offer(takeOver, signal);
+    } catch (error) {
+      throw signal.aborted ? this.#lateOrRemoved() : error;
+    }
+    // While that was under way nobody could end it.
+    if (!this.#end.signal.aborted) return;
+    await this.#letGo();
+    throw this.#lateOrRemoved();
+  }
+
+  #lateOrRemoved(): RingdiskError {
+    if (this.#end.signal.aborted) {
+      return new RingdiskError('EXPORT_REFUSED', 'It has been removed meanwhile.');
+    }
+    const seconds = Math.round(this.#services.openMs / 1000);
+    return new RingdiskError(
+      'TARGET_BUSY',
+      `Its target has not been opened for ${seconds} s: its storage hangs, or another disk is ` +
+        'about to let go of it.',
+    );
+  }
+
+  async #offer(takeOver: boolean, signal: AbortSignal): Promise<void> {
+    const { name, socket, readOnly, source, detectZeroes = false, group } = this.wish;
+    const { openTargets } = this.#services;
+    const { spec, user } = this.#target();
+    const use = await openTargets.open(spec, user, { takeOver: false, signal });
+    openTargets.release(user.name);
+    try {
+      if (!readOnly) await use.claim({ takeOver, signal });
       const bitmaps = this.#pinBitmaps(use);
       const options = {
         ...{ path: socket, name, description: source, readOnly, bitmaps, detectZeroes },
@@ -112,10 +149,14 @@ export class Exported {
       this.#offered = await this.#services.datapath.addExport(use, options);
       this.#use = use;
       this.#error = undefined;
+      if (this.wish.handOver) this.#wish = { ...this.wish, identity: use.capabilities.identity };
       if (this.wish.handOver) this.#endWithClients(this.#offered);
     } catch (error) {
       this.#releaseBitmaps();
-      await use.close().catch(() => {});
+      this.reserve();
+      const closed = use.close().catch(() => {});
+      // One that hangs is closed when it has answered.
+      if (!signal.aborted) await closed;
       throw error;
     }
   }
@@ -149,10 +190,9 @@ export class Exported {
     const { signal } = this.#end;
     while (!signal.aborted) {
       try {
-        await this.begin(true);
-        if (signal.aborted) await this.#letGo();
-        return;
+        return await this.begin(true);
       } catch (error) {
+        if (signal.aborted) return;
         const { message } = error as Error;
         if (message !== this.#error) {
           this.#services.log.warn({ export: this.wish.name, err: error }, 'cannot export it yet');
@@ -166,8 +206,8 @@ export class Exported {
 
   info(): ExportInfo {
     const clients = this.#offered?.clients();
-    const { limits: _, ...wish } = this.wish;
-    const limits = limitInfo(this.#limitSets, this.#nameAmongLimits, this.#limits, 'operator');
+    const { limits: _, identity: __, ...wish } = this.wish;
+    const limits = limitInfo(this.#limitSets, this.#called, this.#limits, 'operator');
     return {
       ...wish,
       ...(limits && { limits }),
@@ -184,8 +224,9 @@ export class Exported {
   /** Its clients' connections are ended and its target let go of. Safe to call twice. */
   async end(): Promise<void> {
     this.#end.abort();
+    this.#services.openTargets.release(this.#called);
     await this.#letGo();
-    this.#limitSets.leave(this.#nameAmongLimits);
+    this.#limitSets.leave(this.#called);
   }
 
   async #letGo(): Promise<void> {
@@ -197,24 +238,9 @@ export class Exported {
     await use?.close();
   }
 
-  async #open(): Promise<TargetUse> {
-    const { openTargets, openMs } = this.#services;
-    const { spec, user } = this.#target();
-    const signal = AbortSignal.any([AbortSignal.timeout(openMs), this.#end.signal]);
-    return openTargets.open(spec, user, { takeOver: false, signal }).catch((error: unknown) => {
-      if (!signal.aborted) throw error;
-      const seconds = Math.round(openMs / 1000);
-      throw new RingdiskError(
-        'TARGET_BUSY',
-        `Its target has not been opened for ${seconds} s: its storage hangs, or another disk is ` +
-          'about to let go of it.',
-      );
-    });
-  }
-
   #target() {
-    const { source, name, readOnly, handOver = false } = this.wish;
-    const called = `export ${name}`;
+    const { source, readOnly, handOver = false } = this.wish;
+    const called = this.#called;
     if (!isVbdName(source)) {
       const { kind, path, share = false } = parseTarget(source);
       const { backendDomid: domid } = this.#services;

@@ -30,24 +30,28 @@ export class Exports {
     this.#folder = path.join(runtimeDir, 'nbd');
   }
 
-  /** Offers again what the daemon before did, as soon as each can be. */
-  begin(): void {
-    let wishes: ExportWish[] = [];
+  /** What the daemon before offered, before anybody is connected who is to wait for it. */
+  recall(): void {
+    const { log } = this.#services;
     try {
-      wishes = this.#records.read();
+      const wishes = this.#records.read((name, problem) => {
+        log.error({ export: name, error: problem }, 'it was exported before, and is no more');
+      });
+      for (const wish of wishes) this.#make(wish).reserve();
     } catch (error) {
-      this.#services.log.error({ err: error }, 'what was exported before is not known');
-    }
-    if (wishes.length > 0) this.#makeFolder();
-    for (const wish of wishes) {
-      const exported = this.#make(wish);
-      void exported.keepTrying();
+      log.error({ err: error }, 'what was exported before is not known');
     }
   }
 
+  /** Offers again what the daemon before did, as soon as each can be. */
+  begin(): void {
+    if (this.#all.size > 0) this.#makeFolder();
+    for (const exported of this.#all.values()) void exported.keepTrying();
+  }
+
   /**
-   * Throws EXPORT_INVALID, EXPORT_REFUSED, LIMIT_INVALID, VBD_UNKNOWN, TARGET_BUSY or
-   * DatapathError.
+   * Throws EXPORT_INVALID, EXPORT_REFUSED, EXPORT_UNRECORDED, LIMIT_INVALID, VBD_UNKNOWN,
+   * TARGET_BUSY or DatapathError.
    */
   async add(request: ExportRequest): Promise<ExportInfo> {
     const wish = this.#wish(request);
@@ -70,7 +74,8 @@ export class Exports {
       this.#write();
     } catch (error) {
       await exported.end();
-      this.#all.delete(wish.name);
+      // Another one may have that name by now.
+      if (this.#all.get(wish.name) === exported) this.#all.delete(wish.name);
       throw error;
     }
     this.#services.log.info({ export: wish.name, source: wish.source }, 'exported');
@@ -82,7 +87,7 @@ export class Exports {
     return [...this.#all.values()].map((exported) => exported.info());
   }
 
-  /** All clients of one together, at once. Throws EXPORT_UNKNOWN or LIMIT_INVALID. */
+  /** All its clients together, at once. Throws EXPORT_UNKNOWN, _UNRECORDED or LIMIT_INVALID. */
   limit(name: string, change: Parameters<Exported['limit']>[0]): ExportInfo {
     const exported = this.#find(name);
     exported.limit(change);
@@ -91,13 +96,16 @@ export class Exports {
     return exported.info();
   }
 
-  /** Resolves when its clients are gone. Throws EXPORT_UNKNOWN. */
+  /** Resolves when its clients are gone. Throws EXPORT_UNKNOWN, or _UNRECORDED: it has ended. */
   async remove(name: string): Promise<void> {
     const exported = this.#find(name);
     this.#all.delete(name);
-    this.#write();
-    await exported.end();
-    this.#services.log.info({ export: name }, 'no longer exported');
+    try {
+      this.#write();
+    } finally {
+      await exported.end();
+      this.#services.log.info({ export: name }, 'no longer exported');
+    }
   }
 
   /** The disk is going away, and with it what is exported of it. */
@@ -148,6 +156,14 @@ export class Exports {
   }
 
   #write(): void {
-    this.#records.write([...this.#all.values()].map(({ wish }) => wish));
+    try {
+      this.#records.write([...this.#all.values()].map(({ wish }) => wish));
+    } catch (error) {
+      throw new RingdiskError(
+        'EXPORT_UNRECORDED',
+        `What is exported cannot be recorded (${(error as Error).message}): a restart of the ` +
+          'daemon would go by what was exported before.',
+      );
+    }
   }
 }

@@ -2,6 +2,7 @@
 // What stands behind "fill:" in a target: options, the disk, "::" and its source. Each option ends
 // with a colon, as everywhere in a target.
 import { showValue, TargetSpecError } from '../errors.ts';
+import { parseRate } from './rate.ts';
 import { parseSize } from './size.ts';
 
 export interface FillText {
@@ -21,7 +22,6 @@ const OPTION = /^(chunk|rate|map)=([^:]*):/;
 const CHUNK_BYTES = 64 * 1024;
 const CHUNK_BYTES_MIN = 16 * 1024;
 const CHUNK_BYTES_MAX = 2 * 1024 ** 2;
-const RATE_MIN = 1024;
 
 /** Throws TargetSpecError. */
 export function readFillText(text: string): FillText {
@@ -60,16 +60,5 @@ function toChunkBytes(text: string): number {
   if (isPowerOfTwo && bytes >= CHUNK_BYTES_MIN && bytes <= CHUNK_BYTES_MAX) return bytes;
   throw new TargetSpecError(
     `The chunk ${showValue(text)} of a fill is not a power of two from 16K to 2M.`,
-  );
-}
-
-/** Throws TargetSpecError. 0: "off", as fast as it goes. */
-export function parseRate(text: string): number {
-  if (text === 'off' || text === '0') return 0;
-  const bytes = parseSize(text) ?? Number.NaN;
-  if (bytes >= RATE_MIN) return bytes;
-  throw new TargetSpecError(
-    `The rate ${showValue(text)} of a fill is not a number of bytes a second of at least 1K, ` +
-      'such as 20M, or off.',
   );
 }

@@ -64,6 +64,22 @@ export async function isOverWithin(
   return isOver;
 }
 
+/** Rejects once `signal` is aborted, and what comes later nobody is told. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => {});
+  let giveUp = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    giveUp = () => reject(new Error('it was given up'));
+  });
+  signal.addEventListener('abort', giveUp, { once: true });
+  if (signal.aborted) giveUp();
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
 /** Something that will be over. */
 export function deferred(): { readonly promise: Promise<void>; resolve(): void } {
   let resolve = () => {};

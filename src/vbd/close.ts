@@ -10,9 +10,9 @@ import { type Device, messageOf, type View } from './device.ts';
 import { clearError } from './error_nodes.ts';
 import { vbdName } from './id.ts';
 import { endMirror, mirrorUser } from './mirror_end.ts';
-import type { TargetUse } from './open_targets.ts';
 import { outlast } from './recorded_medium.ts';
 import type { Wish } from './states.ts';
+import type { TargetUse } from './target_entry.ts';
 
 /** Goes to Closing at once. Requests are served on: old kernels still unmount in this state. */
 export async function beginClose(device: Device, view: View): Promise<void> {
@@ -69,7 +69,8 @@ export function letGo(device: Device): void {
   if (device.orphan === 'retrying') abandonOpening(device);
   device.orphan = 'no';
   services.openTargets.release(vbdName(device.id));
-  services.openTargets.release(mirrorUser(device));
+  // A mirror outlives the connection, also one that waits for its destination.
+  if (!device.mirror) services.openTargets.release(mirrorUser(device).name);
   if (link) {
     device.link = undefined;
     device.failing = undefined;

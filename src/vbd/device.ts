@@ -24,11 +24,12 @@ import type { Beside } from './beside.ts';
 import type { VbdId } from './id.ts';
 import type { LimitSets } from './limit_sets.ts';
 import type { Agreement, Offer } from './negotiate.ts';
-import type { OpenTargets, TargetUse } from './open_targets.ts';
+import type { OpenTargets } from './open_targets.ts';
 import { LimitedLog } from './rate_limit.ts';
 import type { MirrorRecord, Records } from './record.ts';
 import type { OurState } from './states.ts';
 import type { TakeOvers } from './take_overs.ts';
+import type { TargetUse } from './target_entry.ts';
 
 /** How long a VBD is patient, milliseconds. */
 export interface Timing {

@@ -10,9 +10,9 @@ import { type Device, type DeviceMirror, type Medium, messageOf } from './device
 import { vbdName } from './id.ts';
 import { endMirror, mirrorUser } from './mirror_end.ts';
 import { makeMirrorMap } from './mirror_map.ts';
-import type { TargetUse } from './open_targets.ts';
 import { remember, writeRecord } from './run.ts';
 import { footprintOf, meetings } from './sharing.ts';
+import type { TargetUse } from './target_entry.ts';
 
 export interface MirrorStart {
   readonly target: string;
@@ -47,24 +47,34 @@ async function start(device: Device, asked: MirrorStart): Promise<void> {
   const { kind = 'auto' as const, path } = destinationOf(asked.target);
   const medium = mayStart(device);
   const { openTargets, timing } = device.services;
-  const user = { name: mirrorUser(device), domid: device.id.domid, readOnly: false, share: false };
   const signal = AbortSignal.timeout(timing.openMs);
   const spec = { kind, path, readOnly: false };
   const use = await openTargets
-    .open(spec, user, { takeOver: false, signal })
+    .open(spec, mirrorUser(device), { takeOver: false, signal })
     .catch((error: unknown) => {
-      if (signal.aborted) throw refused(`${showValue(path)} has not been opened for a while.`);
+      if (signal.aborted) throw late(path);
       const hint = confinementHint(error, path);
       throw hint === undefined ? error : refused(`${messageOf(error)} ${hint}`);
     });
   try {
     checkDestination(medium, use, path);
-    await use.claim({ takeOver: false });
+    await use.claim({ takeOver: false, signal });
   } catch (error) {
-    await use.close().catch(() => {});
-    throw error;
+    // One that hangs is closed when it has answered.
+    await isOverWithin(
+      use.close().catch(() => {}),
+      timing.letGoMs,
+    );
+    throw signal.aborted ? late(path) : error;
   }
   await device.inTurn(() => begin(device, use, asked));
+}
+
+function late(path: string): RingdiskError {
+  return refused(
+    `${showValue(path)} has not answered for a while: its storage hangs, or another disk is ` +
+      'about to let go of it.',
+  );
 }
 
 function destinationOf(text: string): { kind?: Medium['spec']['kind']; path: string } {
@@ -106,8 +116,9 @@ function checkDestination({ target, params }: Medium, use: TargetUse, path: stri
   const { capabilities: disk } = target;
   const { capabilities: there } = use;
   const name = showValue(path);
+  if (there.identity === '') throw refused(`${name} keeps nothing of what is written to it.`);
   const isSame =
-    (there.identity !== '' && there.identity === disk.identity) ||
+    there.identity === disk.identity ||
     meetings(footprintOf(there.identity, use.parts), footprintOf(disk.identity, target.parts))
       .length > 0;
   if (isSame) throw refused(`${name} is the disk itself (${showValue(params)}).`);
@@ -150,20 +161,25 @@ async function begin(device: Device, use: TargetUse, asked: MirrorStart): Promis
 
 /** Of the data path, and attached to nothing. */
 async function make(device: Device, use: TargetUse, asked: MirrorStart): Promise<DeviceMirror> {
-  const medium = mayStart(device);
   const { datapath, records } = device.services;
   // One that has failed.
   if (device.mirror) await release(device, device.mirror);
+  const medium = mayStart(device);
+  const { path, kind: askedKind } = destinationOf(asked.target);
+  // Somebody may have come while it was claimed.
+  checkDestination(medium, use, path);
   const { identity: source, capacity } = medium.target.capabilities;
   const { identity, kind } = use.capabilities;
-  const { path, kind: askedKind } = destinationOf(asked.target);
   const { mode, rate, switchWhenReady } = asked;
   const mapPath = records.mirrorMap(device.id);
   makeMirrorMap(mapPath, capacity, { source, destination: identity });
   const setup = { mapPath, isNew: true, sync: mode === 'sync', paused: false, rate };
-  const native = await datapath.makeMirror(medium.target, setup);
   medium.target.keepAlone(true);
   use.keepAlone(true);
+  const native = await datapath.makeMirror(medium.target, setup).catch((error: unknown) => {
+    medium.target.keepAlone(false);
+    throw error;
+  });
   return {
     target: { params: asked.target, kind: askedKind ?? kind, path, identity, parts: use.parts },
     wish: { mode, paused: false, rate, switchWhenReady },
@@ -311,6 +327,7 @@ async function switchNow(device: Device, mirror: DeviceMirror): Promise<void> {
     device.mirror = undefined;
   });
   use.keepAlone(false);
+  medium.target.leave();
   await endMirror(device, mirror, { keepsTarget: true });
   void medium.target.close().catch((error: unknown) => {
     device.log.error({ error: messageOf(error) }, 'could not close what was mirrored');
@@ -318,8 +335,14 @@ async function switchNow(device: Device, mirror: DeviceMirror): Promise<void> {
   device.log.info({ target: params, before: medium.params }, 'switched to the mirror');
 }
 
-function required({ id, mirror }: Device): DeviceMirror {
+function required({ id, mirror, recorded, link }: Device): DeviceMirror {
   if (mirror) return mirror;
+  if (recorded && !link) {
+    throw new RingdiskError(
+      'VBD_NOT_READY',
+      `${vbdName(id)} is about to be taken over from the daemon before: ask again.`,
+    );
+  }
   throw new RingdiskError('MIRROR_NONE', `${vbdName(id)} is not mirrored.`);
 }
 

@@ -2,10 +2,11 @@
 import { rmSync } from 'node:fs';
 import { type Device, type DeviceMirror, messageOf } from './device.ts';
 import { vbdName } from './id.ts';
+import type { TargetUser } from './sharing.ts';
 
 /** As who the destination of a mirror is used. */
-export function mirrorUser(device: Device): string {
-  return `mirror of ${vbdName(device.id)}`;
+export function mirrorUser({ id }: Device): TargetUser {
+  return { name: `mirror of ${vbdName(id)}`, domid: id.domid, readOnly: false, share: false };
 }
 
 /**
@@ -24,7 +25,7 @@ export async function endMirror(
   mirror.abandon.abort();
   device.medium?.target.keepAlone(false);
   const { openTargets, records } = device.services;
-  openTargets.release(mirrorUser(device));
+  openTargets.release(mirrorUser(device).name);
   // What could not be taken over may be tried again.
   if (!device.recorded || device.link) rmSync(records.mirrorMap(device.id), { force: true });
   if (!keepsTarget) use?.leave();

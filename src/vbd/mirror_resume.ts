@@ -9,8 +9,8 @@ import { type Device, type DeviceMirror, type Medium, messageOf } from './device
 import { fail, follow } from './mirror.ts';
 import { mirrorUser } from './mirror_end.ts';
 import { checkMirrorMap } from './mirror_map.ts';
-import type { TargetUse } from './open_targets.ts';
 import type { VbdRecord } from './record.ts';
+import type { TargetUse } from './target_entry.ts';
 
 /** As `device.mirror`, before the disk is connected. */
 export async function resumeMirror(
@@ -42,7 +42,7 @@ export async function resumeMirror(
   } catch (error) {
     // What is written from now on nobody notes: nobody is to go on by it later.
     rmSync(mapPath, { force: true });
-    device.services.openTargets.release(mirrorUser(device));
+    device.services.openTargets.release(mirrorUser(device).name);
     mirror.failure = `it could not be gone on with: ${messageOf(error)}`;
     device.log.warn({ target: target.params, reason: mirror.failure }, 'the mirror has failed');
   }
@@ -65,8 +65,10 @@ async function bring(device: Device, mirror: DeviceMirror): Promise<void> {
   if (!use || !isWanted()) return use?.close();
   mirror.use = use;
   mirror.problem = undefined;
-  device.services.openTargets.release(mirrorUser(device));
+  device.services.openTargets.release(mirrorUser(device).name);
   use.keepAlone(true);
+  const writer = use.others().find(({ readOnly }) => !readOnly);
+  if (writer) throw new Error(`its target is in use by ${writer.name}`);
   if (use.capabilities.identity !== mirror.target.identity) {
     throw new Error('another medium is in the place of its target');
   }
@@ -82,7 +84,7 @@ async function bring(device: Device, mirror: DeviceMirror): Promise<void> {
 async function openPatiently(device: Device, mirror: DeviceMirror): Promise<TargetUse | undefined> {
   const { openTargets, timing } = device.services;
   const { kind, path } = mirror.target;
-  const user = { name: mirrorUser(device), domid: device.id.domid, readOnly: false, share: false };
+  const user = mirrorUser(device);
   const backoff = new Backoff(timing.again);
   const { signal } = mirror.abandon;
   while (!signal.aborted) {

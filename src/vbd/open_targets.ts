@@ -4,12 +4,7 @@
 // turns out to be open already is closed again. An open that hangs is kept until it answers and
 // joined by whoever asks for the same, so that nobody can pile them up.
 import { setMaxListeners } from 'node:events';
-import type {
-  FillStatus,
-  NativeTargetSpec,
-  TargetCapabilities,
-  TargetWait,
-} from '../datapath/binding.ts';
+import type { NativeTargetSpec } from '../datapath/binding.ts';
 import type { Datapath, MediumParts, OpenOptions, OpenTarget } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import { withFill } from '../target/target_spec.ts';
@@ -21,12 +16,13 @@ import {
   foreignMeetings,
   type KnownUser,
   meetings,
-  mustOutlast,
   mustWait,
   readVms,
   refuseHeld,
+  refuseMirrored,
   type TargetUser,
 } from './sharing.ts';
+import { Entry, type TargetUse, type Use } from './target_entry.ts';
 
 /**
  * Opens that have not answered for `lateMs`; beyond it nothing new is opened. Each has a worker of
@@ -39,28 +35,6 @@ interface PendingOpen {
   readonly since: number;
   /** Who waits for it. */
   waiters: number;
-}
-
-/** One VBD's use of an open target. */
-export interface TargetUse
-  extends Pick<OpenTarget, 'handle' | 'capabilities' | 'parts' | 'fence' | 'fill' | 'setFill'> {
-  /**
-   * See OpenTarget; whoever shares the target has made the claim for all. Also waits for what those
-   * who go have under way.
-   */
-  claim(options: { takeOver: boolean }): Promise<void>;
-  refresh(): Promise<TargetCapabilities>;
-  waits(): TargetWait[];
-  /** It will be closed soon: others may wait for that. */
-  leave(): void;
-  /** What its VBD had under way is over then, though it keeps the target. */
-  drain(over: Promise<void>): void;
-  /** The last one closes the target. */
-  close(): Promise<void>;
-  /** Who else uses the medium. */
-  others(): readonly TargetUser[];
-  /** From now on nobody else gets the medium to write to it, not even of its own VM. */
-  keepAlone(isAlone: boolean): void;
 }
 
 /** Is told of the media that somebody may write to. */
@@ -107,7 +81,8 @@ export class OpenTargets {
     const entry = await this.#expect(withFill(spec, options.takeOver), admit, options.signal);
     try {
       const users = () => this.#usersOf(entry);
-      const use = () => entry.use(newcomer, users, () => this.#released());
+      const handOver = () => this.#reserved.handOver(entry.footprint);
+      const use = () => entry.use(newcomer, { users, handOver }, () => this.#released());
       // Without an identity there is no medium behind it (null): nothing that two could destroy.
       if (options.takeOver || entry.target.capabilities.identity === '') return use();
       return await this.#whenFree(entry.footprint, newcomer, meetings, use, options.signal);
@@ -124,10 +99,16 @@ export class OpenTargets {
 
   /**
    * Nobody else gets this medium, whoever is faster: a guest uses it, and goes on when its VBD can
-   * be taken over.
+   * be taken over. Or a client of an export that hands it over does, and goes on when it is
+   * exported again. `isAlone`: as keepAlone().
    */
-  reserve(identity: string, parts: MediumParts | undefined, user: TargetUser): void {
-    this.#reserved.add(identity, parts, user);
+  reserve(
+    identity: string,
+    parts: MediumParts | undefined,
+    user: TargetUser,
+    { isAlone = false }: { isAlone?: boolean } = {},
+  ): void {
+    this.#reserved.add(identity, parts, user, isAlone);
   }
 
   /** By the VBD's name. What it has open is another matter. */
@@ -287,12 +268,15 @@ export class OpenTargets {
         continue;
       }
       this.#reserved.refuse(footprint, newcomer, meet);
+      // Whoever came since then waits until it has been handed over.
+      const comesBack = newcomer.handsOver === true && this.#reserved.includes(newcomer.name);
       const uses = [...this.#entries.values()].flat().flatMap((entry) => [...entry.uses]);
       const inTheWay = uses.filter((one) => {
         const met = meet(footprint, one.footprint);
-        if (met.length > 0) refuseMirrored(one, newcomer);
-        if (!one.isLeaving) refuseHeld(newcomer, one.user, met);
-        return one.isLeaving && mustWait(newcomer, one.user, met);
+        if (one.isLeaving) return mustWait(newcomer, one.user, met);
+        if (met.length > 0 && one.isAlone) refuseMirrored(newcomer, one.user);
+        if (!comesBack) refuseHeld(newcomer, one.user, met);
+        return false;
       });
       if (inTheWay.length === 0) return use();
       if (signal.aborted) throw new Error('the open was given up');
@@ -317,184 +301,4 @@ export class OpenTargets {
 
 function nameOf({ target }: Entry): string {
   return target.capabilities.identity;
-}
-
-/** What another one writes a mirror would miss. */
-function refuseMirrored({ isAlone, user }: Use, newcomer: KnownUser): void {
-  if (!isAlone || user.name === newcomer.name || newcomer.readOnly) return;
-  throw new RingdiskError(
-    'TARGET_BUSY',
-    `The target is a part of a mirror (${user.name}), which would miss what another one writes.`,
-  );
-}
-
-class Entry {
-  readonly target: OpenTarget;
-  readonly readOnly: boolean;
-  readonly uses = new Set<Use>();
-  /** Whoever is about to use it. */
-  expected = 0;
-  /** Pending while it is made ready for its first user. */
-  ready: Promise<void> | undefined;
-  siblings: () => Entry[] = () => [];
-  readonly #onClosed: () => void;
-  #parts: MediumParts | undefined;
-  #footprint: Footprint;
-  #claim: Promise<void> | undefined;
-  #closing: Promise<void> | undefined;
-
-  constructor(target: OpenTarget, readOnly: boolean, onClosed: () => void) {
-    this.target = target;
-    this.readOnly = readOnly;
-    this.#onClosed = onClosed;
-    this.#parts = target.parts;
-    this.#footprint = footprintOf(target.capabilities.identity, this.#parts);
-  }
-
-  /** A disk that is full lets go of what it was filled from. */
-  get footprint(): Footprint {
-    const { parts, capabilities } = this.target;
-    if (parts !== this.#parts) this.#footprint = footprintOf(capabilities.identity, parts);
-    this.#parts = parts;
-    return this.#footprint;
-  }
-
-  get kind(): string {
-    return this.target.capabilities.kind;
-  }
-
-  get isClaimed(): boolean {
-    return this.#claim !== undefined;
-  }
-
-  use(user: KnownUser, users: () => Use[], onClosed: () => void): TargetUse {
-    const use = new Use(this, user, users);
-    this.uses.add(use);
-    void use.closed.then(onClosed);
-    return use;
-  }
-
-  claim(takeOver: boolean): Promise<void> {
-    // A second open target of one medium, such as a reader's beside a writer's, is no stranger.
-    const share =
-      [...this.uses].every(({ user }) => user.share) ||
-      this.siblings().some((sibling) => sibling.isClaimed);
-    this.#claim ??= this.target.claim({ share, takeOver }).catch((error: unknown) => {
-      this.#claim = undefined;
-      throw error;
-    });
-    return this.#claim;
-  }
-
-  /** Undefined while it is used. */
-  closeUnused(): Promise<void> | undefined {
-    if (this.uses.size > 0 || this.expected > 0) return undefined;
-    if (!this.#closing) {
-      this.#onClosed();
-      this.#closing = this.target.close();
-      this.#closing.catch(() => {});
-    }
-    return this.#closing;
-  }
-}
-
-class Use implements TargetUse {
-  readonly user: KnownUser;
-  isLeaving = false;
-  isAlone = false;
-  drained: Promise<void> | undefined;
-  readonly closed: Promise<void>;
-  #tellClosed: () => void = () => {};
-  readonly #entry: Entry;
-  readonly #users: () => Use[];
-
-  /** `users`: of the same medium. */
-  constructor(entry: Entry, user: KnownUser, users: () => Use[]) {
-    this.#entry = entry;
-    this.user = user;
-    this.#users = users;
-    this.closed = new Promise((resolve) => {
-      this.#tellClosed = resolve;
-    });
-  }
-
-  get handle(): number {
-    return this.#entry.target.handle;
-  }
-
-  get capabilities(): TargetCapabilities {
-    return this.#entry.target.capabilities;
-  }
-
-  get parts(): MediumParts | undefined {
-    return this.#entry.target.parts;
-  }
-
-  get footprint(): Footprint {
-    return this.#entry.footprint;
-  }
-
-  get fence(): Promise<void> | undefined {
-    return this.#entry.target.fence;
-  }
-
-  async claim({ takeOver }: { takeOver: boolean }): Promise<void> {
-    await this.#entry.claim(takeOver);
-    if (takeOver) return;
-    // Both may have been there when this one was offered, as the ends of a migration are.
-    const others = this.#users().filter((use) => use !== this && this.#waitsFor(use));
-    await Promise.all(
-      others.map(({ isLeaving, user, closed, drained }) =>
-        isLeaving || user.handsOver ? closed : drained,
-      ),
-    );
-  }
-
-  #waitsFor({ user }: Use): boolean {
-    return user.handsOver === true || mustOutlast(this.user, user);
-  }
-
-  refresh(): Promise<TargetCapabilities> {
-    return this.#entry.target.refresh();
-  }
-
-  waits(): TargetWait[] {
-    return this.#entry.target.waits();
-  }
-
-  fill(): FillStatus | undefined {
-    return this.#entry.target.fill();
-  }
-
-  setFill(rate: number, paused: boolean): void {
-    this.#entry.target.setFill(rate, paused);
-  }
-
-  others(): readonly TargetUser[] {
-    return this.#users()
-      .filter((use) => use !== this)
-      .map(({ user }) => user);
-  }
-
-  keepAlone(isAlone: boolean): void {
-    this.isAlone = isAlone;
-  }
-
-  leave(): void {
-    this.isLeaving = true;
-  }
-
-  drain(over: Promise<void>): void {
-    this.drained = over;
-  }
-
-  async close(): Promise<void> {
-    this.leave();
-    this.#entry.uses.delete(this);
-    try {
-      await this.#entry.closeUnused();
-    } finally {
-      this.#tellClosed();
-    }
-  }
 }

@@ -68,19 +68,14 @@ export function reserveRecorded(device: Device): void {
   if (!recorded) return;
   try {
     const { target, mirror } = services.records.read(id) ?? {};
-    if (mirror && mirror.failure === undefined) {
-      const name = mirrorUser(device);
-      const user = { name, domid: id.domid, readOnly: false, share: false };
-      services.openTargets.reserve(mirror.identity, mirror.parts, user);
+    const isAlone = mirror !== undefined && mirror.failure === undefined;
+    if (isAlone) {
+      services.openTargets.reserve(mirror.identity, mirror.parts, mirrorUser(device), { isAlone });
     }
     if (target?.identity === undefined) return;
     const { readOnly, share, identity, parts } = target;
-    services.openTargets.reserve(identity, parts, {
-      name: vbdName(id),
-      domid: id.domid,
-      readOnly,
-      share,
-    });
+    const user = { name: vbdName(id), domid: id.domid, readOnly, share };
+    services.openTargets.reserve(identity, parts, user, { isAlone });
   } catch {
     // Whoever takes it over says why it cannot be read.
   }

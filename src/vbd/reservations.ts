@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Media of VBDs that a former daemon served and that are not taken over yet: their guests go on
-// with them, so nobody else gets them, whoever is faster.
+// with them, so nobody else gets them, whoever is faster. So with exports that hand a medium over.
 import type { MediumParts } from '../datapath/datapath.ts';
 import type { XenstoreClient } from '../xenstore/client.ts';
+import { deferred } from './beside.ts';
 import {
   type Footprint,
   footprintOf,
@@ -10,6 +11,7 @@ import {
   meetings,
   readVms,
   refuseHeld,
+  refuseMirrored,
   type TargetUser,
   type Vms,
 } from './sharing.ts';
@@ -18,6 +20,8 @@ interface Reservation {
   readonly identity: string;
   readonly footprint: Footprint;
   readonly user: TargetUser;
+  readonly isAlone: boolean;
+  readonly gone: ReturnType<typeof deferred>;
   vms: Vms | undefined;
 }
 
@@ -32,17 +36,24 @@ export class Reservations {
     this.#xenstore = xenstore;
   }
 
-  add(identity: string, parts: MediumParts | undefined, user: TargetUser): void {
+  add(identity: string, parts: MediumParts | undefined, user: TargetUser, isAlone: boolean): void {
     if (identity === '') return;
+    this.remove(user.name);
     const footprint = footprintOf(identity, parts);
-    this.#all.set(user.name, { identity, footprint, user, vms: undefined });
+    const gone = deferred();
+    this.#all.set(user.name, { identity, footprint, user, isAlone, gone, vms: undefined });
   }
 
   /** Of the VBD of that name; its medium's identity, or undefined where it had none. */
   remove(name: string): string | undefined {
     const reserved = this.#all.get(name);
     this.#all.delete(name);
+    reserved?.gone.resolve();
     return reserved?.identity;
+  }
+
+  includes(name: string): boolean {
+    return this.#all.has(name);
   }
 
   has(identity: string): boolean {
@@ -63,10 +74,17 @@ export class Reservations {
     return Promise.all(unknown.map((reserved) => this.#readVmsOf(reserved)));
   }
 
+  /** Resolves when one who hands it over has it open again, or never will; undefined: none does. */
+  handOver(footprint: Footprint): Promise<void> | undefined {
+    return this.#meeting(footprint).find(({ user }) => user.handsOver)?.gone.promise;
+  }
+
   /** Throws TARGET_BUSY. */
   refuse(footprint: Footprint, newcomer: KnownUser, meet: typeof meetings): void {
-    for (const { user, vms, footprint: other } of this.#meeting(footprint)) {
-      refuseHeld(newcomer, { ...user, vms: vms ?? NONE }, meet(footprint, other));
+    for (const { user, vms, isAlone, footprint: other } of this.#meeting(footprint)) {
+      const met = meet(footprint, other);
+      if (met.length > 0 && isAlone) refuseMirrored(newcomer, user);
+      refuseHeld(newcomer, { ...user, vms: vms ?? NONE }, met);
     }
   }
 

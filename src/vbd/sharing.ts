@@ -65,6 +65,15 @@ export function refuseHeld(
   );
 }
 
+/** Throws TARGET_BUSY: what another one writes to an end of a mirror, that would miss. */
+export function refuseMirrored(newcomer: TargetUser, holder: TargetUser): void {
+  if (holder.name === newcomer.name || newcomer.readOnly) return;
+  throw new RingdiskError(
+    'TARGET_BUSY',
+    `The target is a part of a mirror (${holder.name}), which would miss what another one writes.`,
+  );
+}
+
 /** What a base's user writes, its images show their users, in no order that anybody has made. */
 function isHarmless(newcomer: KnownUser, user: KnownUser, meeting: Meeting): boolean {
   if (meeting === 'above') return user.readOnly;

@@ -35,6 +35,30 @@ async function connect(): Promise<RestartGuest> {
   return guest;
 }
 
+/** Its new disk there: offered, and waiting until the old one is no longer written to. */
+async function arriving(
+  options = {},
+): Promise<{ arrived: RestartGuest; connected: Promise<unknown> }> {
+  const arrived = await there.plug(0, `aio:${moved}`);
+  await expectWaiting(arrived);
+  return { arrived, connected: arrived.frontend.connect(options) };
+}
+
+async function expectWaiting(arrived: RestartGuest): Promise<void> {
+  await expect.poll(async () => (await there.show(arrived))['state']).toBe('InitWait');
+}
+
+/** The guest leaves here, and finds there what it wrote last. */
+async function moves(
+  guest: RestartGuest,
+  { arrived, connected }: Awaited<ReturnType<typeof arriving>>,
+  seed: number,
+): Promise<void> {
+  await here.unplug(guest);
+  await connected;
+  await expectFilled(arrived, seed);
+}
+
 function migrate(target: string, ...more: string[]) {
   const place = ['--runtime-dir', here.runtimeDir];
   return start(['migrate-storage', `1/xvda=${target}`, ...place, ...more]);
@@ -44,9 +68,7 @@ it('what it has been answered for is there when it goes on', async () => {
   const target = await exported();
   const guest = await connect();
   await guest.frontend.run(fill(1));
-  const arrived = await there.plug(0, `aio:${moved}`);
-  await expect.poll(async () => (await there.show(arrived))['state']).toBe('InitWait');
-  const connected = arrived.frontend.connect({ queues: 2 });
+  const newcomer = await arriving({ queues: 2 });
   const written = guest.frontend.run(fill(2));
   const { status, stdout, stderr } = await migrate(target).ended;
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -54,12 +76,10 @@ it('what it has been answered for is there when it goes on', async () => {
   expect(await written).toMatchObject({ errors: 0 });
   await guest.frontend.run(fill(3));
   // Its new disk has been offered and waits, since this one may still be written to.
-  expect((await there.show(arrived))['state']).toBe('InitWait');
-  await here.unplug(guest);
-  await connected;
-  await expectFilled(arrived, 3);
+  await expectWaiting(newcomer.arrived);
+  await moves(guest, newcomer, 3);
   expect(readFileSync(moved).equals(readFileSync(disk))).toBe(true);
-  await there.unplug(arrived);
+  await there.unplug(newcomer.arrived);
 }, 60_000);
 
 it('where the toolstack fails the guest stays, with the disk that it had', async () => {
@@ -73,16 +93,13 @@ it('where the toolstack fails the guest stays, with the disk that it had', async
   expect((await here.show(guest))['mirror']).toBeUndefined();
   await expectFilled(guest, 1);
   // The copy there is no disk for anybody, and may be tried again.
-  const arrived = await there.plug(0, `aio:${moved}`);
-  const connected = arrived.frontend.connect();
+  const newcomer = await arriving();
   await sleep(1000);
-  expect((await there.show(arrived))['state']).toBe('InitWait');
+  await expectWaiting(newcomer.arrived);
   expect(await migrate(target).ended).toMatchObject({ status: 0, stderr: '' });
   await guest.frontend.run(fill(2));
-  await here.unplug(guest);
-  await connected;
-  await expectFilled(arrived, 2);
-  await there.unplug(arrived);
+  await moves(guest, newcomer, 2);
+  await there.unplug(newcomer.arrived);
 }, 60_000);
 
 it('a daemon that is killed meanwhile does not end it, on neither side', async () => {
@@ -95,13 +112,29 @@ it('a daemon that is killed meanwhile does not end it, on neither side', async (
   await there.killAndStartDaemon();
   const { status, stderr } = await migration.ended;
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  const arrived = await there.plug(0, `aio:${moved}`);
-  await expect.poll(async () => (await there.show(arrived))['state']).toBe('InitWait');
-  const connected = arrived.frontend.connect();
-  await here.unplug(guest);
-  await connected;
-  await expectFilled(arrived, 1);
-  await there.unplug(arrived);
+  const newcomer = await arriving();
+  await moves(guest, newcomer, 1);
+  await there.unplug(newcomer.arrived);
+}, 60_000);
+
+it('interrupted twice while no daemon answers it says what is left', async () => {
+  const target = await exported();
+  const guest = await connect();
+  await guest.frontend.run(fill(1));
+  const migration = migrate(target, '--rate', '1M', '--json');
+  await expect
+    .poll(async () => (await here.show(guest))['mirror'], { timeout: 20_000 })
+    .toBeDefined();
+  here.daemon.started.child.kill('SIGSTOP');
+  migration.child.kill('SIGINT');
+  await sleep(1000);
+  migration.child.kill('SIGINT');
+  const { status, signal, stdout } = await migration.ended;
+  here.daemon.started.child.kill('SIGCONT');
+  expect({ status, signal }).toEqual({ status: 130, signal: null });
+  const { error } = JSON.parse(stdout);
+  expect(error).toMatchObject({ code: 'INTERRUPTED', exitCode: 130 });
+  expect(error.message).toContain('mirrored no more: vbd3/1/51712');
 }, 60_000);
 
 it('interrupted it leaves nothing behind', async () => {

@@ -22,6 +22,9 @@ import {
   type NbdExport,
   type OpenTarget,
 } from '../../src/datapath/datapath.ts';
+import type { MirrorSetup } from '../../src/datapath/mirror_binding.ts';
+import type { Mirror } from '../../src/datapath/mirrors.ts';
+import { fakeMirror } from './fake_mirror.ts';
 
 export const someCapabilities: TargetCapabilities = {
   capacity: 1 << 30,
@@ -146,15 +149,12 @@ export class FakeConnection extends EventEmitter<ConnectionEvents> implements Co
     return undefined;
   }
 
-  /** Mirrors are the loopback engine's. */
-  async attach(): Promise<void> {
-    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
-  }
+  async attach(): Promise<void> {}
 
   async detach(): Promise<void> {}
 
-  async switchTo(): Promise<void> {
-    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
+  async switchTo(decide: () => void): Promise<void> {
+    decide();
   }
 
   limit(name: string): void {
@@ -201,6 +201,7 @@ export class FakeDatapath implements Datapath {
   /** What a disconnect waits for. */
   mayLetGo: () => Promise<void> = () => Promise.resolve();
   #process = 0;
+  #mirrors = 0;
   readonly targets: FakeTarget[] = [];
   readonly connections: FakeConnection[] = [];
   readonly limitSets = new Map<string, LimitRates>();
@@ -214,7 +215,7 @@ export class FakeDatapath implements Datapath {
       openTarget: (spec, options) => alive(() => this.openTarget(spec, options)),
       connect: (target, options) => alive(() => this.connect(target, options)),
       addExport: () => this.addExport(),
-      makeMirror: () => this.makeMirror(),
+      makeMirror: (target, setup) => this.makeMirror(target, setup),
       setLimits: (name, rates) => this.setLimits(name, rates),
       setShare: (name, group, weight) => this.setShare(name, group, weight),
       dropLimits: (name) => this.dropLimits(name),
@@ -223,8 +224,9 @@ export class FakeDatapath implements Datapath {
     };
   }
 
-  async makeMirror(): Promise<never> {
-    throw new DatapathError('EOPNOTSUPP', 'no mirrors here');
+  async makeMirror(_: unknown, setup: MirrorSetup): Promise<Mirror> {
+    this.#mirrors++;
+    return fakeMirror(this.#mirrors, setup);
   }
 
   setLimits(name: string, rates: LimitRates): void {
@@ -244,8 +246,16 @@ export class FakeDatapath implements Datapath {
     this.shares.delete(name);
   }
 
+  /** How often clients of exports have said goodbye. */
+  goodbyes = 0;
+
   async addExport(): Promise<NbdExport> {
-    return { clients: () => undefined, limit: () => {}, remove: async () => {} };
+    const counters = {} as VbdCounters;
+    return {
+      clients: () => ({ count: 0, goodbyes: this.goodbyes, counters }),
+      limit: () => {},
+      remove: async () => {},
+    };
   }
 
   onWarning(): void {}
