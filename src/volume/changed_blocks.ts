@@ -50,14 +50,15 @@ async function withSnapshot(
 ): Promise<void> {
   if (!isVolume) return body(dataset);
   const base = baseDataset(dataset, randomUUID());
-  return context.locks.pool(pool, async () => {
-    await context.zfs.snapshot(base, {});
-    try {
-      await body(base);
-    } finally {
-      await context.zfs.destroyDeferred(base);
-    }
-  });
+  const { kept } = context.store(pool);
+  kept.add(base);
+  try {
+    await context.changeStore(pool, () => context.zfs.snapshot(base, {}));
+    await body(base);
+  } finally {
+    kept.delete(base);
+    await context.changeStore(pool, () => context.zfs.destroyDeferred(base));
+  }
 }
 
 async function readChanges(from: string, to: string, changes: ChangeMap): Promise<void> {

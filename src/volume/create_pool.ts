@@ -37,7 +37,7 @@ export async function planPool(
 export async function createPool(context: Context, wish: CreatePool): Promise<PoolInfo> {
   const pool = checkPoolName(wish.pool);
   checkedReserve(wish.reserve);
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     if (await findPool(context, pool)) {
       throw new ManagerError('POOL_EXISTS', `there is a pool ${pool} already`);
     }

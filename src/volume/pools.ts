@@ -46,7 +46,12 @@ export const STORE_SETTINGS = { mountpoint: 'none', canmount: 'off', volmode: 'd
 export async function listPools(context: Context, all = false): Promise<PoolInfo[]> {
   const rows = await explained('pool', 'the pools cannot be listed', () => context.zpool.list());
   const infos = await Promise.all(rows.map((row) => poolInfo(context, row)));
-  return all ? infos : infos.filter(({ store }) => store !== undefined);
+  // Whether one that does no I/O has a store cannot be told, so it is not left out.
+  return all ? infos : infos.filter(({ store, state }) => store !== undefined || isDown(state));
+}
+
+export function isDown(state: string): boolean {
+  return state === 'SUSPENDED' || state === 'UNAVAIL';
 }
 
 /** Any imported pool, with a store or without. */
@@ -62,7 +67,9 @@ export async function needPool(context: Context, pool: string): Promise<PoolRow>
 }
 
 export async function statPool(context: Context, pool: string): Promise<PoolInfo> {
-  const info = await poolInfo(context, await needPool(context, pool));
+  const row = await needPool(context, pool);
+  refuseSuspended(row);
+  const info = await poolInfo(context, row);
   if (info.store) return info;
   throw new ManagerError(
     'POOL_UNKNOWN',
@@ -72,7 +79,7 @@ export async function statPool(context: Context, pool: string): Promise<PoolInfo
 
 /** Throws POOL_SUSPENDED before anything is asked that would wait for its disks. */
 export function refuseSuspended({ name, health }: PoolRow): void {
-  if (health !== 'SUSPENDED') return;
+  if (!isDown(health)) return;
   throw new ManagerError(
     'POOL_SUSPENDED',
     `the pool ${name} does no I/O, since too many of its disks are gone: bring them back, then ` +
@@ -90,7 +97,7 @@ export async function poolInfo(context: Context, row: PoolRow): Promise<PoolInfo
     readOnly: row.readOnly,
   };
   const none = { freeBytes: 0, usedBytes: 0, totalBytes: 0, reservedBytes: 0 };
-  if (row.health === 'SUSPENDED' || row.health === 'UNAVAIL') return { ...base, ...none };
+  if (isDown(row.health)) return { ...base, ...none };
   return { ...base, ...(await space(context, row)) };
 }
 
@@ -173,7 +180,7 @@ export async function adoptPool(context: Context, wish: AdoptPool): Promise<Pool
   const row = await needPool(context, wish.pool);
   refuseSuspended(row);
   const pool = row.name;
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     if (await storeInfo(context, pool)) {
       throw new ManagerError('POOL_EXISTS', `the pool ${pool} has a store already`);
     }
@@ -189,7 +196,7 @@ export async function setReserve(
 ): Promise<PoolInfo> {
   checkedReserve(percent);
   const info = await statPool(context, pool);
-  return context.locks.pool(info.pool, async () => {
+  return context.alone(info.pool, async () => {
     await reserve(context, info.pool, percent);
     return statPool(context, info.pool);
   });
@@ -220,7 +227,7 @@ export async function setPoolMetadata(
   pool: string,
   change: PoolMetadata,
 ): Promise<PoolInfo> {
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     const { store } = await statPool(context, pool);
     const settings: Record<string, string> = {};
     if (change.name !== undefined) settings[PROPERTY.name] = encodeText(change.name);
@@ -262,7 +269,7 @@ export async function importPool(
   }
   const info = await poolInfo(context, await needPool(context, guid));
   if (info.store) {
-    await context.locks.pool(info.pool, () => context.store(info.pool).finish());
+    await context.changeStore(info.pool, (store) => store.finish());
   }
   return info;
 }
@@ -271,7 +278,7 @@ export async function importPool(
 export async function exportPool(context: Context, pool: string): Promise<void> {
   const row = await findPool(context, pool);
   if (!row) return;
-  await context.locks.pool(row.name, () =>
+  await context.alone(row.name, () =>
     explained('pool', `the pool ${row.name} cannot be exported`, () =>
       context.zpool.change(['export', row.name]),
     ),
@@ -281,7 +288,7 @@ export async function exportPool(context: Context, pool: string): Promise<void> 
 export async function destroyPool(context: Context, pool: string): Promise<void> {
   const info = await statPool(context, pool);
   const doing = `the pool ${info.pool} cannot be destroyed`;
-  await context.locks.pool(info.pool, async () => {
+  await context.alone(info.pool, async () => {
     const datasets = await explained('pool', doing, () =>
       context.zfs.list(info.pool, 'filesystem,volume'),
     );

@@ -92,6 +92,11 @@ export function toRecord(pool: string, dataset: string, properties: Properties):
   };
 }
 
+/** Somebody needs devices of its snapshots. */
+export function isExposed({ dataset, own }: DatasetRecord): boolean {
+  return Object.keys(decodeRecord(own.get(PROPERTY.exposed), dataset)).length > 0;
+}
+
 /** A volume or snapshot that callers may see. */
 export function isVisible(record: DatasetRecord): boolean {
   if (!record.own.has(PROPERTY.uuid) || record.deferred) return false;

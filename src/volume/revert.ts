@@ -11,7 +11,7 @@ import { explained } from './failures.ts';
 import { ManagerError, type VolumeInfo } from './manager_types.ts';
 import { newDataset } from './names.ts';
 import { PROPERTY } from './properties.ts';
-import { type DatasetRecord, toInfo } from './records.ts';
+import { type DatasetRecord, isExposed, toInfo } from './records.ts';
 import { needVolume } from './volumes.ts';
 import { identitySettings } from './wishes.ts';
 
@@ -21,8 +21,7 @@ export async function revertVolume(
   key: string,
   snapshotKey: string,
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const volume = await needVolume(store, key);
     const snapshot = await store.need(snapshotKey);
     const doing = `${volume.dataset} cannot be reverted to ${snapshot.dataset}`;
@@ -30,6 +29,9 @@ export async function revertVolume(
       throw new ManagerError('NOT_A_SNAPSHOT', `${doing}: it is none of its snapshots`);
     }
     await refuseOpen(`/dev/zvol/${volume.dataset}`, doing);
+    if (isExposed(volume)) {
+      throw new ManagerError('VOLUME_BUSY', `${doing}: snapshots of it are in use`);
+    }
     await explained('volume', doing, async () => {
       if (await isNewest(context, pool, volume, snapshot)) {
         await context.zfs.rollback(snapshot.dataset);
@@ -69,6 +71,6 @@ async function exchange(
     ...(isThick && { refreservation: 'auto' }),
   };
   await context.zfs.clone(snapshot.dataset, made, settings);
-  await context.zfs.renameZvol(volume.dataset, context.oldName(pool));
-  await context.zfs.renameZvol(made, volume.dataset);
+  await context.zfs.rename(volume.dataset, context.oldName(pool));
+  await context.zfs.rename(made, volume.dataset);
 }

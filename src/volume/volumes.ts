@@ -41,8 +41,11 @@ import {
   snapshotSettings,
 } from './wishes.ts';
 
-export async function listVolumes(context: Context, pool: string): Promise<VolumeInfo[]> {
-  const records = await context.store(pool).read();
+export function listVolumes(context: Context, pool: string): Promise<VolumeInfo[]> {
+  return context.looking(pool, async (store) => toInfos(pool, await store.read()));
+}
+
+function toInfos(pool: string, records: DatasetRecord[]): VolumeInfo[] {
   const shown = new Map(records.map((record) => [record.dataset, record.snapdev]));
   const infos = records.filter(isVisible).map((record) => {
     const snapdev = shown.get(record.name.parent) ?? 'hidden';
@@ -51,14 +54,26 @@ export async function listVolumes(context: Context, pool: string): Promise<Volum
   return [...infos, ...bookmarkInfos(pool, records)];
 }
 
-export async function statVolume(context: Context, pool: string, key: string): Promise<VolumeInfo> {
-  const record = await context.store(pool).find(key);
-  if (record?.name.role === 'volume') return toInfo(pool, record);
-  // A snapshot's device depends on its volume, and a bookmark is known to its volume alone.
-  const all = await listVolumes(context, pool);
-  const info = all.find((one) => one.key === key);
-  if (info) return info;
-  throw new ManagerError('VOLUME_UNKNOWN', `there is no volume ${key} in the pool ${pool}`);
+export function statVolume(context: Context, pool: string, key: string): Promise<VolumeInfo> {
+  return context.looking(pool, async (store) => {
+    const record = await store.find(key);
+    if (record) return describe(context, pool, record);
+    const all = toInfos(pool, await store.read());
+    const info = all.find((one) => one.key === key);
+    if (info) return info;
+    throw new ManagerError('VOLUME_UNKNOWN', `there is no volume ${key} in the pool ${pool}`);
+  });
+}
+
+/** Whether a snapshot has a device depends on its volume. */
+async function describe(
+  context: Context,
+  pool: string,
+  record: DatasetRecord,
+): Promise<VolumeInfo> {
+  if (record.name.role === 'volume') return toInfo(pool, record);
+  const { snapdev } = await context.look(pool, record.name.parent);
+  return toInfo(pool, { ...record, snapdev });
 }
 
 export async function createVolume(context: Context, wish: CreateVolume): Promise<VolumeInfo> {
@@ -67,8 +82,8 @@ export async function createVolume(context: Context, wish: CreateVolume): Promis
   const size = checkedSize(wish.size, checkedBlockSize(wish.blockSize));
   const settings = createSettings(wish, key, randomUUID());
   const encryptionKey = wish.encryption && keyInput(wish.encryption);
-  return context.locks.volume(pool, key, async () => {
-    await refuseTaken(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    await refuseTaken(store, key, wish.key !== undefined);
     await explained('volume', `${dataset} cannot be made`, () =>
       context.zfs.createZvol({
         dataset,
@@ -88,9 +103,8 @@ export async function snapshotVolume(
   key: string,
   wish: SnapshotVolume = {},
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
   const snapshotKey = checkKey(wish.key ?? randomUUID());
-  return context.locks.volume(pool, key, async () => {
+  return context.changeVolume(pool, key, async (store) => {
     const volume = await needVolume(store, key);
     await refuseTaken(store, snapshotKey, wish.key !== undefined);
     const settings = snapshotSettings(volume, wish, randomUUID());
@@ -108,10 +122,9 @@ export async function cloneVolume(
   key: string,
   wish: CloneVolume = {},
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
   const cloneKey = checkKey(wish.key ?? randomUUID());
   const clone = volumeDataset(pool, cloneKey);
-  const make = async () => {
+  const make = async (store: Store) => {
     const source = await store.need(key);
     await refuseTaken(store, cloneKey, wish.key !== undefined);
     const isThick = wish.thick ?? source.refreservation >= source.size;
@@ -136,12 +149,11 @@ export async function cloneVolume(
     return withDevice(context, pool, cloneKey);
   };
   // What is unfinished is looked for by those who have the pool: a base without its clone is.
-  return context.locks.pool(pool, make);
+  return context.changeStore(pool, make);
 }
 
 export async function destroyVolume(context: Context, pool: string, key: string): Promise<boolean> {
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const record = await store.find(key);
     if (!record) return destroyBookmark(context, pool, key);
     const doing = `${record.dataset} cannot be destroyed`;
@@ -156,7 +168,7 @@ export async function destroyVolume(context: Context, pool: string, key: string)
     refuseForeign(snapshots, doing);
     await explained('volume', doing, async () => {
       if (snapshots.length === 0) await context.zfs.destroy(record.dataset);
-      else await context.zfs.renameZvol(record.dataset, context.oldName(pool));
+      else await context.zfs.rename(record.dataset, context.oldName(pool));
     });
     if (snapshots.length > 0 || record.origin !== undefined) await store.finish();
     return true;
@@ -183,13 +195,12 @@ export async function renameVolume(
   newKey: string,
 ): Promise<VolumeInfo> {
   const to = volumeDataset(pool, newKey);
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const volume = await needVolume(store, key);
     const doing = `${volume.dataset} cannot be renamed`;
     await refuseTaken(store, newKey);
     await refuseOpen(`/dev/zvol/${volume.dataset}`, doing);
-    await explained('volume', doing, () => context.zfs.renameZvol(volume.dataset, to));
+    await explained('volume', doing, () => context.zfs.rename(volume.dataset, to));
     return withDevice(context, pool, newKey);
   });
 }
@@ -200,8 +211,8 @@ export async function resizeVolume(
   key: string,
   size: number,
 ): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     const rounded = checkedSize(size, volume.blockSize);
     if (rounded < volume.size) {
       throw new ManagerError(
@@ -225,13 +236,13 @@ export async function importVolume(context: Context, wish: ImportVolume): Promis
   if (!dataset.startsWith(`${pool}/`) || dataset.startsWith(`${storeOf(pool)}/`)) {
     throw new ManagerError('NAME_INVALID', `${dataset} is no zvol of ${pool} outside its store`);
   }
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const doing = `${dataset} cannot be imported`;
     const volume = await explained('volume', doing, () => context.look(pool, dataset));
     if (volume.type !== 'volume') {
       throw new ManagerError('VOLUME_UNKNOWN', `${doing}: it is a ${volume.type}, no zvol`);
     }
-    await refuseTaken(context.store(pool), key);
+    await refuseTaken(store, key);
     await refuseOpen(`/dev/zvol/${dataset}`, doing);
     const settings = {
       [PROPERTY.uuid]: volume.own.get(PROPERTY.uuid) ?? randomUUID(),
@@ -240,7 +251,7 @@ export async function importVolume(context: Context, wish: ImportVolume): Promis
     };
     await explained('volume', doing, async () => {
       await context.zfs.set(dataset, settings);
-      await context.zfs.renameZvol(dataset, to);
+      await context.zfs.rename(dataset, to);
     });
     return withDevice(context, pool, key);
   });
@@ -258,8 +269,8 @@ export async function setVolumeProperties(
   }));
   const given = entries.filter(({ value }) => value !== null);
   const settings = propertySettings(Object.fromEntries(given.map((e) => [e.name, e.value])));
-  return context.locks.volume(pool, key, async () => {
-    const { dataset } = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const { dataset } = await needVolume(store, key);
     await explained('volume', `${dataset} cannot be changed`, async () => {
       await context.zfs.set(dataset, settings);
       for (const { name, value } of entries) {
@@ -276,13 +287,13 @@ export async function setVolumeMetadata(
   key: string,
   change: MetadataChange,
 ): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const record = await context.store(pool).find(key);
+  return context.changeVolume(pool, key, async (store) => {
+    const record = await store.find(key);
     if (!record) return setBookmarkMetadata(context, pool, key, change);
     await explained('volume', `${record.dataset} cannot be changed`, () =>
       context.zfs.set(record.dataset, metadataSettings(record, change)),
     );
-    return statVolume(context, pool, key);
+    return describe(context, pool, await context.look(pool, record.dataset));
   });
 }
 
@@ -293,8 +304,8 @@ export async function loadKey(
   encryption: EncryptionKey,
 ): Promise<VolumeInfo> {
   const input = keyInput(encryption);
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     if (volume.keyStatus !== 'available') {
       await explained('volume', `the key of ${volume.dataset} cannot be loaded`, () =>
         context.zfs.loadKey(volume.encryptionRoot ?? volume.dataset, input),
@@ -305,8 +316,8 @@ export async function loadKey(
 }
 
 export async function unloadKey(context: Context, pool: string, key: string): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     if (volume.keyStatus === 'available') {
       await explained('volume', `the key of ${volume.dataset} cannot be unloaded`, () =>
         context.zfs.unloadKey(volume.encryptionRoot ?? volume.dataset),

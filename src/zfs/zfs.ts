@@ -34,9 +34,10 @@ export class Zfs {
 
   /** Throws ZfsError 'unknown' where there is no such dataset. */
   async get(dataset: string, options: GetOptions): Promise<Map<string, Properties>> {
-    const { properties, recursive = false, types = 'all' } = options;
-    const args = ['get', '-Hp', '-o', 'name,property,value,source', '-t', types];
+    const { properties, recursive = false, types } = options;
+    const args = ['get', '-Hp', '-o', 'name,property,value,source'];
     if (recursive) args.push('-r');
+    if (types !== undefined) args.push('-t', types);
     args.push(properties.join(','), dataset);
     return parseProperties(await this.#run('zfs', args, { timeoutMs: READ_MS }));
   }
@@ -59,7 +60,7 @@ export class Zfs {
   }
 
   async createFilesystem(dataset: string, settings: Settings): Promise<void> {
-    await this.#change(['create', '-u', ...flags(settings), dataset]);
+    await this.#change(['create', ...flags(settings), dataset]);
   }
 
   async createZvol({ dataset, size, sparse, settings, key }: CreateZvol): Promise<void> {
@@ -81,10 +82,6 @@ export class Zfs {
   }
 
   async rename(dataset: string, newName: string): Promise<void> {
-    await this.#change(['rename', '-u', dataset, newName]);
-  }
-
-  async renameZvol(dataset: string, newName: string): Promise<void> {
     await this.#change(['rename', dataset, newName]);
   }
 
