@@ -26,7 +26,8 @@ export async function changedBlocks(
   if (from.kind === 'volume' || to.kind === 'bookmark') {
     throw new ManagerError(
       'NOT_A_SNAPSHOT',
-      `changes are told from a snapshot to a later one or its volume, not from ${fromKey} to ${toKey}`,
+      'changes are told from a snapshot to a later one or its volume, ' +
+        `not from ${fromKey} to ${toKey}`,
     );
   }
   const changes = new ChangeMap(Math.max(from.size, to.size), granularity);

@@ -168,9 +168,10 @@ export async function makeStore(context: Context, wish: AdoptPool, owned: boolea
     [PROPERTY.keys]: encodeRecord({}),
     [PROPERTY.owned]: owned ? 'on' : 'off',
   };
-  await explained('pool', `the store in ${pool} cannot be made`, () =>
-    context.zfs.createFilesystem(storeOf(pool), settings),
-  );
+  await explained('pool', `the store in ${pool} cannot be made`, async () => {
+    if (await context.zfs.exists(storeOf(pool))) await context.zfs.set(storeOf(pool), settings);
+    else await context.zfs.createFilesystem(storeOf(pool), settings);
+  });
   await reserve(context, pool, wish.reserve ?? 0);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A volume's contents become those of one of its snapshots, and nothing else of it changes.
 //
-// To its newest snapshot ZFS rolls back, at once. To an older one it would destroy those after it, so
-// a clone takes the volume's place: made under a name of ours with all that the volume keeps, then
-// the volume becomes an `old` one (unfinished.ts), then the clone gets its name. Before the second
-// step the next call undoes it, after that it finishes it.
+// To its newest snapshot ZFS rolls back, at once. To an older one it would destroy those after it,
+// so a clone takes the volume's place: made under a name of ours with all that the volume keeps,
+// then the volume becomes an `old` one (unfinished.ts), then the clone gets its name. Before the
+// second step the next call undoes it, after that it finishes it.
 import type { Context } from './context.ts';
 import { deviceAppears, refuseOpen } from './device.ts';
 import { explained } from './failures.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The records of `zfs send` (OpenZFS, include/sys/zfs_ioctl.h), as far as they tell which bytes of a
-// zvol have changed. Data is skipped. Pure: it is fed what comes, piece by piece.
+// The records of `zfs send` (OpenZFS, include/sys/zfs_ioctl.h), as far as they tell which bytes of
+// a zvol have changed. Data is skipped. Pure: it is fed what comes, piece by piece.
 
 const RECORD_BYTES = 312;
 const BEGIN_MAGIC = 0x2f5bacbacn;

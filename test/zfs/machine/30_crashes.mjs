@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The manager dies before each command of ZFS that changes something, in every call that has several.
+// The manager dies before each command of ZFS that changes something, in every call of several.
 // The next manager must find the call done or not begun, and be able to make it; in the end nothing
 // may be left.
 import assert from 'node:assert/strict';
