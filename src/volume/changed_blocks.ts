@@ -37,7 +37,8 @@ export async function changedBlocks(
       readChanges(from.dataset, snapshot, changes),
     ),
   );
-  changes.note(Math.min(from.size, to.size), undefined);
+  const shared = Math.min(from.size, to.size);
+  changes.note(shared, Math.max(from.size, to.size) - shared);
   return { granularity, bitmap: changes.bitmap };
 }
 
@@ -85,8 +86,8 @@ export class ChangeMap {
     this.bitmap = Buffer.alloc(Math.ceil(bits / 8));
   }
 
-  note(offset: number, length: number | undefined): void {
-    const end = length === undefined ? this.#size : Math.min(offset + length, this.#size);
+  note(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#size);
     if (offset >= end) return;
     const last = Math.floor((end - 1) / this.#granularity);
     for (let chunk = Math.floor(offset / this.#granularity); chunk <= last; chunk++) {

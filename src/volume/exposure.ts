@@ -3,7 +3,7 @@
 // while somebody needs one, which is written down with the volume.
 import { readFileSync } from 'node:fs';
 import type { Context } from './context.ts';
-import { deviceAppears } from './device.ts';
+import { deviceAppears, devicePath } from './device.ts';
 import { explained } from './failures.ts';
 import { ManagerError } from './manager_types.ts';
 import { readName } from './names.ts';
@@ -26,8 +26,8 @@ export async function exposeSnapshot(
       ...users,
       [`${key} ${user}`]: bootId(),
     }));
-    const device = `/dev/zvol/${snapshot.dataset}`;
-    if (await deviceAppears(device)) return { device };
+    const device = devicePath(snapshot.dataset);
+    if (await deviceAppears(context.run, snapshot.dataset)) return { device };
     throw new ManagerError('ZFS_FAILED', `the device ${device} has not appeared`);
   });
 }

@@ -3,6 +3,7 @@
 // <pool>/ringdisk, without which it is no pool of ours.
 import { randomUUID } from 'node:crypto';
 import { parseNumber } from '../zfs/tables.ts';
+import { patiently } from '../zfs/zfs.ts';
 import { isZfsError } from '../zfs/zfs_error.ts';
 import type { PoolRow } from '../zfs/zpool.ts';
 import type { Context } from './context.ts';
@@ -281,7 +282,7 @@ export async function exportPool(context: Context, pool: string): Promise<void> 
   if (!row) return;
   await context.alone(row.name, () =>
     explained('pool', `the pool ${row.name} cannot be exported`, () =>
-      context.zpool.change(['export', row.name]),
+      patiently(() => context.zpool.change(['export', row.name])),
     ),
   );
 }

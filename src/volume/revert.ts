@@ -28,7 +28,7 @@ export async function revertVolume(
     if (snapshot.own.get(PROPERTY.of) !== volume.own.get(PROPERTY.uuid)) {
       throw new ManagerError('NOT_A_SNAPSHOT', `${doing}: it is none of its snapshots`);
     }
-    await refuseOpen(`/dev/zvol/${volume.dataset}`, doing);
+    await refuseOpen(volume.dataset, doing);
     if (isExposed(volume)) {
       throw new ManagerError('VOLUME_BUSY', `${doing}: snapshots of it are in use`);
     }
@@ -39,7 +39,7 @@ export async function revertVolume(
     });
     await store.finish();
     const info = toInfo(pool, await context.look(pool, volume.dataset));
-    if (info.device) await deviceAppears(info.device);
+    await deviceAppears(context.run, info.dataset);
     return info;
   });
 }
@@ -68,7 +68,7 @@ async function exchange(
   const isThick = volume.refreservation >= volume.size;
   const settings = {
     ...identitySettings(volume),
-    ...(isThick && { refreservation: 'auto' }),
+    ...(isThick && { refreservation: String(volume.refreservation) }),
   };
   await context.zfs.clone(snapshot.dataset, made, settings);
   await context.zfs.rename(volume.dataset, context.oldName(pool));

@@ -127,10 +127,9 @@ export async function cloneVolume(
   const make = async (store: Store) => {
     const source = await store.need(key);
     await refuseTaken(store, cloneKey, wish.key !== undefined);
-    const isThick = wish.thick ?? source.refreservation >= source.size;
     const settings = {
       ...cloneSettings(source, wish, randomUUID()),
-      ...(isThick && source.size > 0 && { refreservation: 'auto' }),
+      ...(await reservationOf(context, pool, source, wish.thick)),
     };
     await explained('volume', `${clone} cannot be made`, async () => {
       if (source.name.role === 'snapshot') {
@@ -152,6 +151,24 @@ export async function cloneVolume(
   return context.changeStore(pool, make);
 }
 
+/** As its original's, or a little more than its size: ZFS computes it for new volumes only. */
+async function reservationOf(
+  context: Context,
+  pool: string,
+  source: DatasetRecord,
+  thick: boolean | undefined,
+): Promise<{ refreservation?: string }> {
+  const isVolume = source.name.role === 'volume';
+  const volume = isVolume ? source : await context.look(pool, source.name.parent);
+  const isThick = volume.refreservation >= source.size && source.size > 0;
+  if (!(thick ?? isThick)) return {};
+  const bytes = isThick ? volume.refreservation : Math.ceil(source.size * METADATA);
+  return { refreservation: String(bytes) };
+}
+
+/** What a volume's own metadata adds at most, with blocks of 4 KiB. */
+const METADATA = 1.05;
+
 export async function destroyVolume(context: Context, pool: string, key: string): Promise<boolean> {
   return context.changeStore(pool, async (store) => {
     const record = await store.find(key);
@@ -163,7 +180,7 @@ export async function destroyVolume(context: Context, pool: string, key: string)
       if (volume.role === 'old') await store.finish();
       return true;
     }
-    await refuseOpen(`/dev/zvol/${record.dataset}`, doing);
+    await refuseOpen(record.dataset, doing);
     const snapshots = await context.snapshotsOf(pool, record.dataset);
     refuseForeign(snapshots, doing);
     await explained('volume', doing, async () => {
@@ -199,7 +216,7 @@ export async function renameVolume(
     const volume = await needVolume(store, key);
     const doing = `${volume.dataset} cannot be renamed`;
     await refuseTaken(store, newKey);
-    await refuseOpen(`/dev/zvol/${volume.dataset}`, doing);
+    await refuseOpen(volume.dataset, doing);
     await explained('volume', doing, () => context.zfs.rename(volume.dataset, to));
     return withDevice(context, pool, newKey);
   });
@@ -243,7 +260,7 @@ export async function importVolume(context: Context, wish: ImportVolume): Promis
       throw new ManagerError('VOLUME_UNKNOWN', `${doing}: it is a ${volume.type}, no zvol`);
     }
     await refuseTaken(store, key);
-    await refuseOpen(`/dev/zvol/${dataset}`, doing);
+    await refuseOpen(dataset, doing);
     const settings = {
       [PROPERTY.uuid]: volume.own.get(PROPERTY.uuid) ?? randomUUID(),
       [PROPERTY.name]: encodeText(wish.name ?? key),
@@ -343,7 +360,7 @@ async function refuseTaken(store: Store, key: string, isGiven = true): Promise<v
 async function withDevice(context: Context, pool: string, key: string): Promise<VolumeInfo> {
   const info = toInfo(pool, await context.look(pool, volumeDataset(pool, key)));
   const hasKey = info.keyLoaded !== false;
-  if (info.device && hasKey && !(await deviceAppears(info.device))) {
+  if (hasKey && !(await deviceAppears(context.run, info.dataset))) {
     context.log.warn({ device: info.device }, 'udev has not made the link to a volume in time');
   }
   return info;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands of `zfs` that volumes need. Each is atomic in ZFS: it has happened, or it has not.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunCommand } from './command.ts';
 import { type Properties, parseProperties, parseTable } from './tables.ts';
 import { isZfsError } from './zfs_error.ts';
@@ -7,6 +8,8 @@ import { isZfsError } from './zfs_error.ts';
 /** Reads may be many lines; changes wait for ZFS's transaction groups, which a busy pool delays. */
 const READ_MS = 30_000;
 const CHANGE_MS = 120_000;
+const PATIENCE_MS = 3000;
+const RETRY_MS = 100;
 
 export interface GetOptions {
   properties: readonly string[];
@@ -87,7 +90,7 @@ export class Zfs {
 
   /** Only to its newest snapshot. */
   async rollback(snapshot: string): Promise<void> {
-    await this.#change(['rollback', snapshot]);
+    await patiently(() => this.#change(['rollback', snapshot]));
   }
 
   async set(dataset: string, settings: Settings): Promise<void> {
@@ -125,7 +128,7 @@ export class Zfs {
   }
 
   async unloadKey(dataset: string): Promise<void> {
-    await this.#change(['unload-key', dataset]);
+    await patiently(() => this.#change(['unload-key', dataset]));
   }
 
   async #change(args: string[], input?: Buffer): Promise<void> {
@@ -134,9 +137,22 @@ export class Zfs {
 
   async #gone(args: string[]): Promise<void> {
     try {
-      await this.#change(args);
+      await patiently(() => this.#change(args));
     } catch (error) {
       if (!isZfsError(error, 'unknown')) throw error;
+    }
+  }
+}
+
+/** udev looks at a zvol whenever it has been written to and closed: then it is busy for a moment. */
+export async function patiently(body: () => Promise<void>): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await body();
+    } catch (error) {
+      if (!isZfsError(error, 'busy') || performance.now() > deadline) throw error;
+      await sleep(RETRY_MS);
     }
   }
 }

@@ -139,7 +139,7 @@ build_guest_initramfs() {
 
 add_zfs_modules() {
   local root=$1 release=$2 modules
-  modules=$("$here/zfs.sh" "$release")
+  modules=$("$here/zfs.sh" "$root")
   mkdir -p "$root/lib/modules/$release/updates"
   cp "$modules"/* "$root/lib/modules/$release/updates/"
   depmod -b "$root" "$release"

@@ -21,9 +21,9 @@ describe('a command', () => {
     expect(await kindOf(runCommand('ringdisk-no-such-program', []))).toBe('missing');
     const started = performance.now();
     expect(await kindOf(runCommand('sleep', ['30'], { timeoutMs: 50 }))).toBe('timeout');
-    expect(performance.now() - started).toBeLessThan(5000);
+    expect(performance.now() - started).toBeLessThan(20_000);
     expect(await kindOf(runCommand('yes', ['a'.repeat(1000)]))).toBe('other');
-  });
+  }, 120_000);
 
   it('whose reader is gone before all was written says why itself', async () => {
     const input = Buffer.alloc(1024 ** 2);
@@ -42,6 +42,24 @@ describe('a command', () => {
     ['The ZFS modules are not loaded.\nTry running "modprobe zfs" as root', 'missing'],
     ["cannot snapshot 'tank/x@a': pool I/O is currently suspended", 'suspended'],
     ['/dev/sdb is in use and contains a ext4 filesystem.', 'in use'],
+    ['zfs: invalid option', 'unsupported'],
+    ["cannot create 'tank/ringdisk/x': parent does not exist", 'unknown'],
+    [
+      "invalid vdev specification\nuse '-f' to override the following errors:\n" +
+        "/dev/sdb1 is part of exported pool 'old'",
+      'labelled',
+    ],
+    [
+      "invalid vdev specification\nuse '-f' to override the following errors:\n" +
+        'mismatched replication level: both raidz and mirror vdevs are present',
+      'layout',
+    ],
+    ["invalid vdev specification\n/dev/sdb1 is part of active pool 'tank'", 'in use'],
+    ["cannot destroy 'tank/x@a': snapshot has dependent clones", 'clones'],
+    ["cannot rollback to 'tank/x@a': more recent snapshots or bookmarks exist", 'snapshots'],
+    ['cannot send: incremental source must be in same filesystem', 'unsupported'],
+    ["cannot import 'x': no such pool available", 'unknown'],
+    ["The ZFS modules cannot be auto-loaded.\nTry running 'modprobe zfs' as root", 'missing'],
     ["Key load error: Incorrect key provided for 'tank/x'.", 'key'],
     ["cannot set property for 'tank/x': 'compression' must be one of 'on | off | lz4'", 'property'],
     ['internal error: Input/output error', 'other'],

@@ -47,6 +47,13 @@ const free = record(4, {
     [24, 0xffffffffffffffffn],
   ],
 });
+const freed = record(4, {
+  u64: [
+    [8, 1n],
+    [16, 262144n],
+    [24, 32768n],
+  ],
+});
 const embedded = record(8, {
   u64: [
     [8, 1n],
@@ -66,13 +73,14 @@ const all = Buffer.concat([
   compressed,
   embedded,
   free,
+  freed,
   end,
 ]);
 const changes = [
   [0, 16384],
   [65536, 16384],
   [32768, 16384],
-  [131072, undefined],
+  [262144, 32768],
 ];
 
 function read(parts: Buffer[]) {

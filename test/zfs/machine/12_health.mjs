@@ -79,7 +79,7 @@ export const tests = {
   },
 
   'no list while a pool is suspended': async () => {
-    await sh('truncate -s 1G /var/tmp/gone && modprobe -q scsi_debug || true');
+    await sh('truncate -s 1G /var/tmp/gone');
     await sh(`losetup /dev/loop7 /var/tmp/gone
       dmsetup create gone --table "0 $(blockdev --getsz /dev/loop7) linear /dev/loop7 0"`);
     const { manager, pool } = await freshPool({ disks: ['/dev/mapper/gone'], wipe: true });
@@ -109,12 +109,13 @@ export const tests = {
 
   'no list where ZFS is missing': async () => {
     const manager = await manage();
-    await sh('rmmod zfs || modprobe -r zfs');
+    // ZFS's own commands would load it.
+    await sh("rmmod zfs; echo 'install zfs /bin/false' > /etc/modprobe.d/no_zfs.conf");
     try {
       await refused(manager.listVolumes(), 'ZFS_MISSING');
       await refused(manager.listPools(), 'ZFS_MISSING');
     } finally {
-      await sh('modprobe zfs');
+      await sh('rm /etc/modprobe.d/no_zfs.conf; modprobe zfs');
     }
     assert.deepEqual(await manager.listPools(true), []);
   },
