@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import { access, open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunCommand } from '../zfs/command.ts';
-import { isZfsError } from '../zfs/zfs_error.ts';
+import { ZfsError } from '../zfs/zfs_error.ts';
 import { ManagerError } from './manager_types.ts';
 
 const APPEARS_MS = 10_000;
@@ -21,32 +21,29 @@ export function devicePath(dataset: string): string {
  * moment that leads to what had the name before.
  */
 export async function deviceAppears(run: RunCommand, dataset: string): Promise<boolean> {
-  const device = devicePath(dataset);
   const deadline = performance.now() + APPEARS_MS;
   while (performance.now() < deadline) {
-    if ((await isThere(device)) && (await leadsTo(run, device, dataset))) return true;
+    if (await isThere(run, dataset)) return true;
     await sleep(LOOK_MS);
   }
   return false;
 }
 
-async function isThere(device: string): Promise<boolean> {
-  return access(device).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function leadsTo(run: RunCommand, device: string, dataset: string): Promise<boolean> {
+async function isThere(run: RunCommand, dataset: string): Promise<boolean> {
+  const device = devicePath(dataset);
   for (const program of ZVOL_ID) {
     try {
       return (await run(program, [device])).trim() === dataset;
     } catch (error) {
-      if (!isZfsError(error, 'missing')) return false;
+      if (!(error instanceof ZfsError)) throw error;
+      if (error.kind !== 'missing') return false;
     }
   }
   // Nobody can be asked.
-  return true;
+  return access(device).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Throws VOLUME_BUSY while a program has it for itself: ringdisk, a file system, dm, LVM. */
