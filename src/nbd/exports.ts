@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { RingdiskError, showValue } from '../errors.ts';
 import type { Limits } from '../target/limits.ts';
+import { nbdAddress } from '../target/nbd_address.ts';
 import { ExportRecords } from './export_records.ts';
 import { checkWish, defaultName, type ExportWish, isVbdName } from './export_wish.ts';
 import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
@@ -30,19 +31,19 @@ export class Exports {
     this.#folder = path.join(runtimeDir, 'nbd');
   }
 
-  /** Offers again what the daemon before did, as soon as each can be. */
-  begin(): void {
-    let wishes: ExportWish[] = [];
+  /** What the daemon before exported: disks may be named by it. */
+  recall(): void {
     try {
-      wishes = this.#records.read();
+      for (const wish of this.#records.read()) this.#make(wish);
     } catch (error) {
       this.#services.log.error({ err: error }, 'what was exported before is not known');
     }
-    if (wishes.length > 0) this.#makeFolder();
-    for (const wish of wishes) {
-      const exported = this.#make(wish);
-      void exported.keepTrying();
-    }
+  }
+
+  /** Offers it again, as soon as each can be. */
+  begin(): void {
+    if (this.#all.size > 0) this.#makeFolder();
+    for (const exported of this.#all.values()) void exported.keepTrying();
   }
 
   /**
@@ -75,6 +76,21 @@ export class Exports {
     }
     this.#services.log.info({ export: wish.name, source: wish.source }, 'exported');
     return exported.info();
+  }
+
+  /** The target behind an export, by its address (src/target/nbd_address.ts). */
+  sourceAt(address: string): string | undefined {
+    const wishes = [...this.#all.values()].map(({ wish }) => wish);
+    const found = wishes.find(({ socket, name }) => nbdAddress(socket, name) === address);
+    return found === undefined || isVbdName(found.source) ? undefined : found.source;
+  }
+
+  /**
+   * Waits until nothing is under way any more of the disks that are named by the export, or of
+   * those of one domain. The names of those that are left after `ms`. Throws EXPORT_UNKNOWN.
+   */
+  drain(name: string, domid: number | undefined, ms: number): Promise<string[]> {
+    return this.#find(name).drainDisks(domid, ms);
   }
 
   /** In the order in which they came. */

@@ -19,6 +19,7 @@ import {
   type Footprint,
   footprintOf,
   foreignMeetings,
+  isItsExport,
   type KnownUser,
   meetings,
   mustOutlast,
@@ -59,6 +60,8 @@ export interface TargetUse
   close(): Promise<void>;
   /** Who else uses the medium. */
   others(): readonly TargetUser[];
+  /** Of an export: the disks that are named by it, and have something under way or are about to. */
+  busyDisks(): readonly TargetUser[];
   /** From now on nobody else gets the medium to write to it, not even of its own VM. */
   keepAlone(isAlone: boolean): void;
 }
@@ -403,6 +406,8 @@ class Use implements TargetUse {
   isLeaving = false;
   isAlone = false;
   drained: Promise<void> | undefined;
+  /** And nothing has begun since. */
+  isDrained = false;
   readonly closed: Promise<void>;
   #tellClosed: () => void = () => {};
   readonly #entry: Entry;
@@ -439,6 +444,7 @@ class Use implements TargetUse {
   }
 
   async claim({ takeOver }: { takeOver: boolean }): Promise<void> {
+    this.isDrained = false;
     await this.#entry.claim(takeOver);
     if (takeOver) return;
     // Both may have been there when this one was offered, as the ends of a migration are.
@@ -476,6 +482,12 @@ class Use implements TargetUse {
       .map(({ user }) => user);
   }
 
+  busyDisks(): readonly TargetUser[] {
+    return this.#users()
+      .filter((use) => isItsExport(use.user, this.user) && !use.isDrained)
+      .map(({ user }) => user);
+  }
+
   keepAlone(isAlone: boolean): void {
     this.isAlone = isAlone;
   }
@@ -486,6 +498,11 @@ class Use implements TargetUse {
 
   drain(over: Promise<void>): void {
     this.drained = over;
+    this.isDrained = false;
+    const settled = () => {
+      if (this.drained === over) this.isDrained = true;
+    };
+    over.then(settled, settled);
   }
 
   async close(): Promise<void> {

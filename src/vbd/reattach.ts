@@ -8,7 +8,7 @@ import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { NegotiationError, showValue } from '../errors.ts';
-import { shownSizes } from '../target/target_spec.ts';
+import { namedExport, shownSizes } from '../target/target_spec.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
 import { link, summary, tellWarnings } from './connect.ts';
@@ -80,6 +80,7 @@ export function reserveRecorded(device: Device): void {
       domid: id.domid,
       readOnly,
       share,
+      ...namedExport(target.params),
     });
   } catch {
     // Whoever takes it over says why it cannot be read.
