@@ -6,7 +6,11 @@ import * as v from 'valibot';
 
 const text = v.string();
 const flag = v.boolean();
-const strings = v.record(v.string(), v.string());
+/** A list is an object to JavaScript, and to nobody else. */
+const strings = v.pipe(
+  v.custom<object>((value) => typeof value === 'object' && value !== null && !Array.isArray(value)),
+  v.record(v.string(), v.string()),
+);
 
 /** int64 at the other end; ours are exact up to 2^53. */
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));

@@ -55,7 +55,7 @@ test('a disk of another VM by the same export is refused', async () => {
 
 test('a daemon that comes after knows what disks are named by before it looks for them', async () => {
   await exported();
-  await plane.stop();
+  await plane.kill();
   const disk = await plane.attach({ params }, { domid: 7 });
   await plane.start();
   await disk.expectState('2');
