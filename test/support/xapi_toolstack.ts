@@ -4,7 +4,7 @@
 
 import type { VbdPaths } from '../../src/platform/loopback_toolstack.ts';
 import type { SmapiBackend } from '../../src/smapi/schema.ts';
-import type { XenstoreClient, XenstoreRequests } from '../../src/xenstore/client.ts';
+import type { Permission, XenstoreClient, XenstoreRequests } from '../../src/xenstore/client.ts';
 import { backendDir, frontendDir } from '../../src/xenstore/paths.ts';
 
 const DEVID = 51712;
@@ -75,11 +75,11 @@ export async function unplugHard(xenstore: XenstoreClient, disk: XapiDisk): Prom
   });
 }
 
-function permissions(owner: number, reader: number) {
+function permissions(owner: number, reader: number): Permission[] {
   return [
     { domid: owner, access: 'n' },
     { domid: reader, access: 'r' },
-  ] as const;
+  ];
 }
 
 async function writeAll(
