@@ -12,15 +12,18 @@ import { addFlamegraph } from './flamegraph.ts';
 import { addImageHelper } from './image_helper.ts';
 import { addLimit } from './limit.ts';
 import { addList } from './list.ts';
+import { addManage } from './manage.ts';
 import { addMigrateStorage } from './migrate_storage.ts';
 import { addMirror } from './mirror.ts';
 import { addNbdConnect, addNbdListen } from './nbd_tls.ts';
+import { addPool } from './pool.ts';
 import { addResize } from './resize.ts';
 import { addRetry } from './retry.ts';
 import { addServe } from './serve.ts';
 import { addShow } from './show.ts';
 import { addStats } from './stats.ts';
 import { addUpgrade } from './upgrade.ts';
+import { addVolume } from './volume.ts';
 
 const EPILOGUE = `
 Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached, 78 the configuration
@@ -56,6 +59,9 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addMirror,
     addMigrateStorage,
     addUpgrade,
+    addManage,
+    addPool,
+    addVolume,
     addDoctor,
     addDemo,
     addImageHelper,

@@ -4,7 +4,8 @@ import { connect, type Socket } from 'node:net';
 import * as v from 'valibot';
 import { ControlError, DaemonUnreachableError } from './errors.ts';
 import { LineSplitter } from './framing.ts';
-import { METHODS, type Method, type Methods, PROTOCOL, ResponseSchema } from './protocol.ts';
+import type { MethodName, MethodTable, ParamsOf, ResultOf, ServerWords } from './method_table.ts';
+import { METHODS, PROTOCOL, ResponseSchema } from './protocol.ts';
 
 /** The answer to `stats` of every VBD of a host, with room to spare. */
 const RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
@@ -16,8 +17,29 @@ interface Waiter {
   reject(error: Error): void;
 }
 
-/** One connection to the daemon; calls may overlap. */
-export class ControlClient {
+const DAEMON: ServerWords = {
+  name: 'daemon',
+  start: 'systemctl start ringdisk, or ringdisk serve',
+  silent: ', and whether xenstored answers',
+};
+
+/** Throws DaemonUnreachableError where nobody listens on `path`. */
+function connectTo(path: string, words: ServerWords): Promise<Socket> {
+  const socket = connect(path);
+  return new Promise((resolve, reject) => {
+    socket.once('error', (error: NodeJS.ErrnoException) => reject(unreachable(path, error, words)));
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+  });
+}
+
+/** One connection to a program that serves these methods; calls may overlap. */
+export class MethodClient<T extends MethodTable> {
+  readonly #methods: T;
+  readonly #words: ServerWords;
+  readonly #timeoutMs: number;
   readonly #socket: Socket;
   readonly #lines = new LineSplitter(RESPONSE_BYTES_MAX);
   readonly #waiters = new Map<number, Waiter>();
@@ -25,42 +47,44 @@ export class ControlClient {
   /** Why there are no more answers. */
   #ended: Error | undefined;
 
-  /** Throws DaemonUnreachableError where nobody listens on `path`. */
-  static connect(path: string): Promise<ControlClient> {
-    const socket = connect(path);
-    return new Promise((resolve, reject) => {
-      socket.once('error', (error: NodeJS.ErrnoException) => reject(unreachable(path, error)));
-      socket.once('connect', () => {
-        socket.removeAllListeners('error');
-        resolve(new ControlClient(socket));
-      });
-    });
-  }
-
-  private constructor(socket: Socket) {
+  constructor(
+    socket: Socket,
+    methods: T,
+    words: ServerWords,
+    timeoutMs: number = ANSWER_TIMEOUT_MS,
+  ) {
+    this.#methods = methods;
+    this.#words = words;
+    this.#timeoutMs = timeoutMs;
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
-    socket.on('error', (error) => this.#end(goneAway(error.message)));
-    socket.on('close', () => this.#end(goneAway('it closed the connection')));
+    socket.on('error', (error) => this.#end(this.#goneAway(error.message)));
+    socket.on('close', () => this.#end(this.#goneAway('it closed the connection')));
   }
 
-  /** Throws ControlError with the daemon's code, or DaemonUnreachableError when it went away. */
-  async call<M extends Method>(
-    method: M,
-    params: Methods[M]['params'],
-  ): Promise<Methods[M]['result']> {
+  static async open<T extends MethodTable>(
+    path: string,
+    methods: T,
+    words: ServerWords,
+    timeoutMs?: number,
+  ): Promise<MethodClient<T>> {
+    return new MethodClient(await connectTo(path, words), methods, words, timeoutMs);
+  }
+
+  /** Throws ControlError with the server's code, or DaemonUnreachableError when it went away. */
+  async call<M extends MethodName<T>>(method: M, params: ParamsOf<T, M>): Promise<ResultOf<T, M>> {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
     let timer: NodeJS.Timeout | undefined;
     const answer = new Promise<unknown>((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
       timer = setTimeout(() => {
-        reject(noAnswer(method));
-      }, ANSWER_TIMEOUT_MS);
+        reject(noAnswer(method, this.#words, this.#timeoutMs));
+      }, this.#timeoutMs);
     });
     this.#socket.write(`${JSON.stringify({ protocol: PROTOCOL, id, method, params })}\n`);
     try {
-      return checkResult(method, await answer);
+      return this.#checked(method, await answer);
     } finally {
       clearTimeout(timer);
       this.#waiters.delete(id);
@@ -68,7 +92,7 @@ export class ControlClient {
   }
 
   close(): void {
-    this.#ended ??= goneAway('the connection is closed');
+    this.#ended ??= this.#goneAway('the connection is closed');
     this.#socket.destroy();
   }
 
@@ -76,7 +100,7 @@ export class ControlClient {
     try {
       for (const line of this.#lines.push(chunk)) this.#onResponse(JSON.parse(line));
     } catch (error) {
-      this.#end(goneAway((error as Error).message));
+      this.#end(this.#goneAway((error as Error).message));
       this.#socket.destroy();
     }
   }
@@ -97,40 +121,53 @@ export class ControlClient {
     for (const waiter of this.#waiters.values()) waiter.reject(reason);
     this.#waiters.clear();
   }
+
+  #checked<M extends MethodName<T>>(method: M, value: unknown): ResultOf<T, M> {
+    const checked = v.safeParse(this.#methods[method]?.result as v.GenericSchema, value);
+    if (checked.success) return checked.output as ResultOf<T, M>;
+    const [issue] = checked.issues;
+    const where = v.getDotPath(issue) ?? 'the answer';
+    throw new ControlError(
+      'EPROTO',
+      `the ${this.#words.name}'s answer to ${method} is not what this version expects (${where}: ` +
+        `${issue.message}). Restart the ${this.#words.name} after an upgrade.`,
+    );
+  }
+
+  #goneAway(reason: string): DaemonUnreachableError {
+    return new DaemonUnreachableError(`The ${this.#words.name} went away: ${reason}. See its log.`);
+  }
 }
 
-function checkResult<M extends Method>(method: M, value: unknown): Methods[M]['result'] {
-  const checked = v.safeParse(METHODS[method].result, value);
-  if (checked.success) return checked.output as Methods[M]['result'];
-  const [issue] = checked.issues;
-  const where = v.getDotPath(issue) ?? 'the answer';
-  throw new ControlError(
-    'EPROTO',
-    `the daemon's answer to ${method} is not what this version expects (${where}: ` +
-      `${issue.message}). Restart the daemon after an upgrade.`,
-  );
+/** The CLI's end of the daemon's socket. */
+export class ControlClient extends MethodClient<typeof METHODS> {
+  /** Throws DaemonUnreachableError where nobody listens on `path`. */
+  static async connect(path: string): Promise<ControlClient> {
+    return new ControlClient(await connectTo(path, DAEMON), METHODS, DAEMON);
+  }
 }
 
-function unreachable(path: string, error: NodeJS.ErrnoException): DaemonUnreachableError {
+function unreachable(
+  path: string,
+  error: NodeJS.ErrnoException,
+  { name, start }: ServerWords,
+): DaemonUnreachableError {
   const why: Record<string, string> = {
-    ENOENT: `there is no ${path}. Start the daemon (systemctl start ringdisk, or ringdisk serve)`,
-    ECONNREFUSED: `nobody listens on ${path}: the daemon has died. Start it again, and see its log`,
-    EACCES: `you may not open ${path}. Run this as the user that runs the daemon, most often root`,
+    ENOENT: `there is no ${path}. Start the ${name} (${start})`,
+    ECONNREFUSED: `nobody listens on ${path}: the ${name} has died. Start it again, and see its log`,
+    EACCES: `you may not open ${path}. Run this as the user that runs the ${name}, most often root`,
   };
   const reason = why[error.code ?? ''] ?? error.message;
   return new DaemonUnreachableError(
-    `Cannot reach the daemon: ${reason}; for a daemon with another directory give --runtime-dir.`,
+    `Cannot reach the ${name}: ${reason}; for a ${name} with another directory give --runtime-dir.`,
   );
 }
 
-function noAnswer(method: Method): ControlError {
+function noAnswer(method: string, words: ServerWords, timeoutMs: number): ControlError {
+  const { name, silent = '' } = words;
   return new ControlError(
     'ETIMEDOUT',
-    `The daemon runs, but has not answered ${method} for ${ANSWER_TIMEOUT_MS / 1000} s. What it ` +
-      'was asked for may still happen; see its log, and whether xenstored answers.',
+    `The ${name} runs, but has not answered ${method} for ${timeoutMs / 1000} s. What it ` +
+      `was asked for may still happen; see its log${silent}.`,
   );
-}
-
-function goneAway(reason: string): DaemonUnreachableError {
-  return new DaemonUnreachableError(`The daemon went away: ${reason}. See its log.`);
 }

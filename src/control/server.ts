@@ -10,8 +10,9 @@ import { listenUnseen, SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
 import { ControlError } from './errors.ts';
 import { LineSplitter } from './framing.ts';
+import type { HandlersOf, MethodTable } from './method_table.ts';
 import { isWelcome, type Peer, peerOf } from './peer.ts';
-import { METHODS, type Method, type Methods, PROTOCOL, RequestSchema } from './protocol.ts';
+import { METHODS, PROTOCOL, RequestSchema } from './protocol.ts';
 
 export const CONNECTIONS_MAX = 32;
 export const REQUEST_BYTES_MAX = 64 * 1024;
@@ -21,22 +22,31 @@ const STRANGER_MS_MAX = 1000;
 /** Requests of one connection that wait for their turn; one runs at a time. */
 export const QUEUED_REQUESTS_MAX = 32;
 
-/** One function per method: checked parameters in, the result or a thrown error out. */
-export type Handlers = {
-  [M in Method]: (params: Methods[M]['params']) => Promise<Methods[M]['result']>;
-};
+export type Handlers = HandlersOf<typeof METHODS>;
 
 export interface ControlServer {
   readonly path: string;
   close(): Promise<void>;
 }
 
-/** Listens on `path`. The caller holds its folder's lock, so a socket that is there is dead. */
-export async function serveControl(
+/** The daemon's. */
+export function serveControl(
   path: string,
   handlers: Handlers,
   log: Logger,
 ): Promise<ControlServer> {
+  return serveMethods(path, METHODS, handlers, log);
+}
+
+/** Listens on `path`. The caller holds its folder's lock, so a socket that is there is dead. */
+export async function serveMethods<T extends MethodTable>(
+  path: string,
+  methods: T,
+  handlers: HandlersOf<T>,
+  log: Logger,
+): Promise<ControlServer> {
+  // The table ties each method's schema to its handler; the compiler cannot follow the index.
+  const service = { methods, handlers: handlers as AnyHandlers };
   if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
     throw new ControlError(
       'ENAMETOOLONG',
@@ -52,7 +62,7 @@ export async function serveControl(
     socket.on('error', () => socket.destroy());
     const refusal = whyNot(socket) ?? whyFull(sockets.size);
     if (refusal) strangers.turnAway(socket, refusal);
-    else new ControlConnection(socket, handlers, log);
+    else new ControlConnection(socket, service, log);
   });
   server.maxConnections = CONNECTIONS_MAX + STRANGERS_MAX;
   await listenUnseen(server, { path, backlog: CONNECTIONS_MAX });
@@ -119,18 +129,25 @@ class Strangers {
   }
 }
 
+type AnyHandlers = Record<string, (params: unknown) => Promise<unknown>>;
+
+interface Service {
+  methods: MethodTable;
+  handlers: AnyHandlers;
+}
+
 /** One client: its requests are answered in their order, one at a time. */
 class ControlConnection {
   readonly #socket: Socket;
-  readonly #handlers: Handlers;
+  readonly #service: Service;
   readonly #log: Logger;
   readonly #lines = new LineSplitter(REQUEST_BYTES_MAX);
   readonly #queue: string[] = [];
   #busy = false;
 
-  constructor(socket: Socket, handlers: Handlers, log: Logger) {
+  constructor(socket: Socket, service: Service, log: Logger) {
     this.#socket = socket;
-    this.#handlers = handlers;
+    this.#service = service;
     this.#log = log;
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
   }
@@ -185,15 +202,16 @@ class ControlConnection {
   }
 
   #call(method: string, params: unknown): Promise<unknown> {
-    if (!isMethod(method)) {
-      const known = Object.keys(METHODS).join(', ');
+    const { methods, handlers } = this.#service;
+    const schemas = Object.hasOwn(methods, method) ? methods[method] : undefined;
+    const { [method]: handler } = handlers;
+    if (!schemas || !handler) {
+      const known = Object.keys(methods).join(', ');
       throw new ControlError('ENOSYS', `no method "${method}"; there are ${known}`);
     }
-    const checked = v.safeParse(METHODS[method].params, params ?? {});
+    const checked = v.safeParse(schemas.params, params ?? {});
     if (!checked.success)
       throw new ControlError('EINVAL', `${method}: ${issuesOf(checked.issues)}`);
-    // The table ties each method's schema to its handler; the compiler cannot follow the index.
-    const handler = this.#handlers[method] as (params: unknown) => Promise<unknown>;
     return handler(checked.output);
   }
 
@@ -218,10 +236,6 @@ function parseRequest(line: string): v.InferOutput<typeof RequestSchema> {
     'EPROTO',
     `the request is not one of protocol ${PROTOCOL}: ${issuesOf(parsed.issues)}`,
   );
-}
-
-function isMethod(name: string): name is Method {
-  return Object.hasOwn(METHODS, name);
 }
 
 function issuesOf(issues: readonly v.BaseIssue<unknown>[]): string {

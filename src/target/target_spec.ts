@@ -13,6 +13,7 @@ import {
   PATH_OPTIONS,
 } from '../formats/image_spec.ts';
 import { textBytes } from '../text.ts';
+import { storeOf } from '../volume/names.ts';
 import { readFillText } from './fill_text.ts';
 import {
   isLimitWord,
@@ -78,7 +79,7 @@ const PHYSICAL_SECTOR_SIZE_MAX = 1024 ** 2;
 
 /** Throws TargetSpecError with a sentence that names what is wrong. */
 export function parseTarget(params: string): ParsedTarget {
-  const { rest, image, ...prefixes } = stripPrefixes(checked(params));
+  const { rest, image, isVolume, ...prefixes } = stripPrefixes(checked(params));
   const { kind, limits = {} } = prefixes;
   const problem = limitProblem(limits);
   if (problem) throw new TargetSpecError(`The target ${showValue(params)} is wrong: ${problem}.`);
@@ -98,7 +99,17 @@ export function parseTarget(params: string): ParsedTarget {
         `(${IMAGE_FORMATS.join(', ')}), and does not say which it is.`,
     );
   }
-  return { ...prefixes, path: pathOf(params, rest, kind) };
+  const path = isVolume ? volumePath(params, rest) : pathOf(params, rest, kind);
+  return { ...prefixes, path };
+}
+
+/** Its device: nobody need be asked, so that a disk is served whether the manager runs or not. */
+function volumePath(params: string, rest: string): string {
+  const [, pool, key] = VOLUME.exec(rest) ?? [];
+  if (pool !== undefined && key !== undefined) return `/dev/zvol/${storeOf(pool)}/${key}`;
+  throw new TargetSpecError(
+    `The target ${showValue(params)} names no volume, such as zfs:tank/vm1.`,
+  );
 }
 
 function pathOf(params: string, rest: string, kind: TargetKind | undefined): string {
@@ -202,8 +213,14 @@ function checked(params: string): string {
   return params;
 }
 
+/** A volume of the volume manager's, by its name alone: "zfs:tank/vm1". */
+const VOLUME_WORD = 'zfs';
+const VOLUME = /^([A-Za-z][A-Za-z0-9_.:-]*)\/([A-Za-z0-9][A-Za-z0-9._-]*)$/;
+
 type Prefixes = { -readonly [Key in keyof TargetOptions]: TargetOptions[Key] } & {
   kind?: TargetKind;
+  /** What follows names a volume. */
+  isVolume?: true;
   /** Options of an image. */
   image: Record<string, string>;
 };
@@ -243,7 +260,10 @@ function takePrefix(params: string, written: string, prefixes: Prefixes): void {
     if (!limit) throw badOption(params, name, value, limitExpects(name));
     prefixes.limits = { ...prefixes.limits, ...limit };
   } else if (word === 'share') prefixes.share = true;
-  else if (TARGET_KINDS.includes(word)) takeKind(params, word as TargetKind, prefixes);
+  else if (word === VOLUME_WORD) {
+    takeKind(params, 'block', prefixes);
+    prefixes.isVolume = true;
+  } else if (TARGET_KINDS.includes(word)) takeKind(params, word as TargetKind, prefixes);
   else checkFormat(params, word);
 }
 
@@ -298,7 +318,7 @@ function checkFormat(params: string, word: string): void {
   const options = names.map((name) => `${name}=`);
   throw new TargetSpecError(
     `The target ${showValue(params)} starts with ${showValue(word)}, which is none of ` +
-      `${[...RAW_FORMATS, ...TARGET_KINDS, 'nbd', ...options, 'share'].join(', ')}.`,
+      `${[...RAW_FORMATS, ...TARGET_KINDS, VOLUME_WORD, 'nbd', ...options, 'share'].join(', ')}.`,
   );
 }
 

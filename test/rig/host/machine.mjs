@@ -42,6 +42,7 @@ function built(script) {
  * @typedef {object} BootOptions
  * @property {string} limit         seconds
  * @property {boolean} [icount]     one CPU, whose clock counts instructions
+ * @property {string} [script]      default: boot.sh, with Xen
  * @property {() => void} whileRunning  called now and then, and once more at the end
  *
  * @param {string} image
@@ -49,9 +50,10 @@ function built(script) {
  * @param {BootOptions} options
  * @returns {Promise<number>} the job's exit status, or boot.sh's own
  */
-export async function boot(image, share, { limit, icount = false, whileRunning }) {
+export async function boot(image, share, options) {
+  const { limit, icount = false, script = join(IMAGE_SCRIPTS, 'boot.sh'), whileRunning } = options;
   const env = { ...process.env, ...(icount ? { RIG_ICOUNT: '1' } : {}) };
-  const child = spawn(join(IMAGE_SCRIPTS, 'boot.sh'), [image, share, limit], {
+  const child = spawn(script, [image, share, limit], {
     stdio: 'inherit',
     env,
   });

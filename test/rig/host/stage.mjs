@@ -28,6 +28,19 @@ function productionDependencies() {
  * @param {string[]} folders of the repository that dom0 needs besides the driver's
  */
 export function stage(share, folders) {
+  stageProject(share);
+  compileHostileFrontend(join(ROOT, 'test/rig/hostile'), join(share, 'hostile'));
+  for (const folder of ['test/rig/dom0', ...folders]) {
+    rmSync(join(share, folder), { recursive: true, force: true });
+    copy(join(ROOT, folder), join(share, folder));
+  }
+}
+
+/**
+ * The built project and Node alone. Throws when the project is not built.
+ * @param {string} share
+ */
+export function stageProject(share) {
   const missing = BUILT.filter((path) => !existsSync(join(ROOT, path)));
   if (missing.length > 0) throw new Error(`not built: no ${missing.join(', ')}; run npm run build`);
   const project = join(share, 'ringdisk');
@@ -35,11 +48,6 @@ export function stage(share, folders) {
   const dependencies = productionDependencies().map((path) => relative(ROOT, path));
   for (const path of [...COPIED, ...dependencies]) copy(join(ROOT, path), join(project, path));
   copy(process.execPath, join(share, 'node'));
-  compileHostileFrontend(join(ROOT, 'test/rig/hostile'), join(share, 'hostile'));
-  for (const folder of ['test/rig/dom0', ...folders]) {
-    rmSync(join(share, folder), { recursive: true, force: true });
-    copy(join(ROOT, folder), join(share, folder));
-  }
 }
 
 /**

@@ -4,7 +4,7 @@
 # usage: build.sh        (as root; prints the folder that boot.sh takes)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file and of unpack.sh, so only a change there builds again. The init scripts are not part of it:
+# file, of unpack.sh and of zfs.sh, so only a change there builds again. The init scripts are not part of it:
 # boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
@@ -14,7 +14,7 @@ cache=${RINGDISK_RIG_DIR:-$HOME/.cache/ringdisk-rig}
 suite=trixie
 xen=4.20
 . "$here/unpack.sh"
-stamp=$suite-$(stamp_of "$here/build.sh" "$here/unpack.sh")
+stamp=$suite-$(stamp_of "$here/build.sh" "$here/unpack.sh" "$here/zfs.sh")
 out=$cache/$stamp
 # In dom0's tree.
 stand_ins=/rig/stand-ins
@@ -31,7 +31,7 @@ dom0_packages() {
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
     strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
     grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools bindfs
-    nbd-client qemu-utils libnbd-bin nbdkit open-iscsi drbd-utils
+    nbd-client qemu-utils libnbd-bin nbdkit open-iscsi drbd-utils zfsutils-linux
   )
   (IFS=,; echo "${packages[*]}")
 }
@@ -66,7 +66,7 @@ build_dom0_tree() {
   local root=$1
   mkdir -p "$root"
   # shellcheck disable=SC2086 # RIG_MIRROR is absent or one word.
-  mmdebstrap --quiet --variant=minbase --components=main --include="$(dom0_packages)" \
+  mmdebstrap --quiet --variant=minbase --components=main,contrib --include="$(dom0_packages)" \
     "$suite" - ${RIG_MIRROR:-} | tar -xf - -C "$root" --exclude='./dev/*'
   mkdir -p "$root/host"
   write_stub "$root/sbin/rig-stub"
@@ -137,10 +137,19 @@ build_guest_initramfs() {
   unpack_modules "$root" "$guest/modules" "$release" ext4 xfs > "$guest/modules/file_systems"
 }
 
+add_zfs_modules() {
+  local root=$1 release=$2 modules
+  modules=$("$here/zfs.sh" "$release")
+  mkdir -p "$root/lib/modules/$release/updates"
+  cp "$modules"/* "$root/lib/modules/$release/updates/"
+  depmod -b "$root" "$release"
+}
+
 build() {
   local work=$1 root=$1/root release
   build_dom0_tree "$root"
   release=$(ls "$root/lib/modules")
+  add_zfs_modules "$root" "$release"
   cp "$root/boot/vmlinuz-$release" "$work/vmlinuz"
   cp "$root/boot/initrd.img-$release" "$work/initrd"
   zcat "$root/boot/xen-$xen-amd64.gz" > "$work/xen"

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The volume manager's process. It keeps nothing in memory that ZFS does not know: it may be killed
+// at any time, and the next one finishes what was left.
+import { lockRuntimeDir } from '../control/lock.ts';
+import { makeRuntimeDir } from '../control/runtime_dir.ts';
+import { serveMethods } from '../control/server.ts';
+import { native } from '../datapath/binding.ts';
+import { createLogger } from '../log.ts';
+import { packageVersion } from '../version.ts';
+import { manageHandlers } from '../volume/manage_handlers.ts';
+import { MANAGE_METHODS, manageSocketPath } from '../volume/manage_protocol.ts';
+import { openManager } from '../volume/manager.ts';
+
+export interface ManageOptions {
+  runtimeDir: string;
+}
+
+/** Resolves when it has been asked to end. */
+export async function manage({ runtimeDir }: ManageOptions): Promise<void> {
+  const log = createLogger({ level: 'info' });
+  const ended = untilAsked();
+  makeRuntimeDir(runtimeDir);
+  await lockRuntimeDir(runtimeDir);
+  const manager = await openManager(log);
+  const handlers = manageHandlers(manager);
+  const server = await serveMethods(manageSocketPath(runtimeDir), MANAGE_METHODS, handlers, log);
+  log.info({ version: packageVersion(), socket: server.path }, 'the volume manager is ready');
+  native.sdNotify('READY=1');
+  await ended;
+  await server.close();
+}
+
+function untilAsked(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+  });
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all operations of the manager share.
+import { randomUUID } from 'node:crypto';
+import type { Logger } from '../log.ts';
+import type { RunCommand } from '../zfs/command.ts';
+import { Zfs } from '../zfs/zfs.ts';
+import { Zpool } from '../zfs/zpool.ts';
+import { explained } from './failures.ts';
+import { Locks } from './locks.ts';
+import { ManagerError } from './manager_types.ts';
+import { oldDataset } from './names.ts';
+import { ASKED, type DatasetRecord, toRecord } from './records.ts';
+import { Store } from './store.ts';
+
+export class Context {
+  readonly run: RunCommand;
+  readonly zfs: Zfs;
+  readonly zpool: Zpool;
+  readonly log: Logger;
+  readonly locks = new Locks();
+  readonly #stores = new Map<string, Store>();
+
+  constructor(run: RunCommand, log: Logger) {
+    this.run = run;
+    this.zfs = new Zfs(run);
+    this.zpool = new Zpool(run);
+    this.log = log;
+  }
+
+  store(pool: string): Store {
+    const known = this.#stores.get(pool);
+    if (known) return known;
+    const store = new Store(pool, this.zfs, this.locks, this.log);
+    this.#stores.set(pool, store);
+    return store;
+  }
+
+  /** A dataset as it is now; it is there. */
+  async look(pool: string, dataset: string): Promise<DatasetRecord> {
+    return explained('volume', `${dataset} cannot be read`, async () => {
+      const found = await this.zfs.get(dataset, { properties: ASKED });
+      const properties = found.get(dataset);
+      if (properties) return toRecord(pool, dataset, properties);
+      throw new ManagerError('ZFS_FAILED', `ZFS says nothing of ${dataset}`);
+    });
+  }
+
+  /** All snapshots that a volume has in ZFS, newest first, also those that callers do not see. */
+  snapshotsOf(pool: string, dataset: string): Promise<DatasetRecord[]> {
+    return this.#below(pool, dataset, 'snapshot');
+  }
+
+  /** With its bookmarks. */
+  relativesOf(pool: string, dataset: string): Promise<DatasetRecord[]> {
+    return this.#below(pool, dataset, 'snapshot,bookmark');
+  }
+
+  #below(pool: string, dataset: string, types: string): Promise<DatasetRecord[]> {
+    return explained('volume', `the snapshots of ${dataset} cannot be read`, async () => {
+      const options = { properties: ASKED, recursive: true, types };
+      const found = await this.zfs.get(dataset, options);
+      const records = [...found].map(([name, properties]) => toRecord(pool, name, properties));
+      return records.sort((one, other) => other.createTxg - one.createTxg);
+    });
+  }
+
+  /** For a volume that is gone but for its snapshots: nobody asks for it by name. */
+  oldName(pool: string): string {
+    return oldDataset(pool, randomUUID());
+  }
+}

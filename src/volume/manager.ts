@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The manager of volumes as its callers see it: the interface of manager_types.ts, over ZFS.
+import type { Logger } from '../log.ts';
+import { type RunCommand, runCommand } from '../zfs/command.ts';
+import { destroyData } from './bookmarks.ts';
+import { clearPool, expandPool, poolStatus, scrubPool, trimPool } from './change_pool.ts';
+import { changedBlocks } from './changed_blocks.ts';
+import { Context } from './context.ts';
+import { createPool, finishPool, planPool } from './create_pool.ts';
+import { exposeSnapshot, hideSnapshot } from './exposure.ts';
+import { ManagerError, type VolumeInfo, type VolumeManager } from './manager_types.ts';
+import * as pools from './pools.ts';
+import { revertVolume } from './revert.ts';
+import * as volumes from './volumes.ts';
+
+type Tail<T> = T extends (context: Context, ...rest: infer R) => infer Result
+  ? (...rest: R) => Result
+  : never;
+
+/** Finishes what a manager before has left, then answers. */
+export async function openManager(
+  log: Logger,
+  run: RunCommand = runCommand,
+): Promise<VolumeManager> {
+  const context = new Context(run, log);
+  await finishAll(context);
+  return makeManager(context);
+}
+
+/** A pool that cannot be read now says so when it is asked for. */
+async function finishAll(context: Context): Promise<void> {
+  let rows: Awaited<ReturnType<typeof context.zpool.list>> = [];
+  try {
+    rows = await context.zpool.list();
+  } catch (error) {
+    context.log.warn({ err: error }, 'the pools cannot be listed');
+  }
+  for (const { name, health } of rows) {
+    if (health === 'SUSPENDED' || health === 'UNAVAIL') continue;
+    try {
+      await context.locks.pool(name, async () => {
+        await finishPool(context, name);
+        if (await context.zfs.exists(`${name}/ringdisk`)) await context.store(name).finish();
+      });
+    } catch (error) {
+      context.log.warn({ err: error, pool: name }, 'what a call before has left stays so for now');
+    }
+  }
+}
+
+function makeManager(context: Context): VolumeManager {
+  const bound =
+    <F extends (context: Context, ...rest: never[]) => unknown>(body: F) =>
+    (...rest: never[]) =>
+      body(context, ...rest);
+  const of = <F extends (context: Context, ...rest: never[]) => unknown>(body: F) =>
+    bound(body) as Tail<F>;
+  /** Of one pool: it is there, and does I/O. */
+  const inPool = <F extends (context: Context, pool: string, ...rest: never[]) => unknown>(
+    body: F,
+  ) =>
+    (async (pool: string, ...rest: never[]) => {
+      const row = await pools.needPool(context, pool);
+      pools.refuseSuspended(row);
+      return body(context, row.name, ...rest);
+    }) as Tail<F>;
+  return {
+    planPool: of(planPool),
+    createPool: of(createPool),
+    adoptPool: of(pools.adoptPool),
+    listPools: of(pools.listPools),
+    statPool: of(pools.statPool),
+    poolStatus: of(poolStatus),
+    importablePools: of(pools.importablePools),
+    importPool: of(pools.importPool),
+    exportPool: of(pools.exportPool),
+    destroyPool: of(pools.destroyPool),
+    setPoolMetadata: inPool(pools.setPoolMetadata),
+    setReserve: inPool(pools.setReserve),
+    expandPool: of(expandPool),
+    scrubPool: of(scrubPool),
+    trimPool: of(trimPool),
+    clearPool: of(clearPool),
+    listVolumes: (pool) => listVolumes(context, pool),
+    statVolume: inPool(volumes.statVolume),
+    createVolume: (wish) =>
+      inPool((_, pool: string) => volumes.createVolume(context, { ...wish, pool }))(wish.pool),
+    snapshotVolume: inPool(volumes.snapshotVolume),
+    cloneVolume: inPool(volumes.cloneVolume),
+    destroyVolume: inPool(volumes.destroyVolume),
+    renameVolume: inPool(volumes.renameVolume),
+    resizeVolume: inPool(volumes.resizeVolume),
+    revertVolume: inPool(revertVolume),
+    importVolume: (wish) =>
+      inPool((_, pool: string) => volumes.importVolume(context, { ...wish, pool }))(wish.pool),
+    setVolumeProperties: inPool(volumes.setVolumeProperties),
+    setVolumeMetadata: inPool(volumes.setVolumeMetadata),
+    exposeSnapshot: inPool(exposeSnapshot),
+    hideSnapshot: inPool(hideSnapshot),
+    destroyData: inPool(destroyData),
+    changedBlocks: inPool(changedBlocks),
+    loadKey: inPool(volumes.loadKey),
+    unloadKey: inPool(volumes.unloadKey),
+  };
+}
+
+async function listVolumes(context: Context, pool?: string): Promise<VolumeInfo[]> {
+  if (pool !== undefined) {
+    const row = await pools.needPool(context, pool);
+    pools.refuseSuspended(row);
+    return volumes.listVolumes(context, row.name);
+  }
+  const all = await pools.listPools(context, true);
+  const suspended = all.find(({ state }) => state === 'SUSPENDED' || state === 'UNAVAIL');
+  if (suspended) {
+    throw new ManagerError(
+      'POOL_SUSPENDED',
+      `the pool ${suspended.pool} does no I/O: what is in it cannot be told`,
+    );
+  }
+  const withStore = all.filter(({ store }) => store !== undefined);
+  const lists = await Promise.all(
+    withStore.map(({ pool: name }) => volumes.listVolumes(context, name)),
+  );
+  return lists.flat();
+}
