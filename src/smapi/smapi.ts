@@ -13,6 +13,7 @@ import { dataCalls } from './mirrors.ts';
 import { pluginCalls } from './plugin_calls.ts';
 import type { DatapathHandlers, VolumeHandlers } from './schema.ts';
 import { type Answer, type RawCall, type SmapiServer, serveSmapi } from './server.ts';
+import { smapiSocketPath } from './smapi_socket.ts';
 import { srCalls } from './srs.ts';
 import { Turns } from './turns.ts';
 import { parseUri } from './uri.ts';
@@ -25,11 +26,6 @@ export interface SmapiOptions {
   /** Of the daemon that serves the disks. */
   readonly daemonRuntimeDir: string;
   readonly log: Logger;
-}
-
-/** Where the executables find us. */
-export function smapiSocketPath(runtimeDir: string): string {
-  return path.join(runtimeDir, 'smapi.sock');
 }
 
 export async function startSmapi(options: SmapiOptions): Promise<SmapiServer> {

@@ -3,7 +3,7 @@
 // nodes that xenopsd writes and takes away, NBD's clients in dom0.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { expectWriteAndVerify, MIB, timed } from '../support/loopback_machine.ts';
 import { client } from '../support/nbd_client.ts';
 import { RestartMachine } from '../support/restart_machine.ts';
@@ -19,6 +19,8 @@ import {
 const SIZE = 64 * MIB;
 /** A daemon is started, and some interpreters. */
 const HOOK_MS = 60_000;
+// Each call starts one, and a drain is waited for.
+vi.setConfig({ testTimeout: 120_000 });
 
 let machine: RestartMachine;
 let host: SmapiHost;
@@ -115,7 +117,7 @@ test('the guest and QEMU’s emulated disk see one disk, and its device is the v
   const { target } = (await machine.show(guest)) as { target: { kind: string; path: string } };
   expect(target).toMatchObject({ kind: 'file', path: path.join(host.folder, sr, volume.key) });
   await expectWriteAndVerify(guest.frontend, { offset: 8 * MIB });
-  const read = 'import nbd, sys\nh = nbd.NBD(); h.connect_uri(sys.argv[1])\nprint(h.pread(4, 0))';
+  const read = 'import nbd, sys\nh = nbd.NBD(); h.connect_uri(sys.argv[1])\nprint(h.pread(512, 0)[:4])';
   expect(await client('/usr/bin/python3', '-c', read, uri)).toContain('BBBB');
   // Half of it is written: 8 MiB and a block.
   const map = JSON.parse(await client('nbdinfo', '--map', '--json', uri));

@@ -7,7 +7,7 @@ import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { smapiSocketPath } from '../../src/smapi/smapi.ts';
+import { smapiSocketPath } from '../../src/smapi/smapi_socket.ts';
 import { feed, runScript, SmapiHost } from '../support/smapi_host.ts';
 
 let host: SmapiHost;
