@@ -117,7 +117,8 @@ test('the guest and QEMU’s emulated disk see one disk, and its device is the v
   const { target } = (await machine.show(guest)) as { target: { kind: string; path: string } };
   expect(target).toMatchObject({ kind: 'file', path: path.join(host.folder, sr, volume.key) });
   await expectWriteAndVerify(guest.frontend, { offset: 8 * MIB });
-  const read = 'import nbd, sys\nh = nbd.NBD(); h.connect_uri(sys.argv[1])\nprint(h.pread(512, 0)[:4])';
+  const read =
+    'import nbd, sys\nh = nbd.NBD(); h.connect_uri(sys.argv[1])\nprint(h.pread(512, 0)[:4])';
   expect(await client('/usr/bin/python3', '-c', read, uri)).toContain('BBBB');
   // Half of it is written: 8 MiB and a block.
   const map = JSON.parse(await client('nbdinfo', '--map', '--json', uri));
