@@ -64,6 +64,15 @@ export class DiskPaths {
     }
   }
 
+  /** For another host's client, whoever has activated it; the export that it is to use. */
+  async activateForImport(uri: string, domain: string): Promise<{ socket: string; name: string }> {
+    const state = this.#services.disks.get(uri);
+    const isActive = state?.active.some(({ mode }) => mode === 'write') ?? false;
+    if (!isActive) await this.activate(uri, domain, 'write');
+    const { uuid } = await this.#stateOf(uri);
+    return { socket: this.#socketOf(uuid), name: uuid };
+  }
+
   /**
    * When this is over nothing of that domain's is under way on the volume: the one moment for which
    * XAPI waits. Throws where that cannot be said.

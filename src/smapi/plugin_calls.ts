@@ -18,11 +18,18 @@ const VOLUME_FEATURES = [
   ...['SR_CREATE', 'SR_DELETE', 'SR_ATTACH', 'SR_DETACH', 'SR_SCAN', 'SR_PROBE', 'SR_UPDATE'],
   ...['VDI_CREATE', 'VDI_DESTROY', 'VDI_ATTACH', 'VDI_DETACH', 'VDI_ACTIVATE'],
   ...['VDI_ACTIVATE_READONLY', 'VDI_DEACTIVATE', 'VDI_UPDATE', 'VDI_SNAPSHOT', 'VDI_CLONE'],
-  ...['VDI_RESIZE', 'VDI_RESIZE_ONLINE', 'VDI_REVERT', 'VDI_CONFIG_CBT', 'VDI_MIRROR'],
+  ...[
+    'VDI_RESIZE',
+    'VDI_RESIZE_ONLINE',
+    'VDI_REVERT',
+    'VDI_CONFIG_CBT',
+    'VDI_MIRROR',
+    'VDI_MIRROR_IN',
+  ],
   ...['VDI_ATTACH_OFFLINE', 'LARGE_VDI', 'THIN_PROVISIONING'],
 ];
 /** The only ones that are looked for in a datapath plugin. */
-const DATAPATH_FEATURES = ['NONPERSISTENT'];
+const DATAPATH_FEATURES = ['NONPERSISTENT', 'VDI_MIRROR_IN'];
 
 type PluginMethod = 'Plugin.query' | 'Plugin.diagnostics' | 'Plugin.ls';
 

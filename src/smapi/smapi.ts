@@ -9,6 +9,7 @@ import { DaemonLink } from './daemon_link.ts';
 import { DiskPaths } from './datapath.ts';
 import { Disks } from './disks.ts';
 import { errorObject, SmapiError, toSmapiError } from './errors.ts';
+import { Imports } from './imports.ts';
 import { dataCalls } from './mirrors.ts';
 import { pluginCalls } from './plugin_calls.ts';
 import type { DatapathHandlers, VolumeHandlers } from './schema.ts';
@@ -56,7 +57,7 @@ export class Smapi {
     };
     this.#datapath = {
       ...pluginCalls(services, 'datapath'),
-      ...diskCalls(paths),
+      ...diskCalls(paths, new Imports(runtimeDir, log)),
       ...dataCalls(services),
     };
   }
@@ -91,6 +92,7 @@ export class Smapi {
 
 function diskCalls(
   paths: DiskPaths,
+  imports: Imports,
 ): Pick<DatapathHandlers, Extract<keyof DatapathHandlers, `Datapath.${string}`>> {
   const done = async (step: Promise<void>) => {
     await step;
@@ -101,8 +103,9 @@ function diskCalls(
     'Datapath.attach': ({ uri, domain }) => paths.attach(uri, domain),
     'Datapath.activate': ({ uri, domain }) => done(paths.activate(uri, domain, 'write')),
     'Datapath.activate_readonly': ({ uri, domain }) => done(paths.activate(uri, domain, 'read')),
-    'Datapath.import_activate': async () => {
-      throw new SmapiError('Unimplemented', ['Datapath.import_activate']);
+    'Datapath.import_activate': async ({ uri, domain }) => {
+      const { socket, name } = await paths.activateForImport(uri, domain);
+      return imports.expect(socket, name);
     },
     'Datapath.deactivate': ({ uri, domain }) => done(paths.deactivate(uri, domain)),
     'Datapath.detach': ({ uri, domain }) => done(paths.detach(uri, domain)),
