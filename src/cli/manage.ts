@@ -12,8 +12,8 @@ export function addManage(program: Command): void {
     .option('--daemon-runtime-dir <dir>', 'of the daemon that serves the disks', RUNTIME_DIR)
     .addHelpText(
       'after',
-      '\nIt runs zpool and zfs, and meets no guest: that is what ringdisk serve does, which runs\n' +
-        'neither. Both may be stopped and started at any time, one without the other.\n\n' +
+      '\nIt runs zpool and zfs, and meets no guest; ringdisk serve does, and runs neither.\n' +
+        ' Both may be stopped and started at any time, one without the other.\n\n' +
         'Example:\n  ringdisk manage',
     )
     .action(async (options: ManageOptions) => {

@@ -13,6 +13,7 @@ import {
   parseBytes,
   parseProperties,
 } from './volume_create.ts';
+import { addReceive, addSend } from './volume_send.ts';
 import { formatVolumes, printVolume } from './volume_text.ts';
 import {
   addManagerOptions,
@@ -50,6 +51,8 @@ export function addVolume(program: Command): void {
   addImport(command);
   addSet(command);
   addKeys(command);
+  addSend(command);
+  addReceive(command);
 }
 
 function addList(parent: Command): void {

@@ -91,7 +91,7 @@ function findSnapshot(
   const [first] = found;
   if (first && found.length === 1) return first;
   const why = first
-    ? `${found.length} snapshots have that name; take the key of one: ${found.map((one) => one.key).join(', ')}`
+    ? `${found.length} have that name; take a key: ${found.map((one) => one.key).join(', ')}`
     : `it has ${all.map((one) => one.name || one.key).join(', ') || 'none'}`;
   throw new UsageError(`There is no snapshot ${text}: ${why}.`);
 }

@@ -154,7 +154,7 @@ function unreachable(
 ): DaemonUnreachableError {
   const why: Record<string, string> = {
     ENOENT: `there is no ${path}. Start the ${name} (${start})`,
-    ECONNREFUSED: `nobody listens on ${path}: the ${name} has died. Start it again, and see its log`,
+    ECONNREFUSED: `nobody listens on ${path}: the ${name} has died. Start it again, see its log`,
     EACCES: `you may not open ${path}. Run this as the user that runs the ${name}, most often root`,
   };
   const reason = why[error.code ?? ''] ?? error.message;

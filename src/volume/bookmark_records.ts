@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ZFS's bookmarks have no properties of their own: what is known of them is kept with their volume,
-// by key. A record without its bookmark, or beside the snapshot that it is to replace, says nothing.
+// by key. A record without its bookmark, or beside the snapshot that it is to replace, says
+// nothing.
 import type { MetadataChange, VolumeInfo } from './manager_types.ts';
 import { decodeRecord, PROPERTY } from './properties.ts';
 import { type DatasetRecord, isVisible } from './records.ts';

@@ -25,8 +25,7 @@ export async function destroyData(
   pool: string,
   key: string,
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const snapshot = await store.find(key);
     if (!snapshot) return needBookmark(context, pool, key);
     const volume = snapshot.name.parent;

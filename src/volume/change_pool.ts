@@ -22,7 +22,7 @@ export async function expandPool(
   change: ExpandPool,
 ): Promise<PoolStatus> {
   const { name } = await needPool(context, pool);
-  return context.locks.pool(name, async () => {
+  return context.alone(name, async () => {
     for (const args of await changeArguments(context, name, change))
       await zpool(context, name, args);
     return poolStatus(context, name);

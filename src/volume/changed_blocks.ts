@@ -26,7 +26,8 @@ export async function changedBlocks(
   if (from.kind === 'volume' || to.kind === 'bookmark') {
     throw new ManagerError(
       'NOT_A_SNAPSHOT',
-      `changes are told from a snapshot to a later one or its volume, not from ${fromKey} to ${toKey}`,
+      'changes are told from a snapshot to a later one or its volume, ' +
+        `not from ${fromKey} to ${toKey}`,
     );
   }
   const changes = new ChangeMap(Math.max(from.size, to.size), granularity);
@@ -36,7 +37,8 @@ export async function changedBlocks(
       readChanges(from.dataset, snapshot, changes),
     ),
   );
-  changes.note(Math.min(from.size, to.size), undefined);
+  const shared = Math.min(from.size, to.size);
+  changes.note(shared, Math.max(from.size, to.size) - shared);
   return { granularity, bitmap: changes.bitmap };
 }
 
@@ -50,14 +52,15 @@ async function withSnapshot(
 ): Promise<void> {
   if (!isVolume) return body(dataset);
   const base = baseDataset(dataset, randomUUID());
-  return context.locks.pool(pool, async () => {
-    await context.zfs.snapshot(base, {});
-    try {
-      await body(base);
-    } finally {
-      await context.zfs.destroyDeferred(base);
-    }
-  });
+  const { kept } = context.store(pool);
+  kept.add(base);
+  try {
+    await context.changeStore(pool, () => context.zfs.snapshot(base, {}));
+    await body(base);
+  } finally {
+    kept.delete(base);
+    await context.changeStore(pool, () => context.zfs.destroyDeferred(base));
+  }
 }
 
 async function readChanges(from: string, to: string, changes: ChangeMap): Promise<void> {
@@ -83,8 +86,8 @@ export class ChangeMap {
     this.bitmap = Buffer.alloc(Math.ceil(bits / 8));
   }
 
-  note(offset: number, length: number | undefined): void {
-    const end = length === undefined ? this.#size : Math.min(offset + length, this.#size);
+  note(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#size);
     if (offset >= end) return;
     const last = Math.floor((end - 1) / this.#granularity);
     for (let chunk = Math.floor(offset / this.#granularity); chunk <= last; chunk++) {

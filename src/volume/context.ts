@@ -10,14 +10,16 @@ import { Locks } from './locks.ts';
 import { ManagerError } from './manager_types.ts';
 import { oldDataset } from './names.ts';
 import { ASKED, type DatasetRecord, toRecord } from './records.ts';
-import { Store } from './store.ts';
+import { BetweenTwoError, Store } from './store.ts';
+
+const LOOKS_MAX = 10;
 
 export class Context {
   readonly run: RunCommand;
   readonly zfs: Zfs;
   readonly zpool: Zpool;
   readonly log: Logger;
-  readonly locks = new Locks();
+  readonly #locks = new Locks();
   readonly #stores = new Map<string, Store>();
 
   constructor(run: RunCommand, log: Logger) {
@@ -30,8 +32,53 @@ export class Context {
   store(pool: string): Store {
     const known = this.#stores.get(pool);
     if (known) return known;
-    const store = new Store(pool, this.zfs, this.locks, this.log);
+    const store = new Store(pool, this.zfs, this.log);
     this.#stores.set(pool, store);
+    return store;
+  }
+
+  /** Runs `body` while nobody else changes anything of the pool; of its store there may be none. */
+  alone<T>(pool: string, body: () => Promise<T>): Promise<T> {
+    return this.#locks.pool(pool, body);
+  }
+
+  /** Runs `body` while nobody else changes the store, which has nothing left to do before. */
+  changeStore<T>(pool: string, body: (store: Store) => Promise<T>): Promise<T> {
+    const store = this.store(pool);
+    return this.#locks.pool(pool, async () => {
+      if (store.isDirty) await store.finish();
+      try {
+        return await body(store);
+      } catch (error) {
+        store.markDirty();
+        throw error;
+      }
+    });
+  }
+
+  /** Runs `body` while nobody else changes this volume. */
+  async changeVolume<T>(pool: string, key: string, body: (store: Store) => Promise<T>): Promise<T> {
+    const store = await this.#cleanStore(pool);
+    return this.#locks.volume(pool, key, () => body(store));
+  }
+
+  /** Runs `body`, which only looks; anew while it would see what is between two states. */
+  async looking<T>(pool: string, body: (store: Store) => Promise<T>): Promise<T> {
+    const store = await this.#cleanStore(pool);
+    for (let looks = 1; ; looks++) {
+      try {
+        return await body(store);
+      } catch (error) {
+        if (!(error instanceof BetweenTwoError) || looks === LOOKS_MAX) throw error;
+        // Whoever does it has the pool to himself; if nobody does, it is finished here.
+        await this.#locks.pool(pool, () => store.finish());
+      }
+    }
+  }
+
+  async #cleanStore(pool: string): Promise<Store> {
+    const store = this.store(pool);
+    if (store.isDirty) await this.#locks.pool(pool, () => store.finish());
     return store;
   }
 

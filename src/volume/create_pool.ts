@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import * as v from 'valibot';
 import type { Context } from './context.ts';
-import { Disks, expandDisks } from './disks.ts';
+import { Disks, imaginedDisks } from './disks.ts';
 import { explained } from './failures.ts';
 import {
   type CreatePool,
@@ -14,7 +14,7 @@ import {
   type PoolPlan,
 } from './manager_types.ts';
 import { checkPoolName } from './names.ts';
-import { allDisks, checkedReserve, planOf, RESERVE_DEFAULT } from './pool_plan.ts';
+import { checkedReserve, type PlannedDisk, planOf, RESERVE_DEFAULT } from './pool_plan.ts';
 import { findPool, makeStore, statPool } from './pools.ts';
 import { decodeRecord, encodeRecord } from './properties.ts';
 
@@ -30,18 +30,18 @@ export async function planPool(
   context: Context,
   wish: PoolLayout & { reserve?: number },
 ): Promise<PoolPlan> {
-  const named = await namedDisks(context, wish);
+  const named = await namedDisks(context, wish, true);
   return planOf({ pool: 'POOL', settings: settingsOf(undefined), ...named });
 }
 
 export async function createPool(context: Context, wish: CreatePool): Promise<PoolInfo> {
   const pool = checkPoolName(wish.pool);
   checkedReserve(wish.reserve);
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     if (await findPool(context, pool)) {
       throw new ManagerError('POOL_EXISTS', `there is a pool ${pool} already`);
     }
-    const named = await namedDisks(context, wish);
+    const named = await namedDisks(context, wish, false);
     const making = {
       uuid: wish.uuid ?? randomUUID(),
       name: wish.name ?? pool,
@@ -85,20 +85,17 @@ function settingsOf(compression = 'lz4'): string[] {
 }
 
 /** Disks by names that stay, and imagined ones spelled out. */
-async function namedDisks<T extends PoolLayout>(context: Context, wish: T) {
+async function namedDisks<T extends PoolLayout>(context: Context, wish: T, mayImagine: boolean) {
   const disks = new Disks(context.run);
-  const known = await expandDisks(allDisks(wish));
-  const name = async (list: string[] | undefined): Promise<string[]> => {
+  const known = new Map<string, PlannedDisk>();
+  const name = async (list: string[] = []): Promise<string[]> => {
     const names: string[] = [];
-    for (const word of list ?? []) {
-      const imagined = [...known].filter(([, disk]) => disk.word === word).map(([path]) => path);
-      if (imagined.length > 0) {
-        names.push(...imagined);
-        continue;
-      }
-      const disk = await disks.stableName(word);
-      known.set(disk, await disks.look(disk));
-      names.push(disk);
+    for (const word of list) {
+      const imagined = mayImagine ? imaginedDisks(word, known.size + 1) : [];
+      const path = await disks.stableName(word);
+      const found = imagined.length > 0 ? imagined : [await disks.look(path)];
+      for (const disk of found) known.set(disk.path, disk);
+      names.push(...found.map((disk) => disk.path));
     }
     return names;
   };

@@ -40,26 +40,18 @@ const SignaturesSchema = v.object({
   signatures: v.optional(v.array(v.object({ type: v.string() })), []),
 });
 
-/** For a plan: names of sizes stand for disks that are not there. */
-export async function expandDisks(names: readonly string[]): Promise<Map<string, PlannedDisk>> {
-  const disks = new Map<string, PlannedDisk>();
-  for (const name of names) {
-    const [, times = '1', size] = IMAGINED.exec(name) ?? [];
-    if (size === undefined) continue;
-    for (let index = 1; index <= Number(times); index++) {
-      const disk = `${size}-${disks.size + 1}`;
-      const bytes = parseSize(size) ?? 0;
-      disks.set(disk, {
-        path: disk,
-        size: bytes,
-        physicalSector: 4096,
-        rotational: false,
-        isFile: false,
-        word: name,
-      });
-    }
-  }
-  return disks;
+/** For a plan: a size stands for disks that are not there. Empty: it is the name of one. */
+export function imaginedDisks(word: string, first: number): PlannedDisk[] {
+  const [, times = '1', size] = IMAGINED.exec(word) ?? [];
+  const bytes = size === undefined ? undefined : parseSize(size);
+  if (size === undefined || bytes === undefined) return [];
+  return Array.from({ length: Number(times) }, (_, index) => ({
+    path: `${size}-${first + index}`,
+    size: bytes,
+    physicalSector: 4096,
+    rotational: false,
+    isFile: false,
+  }));
 }
 
 export class Disks {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Devices of snapshots. ZFS shows those of all snapshots of a volume or of none; so it shows them
 // while somebody needs one, which is written down with the volume.
+import { readFileSync } from 'node:fs';
 import type { Context } from './context.ts';
-import { deviceAppears } from './device.ts';
+import { deviceAppears, devicePath } from './device.ts';
 import { explained } from './failures.ts';
 import { ManagerError } from './manager_types.ts';
+import { readName } from './names.ts';
 import { decodeRecord, encodeRecord, PROPERTY } from './properties.ts';
 
 const USERS_MAX = 64;
@@ -15,17 +17,17 @@ export async function exposeSnapshot(
   key: string,
   user: string,
 ): Promise<{ device: string }> {
-  return context.locks.pool(pool, async () => {
-    const snapshot = await context.store(pool).need(key);
+  return context.changeStore(pool, async (store) => {
+    const snapshot = await store.need(key);
     if (snapshot.name.role !== 'snapshot') {
       throw new ManagerError('NOT_A_SNAPSHOT', `${snapshot.dataset} is no snapshot`);
     }
     await changeUsers(context, pool, snapshot.name.parent, (users) => ({
       ...users,
-      [`${key} ${user}`]: true,
+      [`${key} ${user}`]: bootId(),
     }));
-    const device = `/dev/zvol/${snapshot.dataset}`;
-    if (await deviceAppears(device)) return { device };
+    const device = devicePath(snapshot.dataset);
+    if (await deviceAppears(context.run, snapshot.dataset)) return { device };
     throw new ManagerError('ZFS_FAILED', `the device ${device} has not appeared`);
   });
 }
@@ -36,17 +38,12 @@ export async function hideSnapshot(
   key: string,
   user: string,
 ): Promise<void> {
-  await context.locks.pool(pool, async () => {
-    const snapshot = await context.store(pool).find(key);
+  await context.changeStore(pool, async (store) => {
+    const snapshot = await store.find(key);
     if (snapshot?.name.role !== 'snapshot') return;
-    await changeUsers(
-      context,
-      pool,
-      snapshot.name.parent,
-      ({ [`${key} ${user}`]: _, ...others }) => {
-        return others;
-      },
-    );
+    const volume = snapshot.name.parent;
+    await changeUsers(context, pool, volume, ({ [`${key} ${user}`]: _, ...others }) => others);
+    if (readName(pool, volume).role === 'old') await store.finish();
   });
 }
 
@@ -57,7 +54,9 @@ async function changeUsers(
   change: (users: Record<string, unknown>) => Record<string, unknown>,
 ): Promise<void> {
   const record = await context.look(pool, volume);
-  const users = change(decodeRecord(record.own.get(PROPERTY.exposed), volume));
+  const known = Object.entries(decodeRecord(record.own.get(PROPERTY.exposed), volume));
+  const alive = known.filter(([, boot]) => boot === bootId());
+  const users = change(Object.fromEntries(alive));
   const count = Object.keys(users).length;
   if (count > USERS_MAX) {
     throw new ManagerError('VOLUME_BUSY', `${count} users of snapshots of ${volume} are too many`);
@@ -68,4 +67,9 @@ async function changeUsers(
       snapdev: count > 0 ? 'visible' : 'hidden',
     }),
   );
+}
+
+/** Who needed one before the host was started anew needs none any more. */
+function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }

@@ -15,6 +15,7 @@ const CODES: Record<ZfsErrorKind, ManagerErrorCode | Record<Subject, ManagerErro
   full: 'POOL_FULL',
   suspended: 'POOL_SUSPENDED',
   'in use': 'DISK_IN_USE',
+  layout: 'LAYOUT_INVALID',
   labelled: 'DISK_LABELLED',
   snapshots: { pool: 'POOL_BUSY', volume: 'VOLUME_FOREIGN' },
   clones: { pool: 'POOL_BUSY', volume: 'VOLUME_FOREIGN' },

@@ -8,7 +8,7 @@ interface Turn {
   start(): void;
 }
 
-/** The turns of one pool, in the order of asking: nobody is overtaken by who would be in the way. */
+/** Of one pool, in the order of asking: nobody is overtaken by who would be in the way. */
 class PoolTurns {
   readonly #running = new Set<Turn>();
   readonly #waiting: Turn[] = [];

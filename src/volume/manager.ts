@@ -9,6 +9,7 @@ import { Context } from './context.ts';
 import { createPool, finishPool, planPool } from './create_pool.ts';
 import { exposeSnapshot, hideSnapshot } from './exposure.ts';
 import { ManagerError, type VolumeInfo, type VolumeManager } from './manager_types.ts';
+import { storeOf } from './names.ts';
 import * as pools from './pools.ts';
 import { revertVolume } from './revert.ts';
 import * as volumes from './volumes.ts';
@@ -36,11 +37,11 @@ async function finishAll(context: Context): Promise<void> {
     context.log.warn({ err: error }, 'the pools cannot be listed');
   }
   for (const { name, health } of rows) {
-    if (health === 'SUSPENDED' || health === 'UNAVAIL') continue;
+    if (pools.isDown(health)) continue;
     try {
-      await context.locks.pool(name, async () => {
+      await context.alone(name, async () => {
         await finishPool(context, name);
-        if (await context.zfs.exists(`${name}/ringdisk`)) await context.store(name).finish();
+        if (await context.zfs.exists(storeOf(name))) await context.store(name).finish();
       });
     } catch (error) {
       context.log.warn({ err: error, pool: name }, 'what a call before has left stays so for now');
@@ -82,7 +83,7 @@ function makeManager(context: Context): VolumeManager {
     trimPool: of(trimPool),
     clearPool: of(clearPool),
     listVolumes: (pool) => listVolumes(context, pool),
-    statVolume: inPool(volumes.statVolume),
+    statVolume: (pool, key) => statVolume(context, pool, key),
     createVolume: (wish) =>
       inPool((_, pool: string) => volumes.createVolume(context, { ...wish, pool }))(wish.pool),
     snapshotVolume: inPool(volumes.snapshotVolume),
@@ -111,7 +112,7 @@ async function listVolumes(context: Context, pool?: string): Promise<VolumeInfo[
     return volumes.listVolumes(context, row.name);
   }
   const all = await pools.listPools(context, true);
-  const suspended = all.find(({ state }) => state === 'SUSPENDED' || state === 'UNAVAIL');
+  const suspended = all.find(({ state }) => pools.isDown(state));
   if (suspended) {
     throw new ManagerError(
       'POOL_SUSPENDED',
@@ -124,3 +125,18 @@ async function listVolumes(context: Context, pool?: string): Promise<VolumeInfo[
   );
   return lists.flat();
 }
+
+/** Asked most: one command where all is well. Why not is found out afterwards. */
+async function statVolume(context: Context, pool: string, key: string): Promise<VolumeInfo> {
+  try {
+    return await volumes.statVolume(context, pool, key);
+  } catch (error) {
+    if (!(error instanceof ManagerError) || !WHY.includes(error.code)) throw error;
+    const row = await pools.needPool(context, pool);
+    pools.refuseSuspended(row);
+    if (row.name === pool) throw error;
+    return volumes.statVolume(context, row.name, key);
+  }
+}
+
+const WHY: string[] = ['VOLUME_UNKNOWN', 'POOL_UNKNOWN', 'NAME_INVALID', 'ZFS_TIMEOUT'];

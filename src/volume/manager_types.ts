@@ -233,7 +233,7 @@ export interface PoolLayout {
   ashift?: number;
 }
 
-/** What a layout gives, measured on sparse files of the disks' sizes or computed; see `measured`. */
+/** What a layout gives, by ZFS's own arithmetic. */
 export interface PoolPlan {
   /** `zpool create` as it would be called. */
   command: string[];

@@ -23,8 +23,6 @@ export interface PlannedDisk {
   physicalSector: number;
   rotational: boolean;
   isFile: boolean;
-  /** An imagined one: what it was called by. */
-  word?: string;
 }
 
 export interface PlanInput {
@@ -216,7 +214,8 @@ function failuresOf(wish: PoolLayout, shapes: Shape[]): string[] {
   const { log = [], special = [], cache = [], spare = [] } = wish;
   if (log.length === 1) {
     sentences.push(
-      'The log disk may fail; if the power does, too, the last seconds of synchronous writes are lost.',
+      'The log disk may fail; if the power does, too, the last seconds of synchronous writes are ' +
+        'lost.',
     );
   }
   if (log.length > 1) sentences.push(`${count(log.length - 1)} of the log may fail without loss.`);
@@ -255,8 +254,8 @@ function warningsOf(
   const worst = Math.max(...groups.map((group) => inflation(group, BLOCK)));
   if (worst > 1.02) {
     warnings.push(
-      `Volumes with blocks of 16 KiB take ${worst.toFixed(2)} times their size here: short blocks ` +
-        'have much parity. Larger blocks (--block-size 64K) or mirrors take less.',
+      `Volumes with blocks of 16 KiB take ${worst.toFixed(2)} times their size here: short ` +
+        'blocks have much parity. Larger blocks (--block-size 64K) or mirrors take less.',
     );
   }
   if (ashift < ASHIFT_DEFAULT) {

@@ -3,6 +3,7 @@
 // <pool>/ringdisk, without which it is no pool of ours.
 import { randomUUID } from 'node:crypto';
 import { parseNumber } from '../zfs/tables.ts';
+import { patiently } from '../zfs/zfs.ts';
 import { isZfsError } from '../zfs/zfs_error.ts';
 import type { PoolRow } from '../zfs/zpool.ts';
 import type { Context } from './context.ts';
@@ -46,7 +47,12 @@ export const STORE_SETTINGS = { mountpoint: 'none', canmount: 'off', volmode: 'd
 export async function listPools(context: Context, all = false): Promise<PoolInfo[]> {
   const rows = await explained('pool', 'the pools cannot be listed', () => context.zpool.list());
   const infos = await Promise.all(rows.map((row) => poolInfo(context, row)));
-  return all ? infos : infos.filter(({ store }) => store !== undefined);
+  // Whether one that does no I/O has a store cannot be told, so it is not left out.
+  return all ? infos : infos.filter(({ store, state }) => store !== undefined || isDown(state));
+}
+
+export function isDown(state: string): boolean {
+  return state === 'SUSPENDED' || state === 'UNAVAIL';
 }
 
 /** Any imported pool, with a store or without. */
@@ -62,7 +68,9 @@ export async function needPool(context: Context, pool: string): Promise<PoolRow>
 }
 
 export async function statPool(context: Context, pool: string): Promise<PoolInfo> {
-  const info = await poolInfo(context, await needPool(context, pool));
+  const row = await needPool(context, pool);
+  refuseSuspended(row);
+  const info = await poolInfo(context, row);
   if (info.store) return info;
   throw new ManagerError(
     'POOL_UNKNOWN',
@@ -72,7 +80,7 @@ export async function statPool(context: Context, pool: string): Promise<PoolInfo
 
 /** Throws POOL_SUSPENDED before anything is asked that would wait for its disks. */
 export function refuseSuspended({ name, health }: PoolRow): void {
-  if (health !== 'SUSPENDED') return;
+  if (!isDown(health)) return;
   throw new ManagerError(
     'POOL_SUSPENDED',
     `the pool ${name} does no I/O, since too many of its disks are gone: bring them back, then ` +
@@ -90,7 +98,7 @@ export async function poolInfo(context: Context, row: PoolRow): Promise<PoolInfo
     readOnly: row.readOnly,
   };
   const none = { freeBytes: 0, usedBytes: 0, totalBytes: 0, reservedBytes: 0 };
-  if (row.health === 'SUSPENDED' || row.health === 'UNAVAIL') return { ...base, ...none };
+  if (isDown(row.health)) return { ...base, ...none };
   return { ...base, ...(await space(context, row)) };
 }
 
@@ -161,9 +169,10 @@ export async function makeStore(context: Context, wish: AdoptPool, owned: boolea
     [PROPERTY.keys]: encodeRecord({}),
     [PROPERTY.owned]: owned ? 'on' : 'off',
   };
-  await explained('pool', `the store in ${pool} cannot be made`, () =>
-    context.zfs.createFilesystem(storeOf(pool), settings),
-  );
+  await explained('pool', `the store in ${pool} cannot be made`, async () => {
+    if (await context.zfs.exists(storeOf(pool))) await context.zfs.set(storeOf(pool), settings);
+    else await context.zfs.createFilesystem(storeOf(pool), settings);
+  });
   await reserve(context, pool, wish.reserve ?? 0);
 }
 
@@ -173,7 +182,7 @@ export async function adoptPool(context: Context, wish: AdoptPool): Promise<Pool
   const row = await needPool(context, wish.pool);
   refuseSuspended(row);
   const pool = row.name;
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     if (await storeInfo(context, pool)) {
       throw new ManagerError('POOL_EXISTS', `the pool ${pool} has a store already`);
     }
@@ -189,7 +198,7 @@ export async function setReserve(
 ): Promise<PoolInfo> {
   checkedReserve(percent);
   const info = await statPool(context, pool);
-  return context.locks.pool(info.pool, async () => {
+  return context.alone(info.pool, async () => {
     await reserve(context, info.pool, percent);
     return statPool(context, info.pool);
   });
@@ -220,7 +229,7 @@ export async function setPoolMetadata(
   pool: string,
   change: PoolMetadata,
 ): Promise<PoolInfo> {
-  return context.locks.pool(pool, async () => {
+  return context.alone(pool, async () => {
     const { store } = await statPool(context, pool);
     const settings: Record<string, string> = {};
     if (change.name !== undefined) settings[PROPERTY.name] = encodeText(change.name);
@@ -262,7 +271,7 @@ export async function importPool(
   }
   const info = await poolInfo(context, await needPool(context, guid));
   if (info.store) {
-    await context.locks.pool(info.pool, () => context.store(info.pool).finish());
+    await context.changeStore(info.pool, (store) => store.finish());
   }
   return info;
 }
@@ -271,9 +280,9 @@ export async function importPool(
 export async function exportPool(context: Context, pool: string): Promise<void> {
   const row = await findPool(context, pool);
   if (!row) return;
-  await context.locks.pool(row.name, () =>
+  await context.alone(row.name, () =>
     explained('pool', `the pool ${row.name} cannot be exported`, () =>
-      context.zpool.change(['export', row.name]),
+      patiently(() => context.zpool.change(['export', row.name])),
     ),
   );
 }
@@ -281,7 +290,7 @@ export async function exportPool(context: Context, pool: string): Promise<void> 
 export async function destroyPool(context: Context, pool: string): Promise<void> {
   const info = await statPool(context, pool);
   const doing = `the pool ${info.pool} cannot be destroyed`;
-  await context.locks.pool(info.pool, async () => {
+  await context.alone(info.pool, async () => {
     const datasets = await explained('pool', doing, () =>
       context.zfs.list(info.pool, 'filesystem,volume'),
     );

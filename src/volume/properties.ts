@@ -28,7 +28,8 @@ export const PROPERTY = {
   reserve: 'ringdisk:reserve',
 } as const;
 
-export type PropertyName = (typeof PROPERTY)[keyof typeof PROPERTY];
+/** What stays behind when a volume is sent elsewhere: it tells of this host, or of this dataset. */
+export const MINE_ALONE = [PROPERTY.bookmarks, PROPERTY.exposed, 'snapdev'] as const;
 
 export function encodeText(text: string): string {
   const encoded = text

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A dataset of a store, from what ZFS says of it; and what callers are told of a volume. Pure.
 import { type Properties, parseNumber } from '../zfs/tables.ts';
+import { devicePath } from './device.ts';
 import {
   ManagerError,
   VOLUME_PROPERTIES,
@@ -85,11 +86,16 @@ export function toRecord(pool: string, dataset: string, properties: Properties):
     refreservation: number('refreservation') ?? 0,
     ...(origin && { origin }),
     deferred: properties.get('defer_destroy')?.value === 'on',
-    ...(keyStatus && { keyStatus }),
+    ...(keyStatus && keyStatus !== 'none' && { keyStatus }),
     ...(encryptionRoot && { encryptionRoot }),
     snapdev: properties.get('snapdev')?.value ?? 'hidden',
     own: new Map(own.map(([name, { value }]) => [name, value])),
   };
+}
+
+/** Somebody needs devices of its snapshots. */
+export function isExposed({ dataset, own }: DatasetRecord): boolean {
+  return Object.keys(decodeRecord(own.get(PROPERTY.exposed), dataset)).length > 0;
 }
 
 /** A volume or snapshot that callers may see. */
@@ -146,5 +152,5 @@ function ownProperties({ own }: DatasetRecord): VolumeProperties {
 /** A snapshot has one while its volume's snapshots are shown. */
 export function deviceOf({ dataset, name, snapdev }: DatasetRecord): string | undefined {
   if (name.role === 'snapshot' && snapdev !== 'visible') return undefined;
-  return `/dev/zvol/${dataset}`;
+  return devicePath(dataset);
 }

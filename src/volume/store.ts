@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store of a pool as it is in ZFS: read anew for every question, finished where a call before
 // has died. Nothing of it is kept in memory but where a key was seen last.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../log.ts';
 import type { Zfs } from '../zfs/zfs.ts';
 import { explained } from './failures.ts';
-import type { Locks } from './locks.ts';
 import { ManagerError } from './manager_types.ts';
 import { checkKey, checkPoolName, storeOf } from './names.ts';
 import { ASKED, type DatasetRecord, isVisible, toRecord } from './records.ts';
@@ -14,39 +12,47 @@ import { isBetweenTwo, type Step, unfinishedSteps } from './unfinished.ts';
 const TYPES = 'filesystem,volume,snapshot,bookmark';
 /** A pass makes others possible: promotions, mostly. No store needs as many. */
 const PASSES_MAX = 100;
-const RETRY_MS = 200;
-const LOOKS_MAX = 25;
+/** What could not be done is tried again by the first call after that. */
+const RETRY_MS = 30_000;
+
+/** A volume is neither what it was nor what it is to be: of those who ask, nobody must be told. */
+export class BetweenTwoError extends ManagerError {
+  constructor(pool: string) {
+    super('ZFS_FAILED', `a volume of ${pool} is being reverted, and that has not ended`);
+  }
+}
 
 export class Store {
   readonly pool: string;
   readonly #zfs: Zfs;
-  readonly #locks: Locks;
   readonly #log: Logger;
+  /** Snapshots of ours that are in use: they look as if they had been left. */
+  readonly kept = new Set<string>();
+  /** From when on something may be left to do; undefined: nothing is. */
+  #dirtyFrom: number | undefined = 0;
   /** By key: a hint, believed only when what is there has that key. */
   readonly #seen = new Map<string, string>();
 
-  constructor(pool: string, zfs: Zfs, locks: Locks, log: Logger) {
+  constructor(pool: string, zfs: Zfs, log: Logger) {
     this.pool = checkPoolName(pool);
     this.#zfs = zfs;
-    this.#locks = locks;
     this.#log = log;
   }
 
-  /** All of it. Throws where ZFS does not tell, or where it is between two states. */
+  /** Something may be left to do: nobody has looked yet, or a call has failed. */
+  get isDirty(): boolean {
+    return this.#dirtyFrom !== undefined && performance.now() >= this.#dirtyFrom;
+  }
+
+  markDirty(): void {
+    this.#dirtyFrom = 0;
+  }
+
+  /** All of it. Throws where ZFS does not tell, and BetweenTwoError. */
   async read(): Promise<DatasetRecord[]> {
-    for (let looks = 1; ; looks++) {
-      const records = await this.#readOnce();
-      if (!isBetweenTwo(records)) return records;
-      if (looks === LOOKS_MAX) {
-        throw new ManagerError(
-          'ZFS_FAILED',
-          `a volume of ${this.pool} is being reverted, and that has not ended`,
-        );
-      }
-      // Whoever does it has the pool to himself; if nobody does, it is finished here.
-      await this.#locks.pool(this.pool, () => this.finish());
-      if (looks > 1) await sleep(RETRY_MS);
-    }
+    const records = await this.#readOnce();
+    if (isBetweenTwo(records)) throw new BetweenTwoError(this.pool);
+    return records;
   }
 
   /** A visible volume or snapshot, alone; undefined: there is none with that key. */
@@ -62,24 +68,36 @@ export class Store {
     throw new ManagerError('VOLUME_UNKNOWN', `there is no volume ${key} in the pool ${this.pool}`);
   }
 
-  /** What calls before have left to do. Whoever calls has the pool to himself. */
+  /**
+   * What calls before have left to do; what cannot be done now stays for the next one. Whoever
+   * calls has the pool to himself.
+   */
   async finish(): Promise<void> {
+    this.markDirty();
     const tried = new Set<string>();
+    let failed = 0;
     for (let pass = 0; pass < PASSES_MAX; pass++) {
       const steps = unfinishedSteps(await this.#readOnce());
-      const fresh = steps.filter((step) => !tried.has(JSON.stringify(step)));
-      if (fresh.length === 0) return;
+      const fresh = steps.filter((step) => !this.#isKept(step) && !tried.has(JSON.stringify(step)));
+      if (fresh.length === 0) {
+        this.#dirtyFrom = failed > 0 ? performance.now() + RETRY_MS : undefined;
+        return;
+      }
       for (const step of fresh) tried.add(JSON.stringify(step));
-      await this.#carryOut(fresh);
+      failed += await this.#carryOut(fresh);
     }
+  }
+
+  #isKept(step: Step): boolean {
+    return 'dataset' in step && this.kept.has(step.dataset);
   }
 
   async #findWhereSeen(key: string): Promise<DatasetRecord | undefined> {
     const dataset = this.#seen.get(key) ?? `${storeOf(this.pool)}/${key}`;
     try {
       return await explained('volume', `${dataset} cannot be read`, async () => {
-        const [record] = this.#toRecords(await this.#get(dataset, { properties: ASKED }));
-        return record && isVisible(record) ? record : undefined;
+        const records = this.#toRecords(await this.#zfs.get(dataset, { properties: ASKED }));
+        return records.find((record) => record.dataset === dataset && isVisible(record));
       });
     } catch (error) {
       if (error instanceof ManagerError && error.code === 'VOLUME_UNKNOWN') return undefined;
@@ -96,7 +114,7 @@ export class Store {
     const store = storeOf(this.pool);
     return explained('pool', `the store ${store} cannot be read`, async () => {
       const options = { properties: ASKED, recursive: true, types: TYPES };
-      const records = this.#toRecords(await this.#get(store, options));
+      const records = this.#toRecords(await this.#zfs.get(store, options));
       this.#seen.clear();
       for (const { name, dataset } of records) {
         if (name.role === 'volume' || name.role === 'snapshot') this.#seen.set(name.key, dataset);
@@ -105,29 +123,28 @@ export class Store {
     });
   }
 
-  #get(dataset: string, options: Parameters<Zfs['get']>[1]) {
-    return this.#zfs.get(dataset, options);
-  }
-
   #toRecords(found: Awaited<ReturnType<Zfs['get']>>): DatasetRecord[] {
     return [...found].map(([dataset, properties]) => toRecord(this.pool, dataset, properties));
   }
 
-  async #carryOut(steps: Step[]): Promise<void> {
+  /** How many steps have failed. */
+  async #carryOut(steps: Step[]): Promise<number> {
+    let failed = 0;
     for (const step of steps) {
       try {
         await this.#take(step);
       } catch (error) {
-        // It is tried again by the next call that has the pool to itself: what is open, say.
+        failed++;
         this.#log.warn({ err: error, step, pool: this.pool }, 'left for later');
       }
     }
+    return failed;
   }
 
   async #take(step: Step): Promise<void> {
     switch (step.do) {
       case 'rename':
-        return this.#zfs.renameZvol(step.from, step.to);
+        return this.#zfs.rename(step.from, step.to);
       case 'destroy':
         return this.#zfs.destroy(step.dataset);
       case 'defer':

@@ -7,7 +7,7 @@
 // that snapshot and all before it are given to it (promote), so the old one ends as soon as callers
 // have destroyed those that are theirs.
 import type { DatasetRecord } from './records.ts';
-import { isVisible } from './records.ts';
+import { isExposed, isVisible } from './records.ts';
 
 export type Step =
   | { do: 'rename'; from: string; to: string }
@@ -91,7 +91,8 @@ function stepsOfOne(old: DatasetRecord, family: Family): Step[] {
   const snapshots = family.snapshotsOf(old);
   const [newest] = snapshots;
   if (!newest) return [{ do: 'destroy', dataset: old.dataset }];
-  const heir = heirOf(snapshots, family);
+  // What somebody reads keeps its path.
+  const heir = isExposed(old) ? undefined : heirOf(snapshots, family);
   if (heir) return [{ do: 'promote', dataset: heir.dataset }];
   const steps: Step[] = [];
   if (old.refreservation > 0) steps.push({ do: 'unreserve', dataset: old.dataset });

@@ -41,8 +41,11 @@ import {
   snapshotSettings,
 } from './wishes.ts';
 
-export async function listVolumes(context: Context, pool: string): Promise<VolumeInfo[]> {
-  const records = await context.store(pool).read();
+export function listVolumes(context: Context, pool: string): Promise<VolumeInfo[]> {
+  return context.looking(pool, async (store) => toInfos(pool, await store.read()));
+}
+
+function toInfos(pool: string, records: DatasetRecord[]): VolumeInfo[] {
   const shown = new Map(records.map((record) => [record.dataset, record.snapdev]));
   const infos = records.filter(isVisible).map((record) => {
     const snapdev = shown.get(record.name.parent) ?? 'hidden';
@@ -51,14 +54,26 @@ export async function listVolumes(context: Context, pool: string): Promise<Volum
   return [...infos, ...bookmarkInfos(pool, records)];
 }
 
-export async function statVolume(context: Context, pool: string, key: string): Promise<VolumeInfo> {
-  const record = await context.store(pool).find(key);
-  if (record?.name.role === 'volume') return toInfo(pool, record);
-  // A snapshot's device depends on its volume, and a bookmark is known to its volume alone.
-  const all = await listVolumes(context, pool);
-  const info = all.find((one) => one.key === key);
-  if (info) return info;
-  throw new ManagerError('VOLUME_UNKNOWN', `there is no volume ${key} in the pool ${pool}`);
+export function statVolume(context: Context, pool: string, key: string): Promise<VolumeInfo> {
+  return context.looking(pool, async (store) => {
+    const record = await store.find(key);
+    if (record) return describe(context, pool, record);
+    const all = toInfos(pool, await store.read());
+    const info = all.find((one) => one.key === key);
+    if (info) return info;
+    throw new ManagerError('VOLUME_UNKNOWN', `there is no volume ${key} in the pool ${pool}`);
+  });
+}
+
+/** Whether a snapshot has a device depends on its volume. */
+async function describe(
+  context: Context,
+  pool: string,
+  record: DatasetRecord,
+): Promise<VolumeInfo> {
+  if (record.name.role === 'volume') return toInfo(pool, record);
+  const { snapdev } = await context.look(pool, record.name.parent);
+  return toInfo(pool, { ...record, snapdev });
 }
 
 export async function createVolume(context: Context, wish: CreateVolume): Promise<VolumeInfo> {
@@ -67,8 +82,8 @@ export async function createVolume(context: Context, wish: CreateVolume): Promis
   const size = checkedSize(wish.size, checkedBlockSize(wish.blockSize));
   const settings = createSettings(wish, key, randomUUID());
   const encryptionKey = wish.encryption && keyInput(wish.encryption);
-  return context.locks.volume(pool, key, async () => {
-    await refuseTaken(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    await refuseTaken(store, key, wish.key !== undefined);
     await explained('volume', `${dataset} cannot be made`, () =>
       context.zfs.createZvol({
         dataset,
@@ -88,9 +103,8 @@ export async function snapshotVolume(
   key: string,
   wish: SnapshotVolume = {},
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
   const snapshotKey = checkKey(wish.key ?? randomUUID());
-  return context.locks.volume(pool, key, async () => {
+  return context.changeVolume(pool, key, async (store) => {
     const volume = await needVolume(store, key);
     await refuseTaken(store, snapshotKey, wish.key !== undefined);
     const settings = snapshotSettings(volume, wish, randomUUID());
@@ -108,16 +122,14 @@ export async function cloneVolume(
   key: string,
   wish: CloneVolume = {},
 ): Promise<VolumeInfo> {
-  const store = context.store(pool);
   const cloneKey = checkKey(wish.key ?? randomUUID());
   const clone = volumeDataset(pool, cloneKey);
-  const make = async () => {
+  const make = async (store: Store) => {
     const source = await store.need(key);
     await refuseTaken(store, cloneKey, wish.key !== undefined);
-    const isThick = wish.thick ?? source.refreservation >= source.size;
     const settings = {
       ...cloneSettings(source, wish, randomUUID()),
-      ...(isThick && source.size > 0 && { refreservation: 'auto' }),
+      ...(await reservationOf(context, pool, source, wish.thick)),
     };
     await explained('volume', `${clone} cannot be made`, async () => {
       if (source.name.role === 'snapshot') {
@@ -136,12 +148,29 @@ export async function cloneVolume(
     return withDevice(context, pool, cloneKey);
   };
   // What is unfinished is looked for by those who have the pool: a base without its clone is.
-  return context.locks.pool(pool, make);
+  return context.changeStore(pool, make);
 }
 
+/** As its original's, or a little more than its size: ZFS computes it for new volumes only. */
+async function reservationOf(
+  context: Context,
+  pool: string,
+  source: DatasetRecord,
+  thick: boolean | undefined,
+): Promise<{ refreservation?: string }> {
+  const isVolume = source.name.role === 'volume';
+  const volume = isVolume ? source : await context.look(pool, source.name.parent);
+  const isThick = volume.refreservation >= source.size && source.size > 0;
+  if (!(thick ?? isThick)) return {};
+  const bytes = isThick ? volume.refreservation : Math.ceil(source.size * METADATA);
+  return { refreservation: String(bytes) };
+}
+
+/** What a volume's own metadata adds at most, with blocks of 4 KiB. */
+const METADATA = 1.05;
+
 export async function destroyVolume(context: Context, pool: string, key: string): Promise<boolean> {
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const record = await store.find(key);
     if (!record) return destroyBookmark(context, pool, key);
     const doing = `${record.dataset} cannot be destroyed`;
@@ -151,12 +180,12 @@ export async function destroyVolume(context: Context, pool: string, key: string)
       if (volume.role === 'old') await store.finish();
       return true;
     }
-    await refuseOpen(`/dev/zvol/${record.dataset}`, doing);
+    await refuseOpen(record.dataset, doing);
     const snapshots = await context.snapshotsOf(pool, record.dataset);
     refuseForeign(snapshots, doing);
     await explained('volume', doing, async () => {
       if (snapshots.length === 0) await context.zfs.destroy(record.dataset);
-      else await context.zfs.renameZvol(record.dataset, context.oldName(pool));
+      else await context.zfs.rename(record.dataset, context.oldName(pool));
     });
     if (snapshots.length > 0 || record.origin !== undefined) await store.finish();
     return true;
@@ -183,13 +212,12 @@ export async function renameVolume(
   newKey: string,
 ): Promise<VolumeInfo> {
   const to = volumeDataset(pool, newKey);
-  const store = context.store(pool);
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const volume = await needVolume(store, key);
     const doing = `${volume.dataset} cannot be renamed`;
     await refuseTaken(store, newKey);
-    await refuseOpen(`/dev/zvol/${volume.dataset}`, doing);
-    await explained('volume', doing, () => context.zfs.renameZvol(volume.dataset, to));
+    await refuseOpen(volume.dataset, doing);
+    await explained('volume', doing, () => context.zfs.rename(volume.dataset, to));
     return withDevice(context, pool, newKey);
   });
 }
@@ -200,8 +228,8 @@ export async function resizeVolume(
   key: string,
   size: number,
 ): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     const rounded = checkedSize(size, volume.blockSize);
     if (rounded < volume.size) {
       throw new ManagerError(
@@ -225,14 +253,14 @@ export async function importVolume(context: Context, wish: ImportVolume): Promis
   if (!dataset.startsWith(`${pool}/`) || dataset.startsWith(`${storeOf(pool)}/`)) {
     throw new ManagerError('NAME_INVALID', `${dataset} is no zvol of ${pool} outside its store`);
   }
-  return context.locks.pool(pool, async () => {
+  return context.changeStore(pool, async (store) => {
     const doing = `${dataset} cannot be imported`;
     const volume = await explained('volume', doing, () => context.look(pool, dataset));
     if (volume.type !== 'volume') {
       throw new ManagerError('VOLUME_UNKNOWN', `${doing}: it is a ${volume.type}, no zvol`);
     }
-    await refuseTaken(context.store(pool), key);
-    await refuseOpen(`/dev/zvol/${dataset}`, doing);
+    await refuseTaken(store, key);
+    await refuseOpen(dataset, doing);
     const settings = {
       [PROPERTY.uuid]: volume.own.get(PROPERTY.uuid) ?? randomUUID(),
       [PROPERTY.name]: encodeText(wish.name ?? key),
@@ -240,7 +268,7 @@ export async function importVolume(context: Context, wish: ImportVolume): Promis
     };
     await explained('volume', doing, async () => {
       await context.zfs.set(dataset, settings);
-      await context.zfs.renameZvol(dataset, to);
+      await context.zfs.rename(dataset, to);
     });
     return withDevice(context, pool, key);
   });
@@ -258,8 +286,8 @@ export async function setVolumeProperties(
   }));
   const given = entries.filter(({ value }) => value !== null);
   const settings = propertySettings(Object.fromEntries(given.map((e) => [e.name, e.value])));
-  return context.locks.volume(pool, key, async () => {
-    const { dataset } = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const { dataset } = await needVolume(store, key);
     await explained('volume', `${dataset} cannot be changed`, async () => {
       await context.zfs.set(dataset, settings);
       for (const { name, value } of entries) {
@@ -276,13 +304,13 @@ export async function setVolumeMetadata(
   key: string,
   change: MetadataChange,
 ): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const record = await context.store(pool).find(key);
+  return context.changeVolume(pool, key, async (store) => {
+    const record = await store.find(key);
     if (!record) return setBookmarkMetadata(context, pool, key, change);
     await explained('volume', `${record.dataset} cannot be changed`, () =>
       context.zfs.set(record.dataset, metadataSettings(record, change)),
     );
-    return statVolume(context, pool, key);
+    return describe(context, pool, await context.look(pool, record.dataset));
   });
 }
 
@@ -293,8 +321,8 @@ export async function loadKey(
   encryption: EncryptionKey,
 ): Promise<VolumeInfo> {
   const input = keyInput(encryption);
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     if (volume.keyStatus !== 'available') {
       await explained('volume', `the key of ${volume.dataset} cannot be loaded`, () =>
         context.zfs.loadKey(volume.encryptionRoot ?? volume.dataset, input),
@@ -305,8 +333,8 @@ export async function loadKey(
 }
 
 export async function unloadKey(context: Context, pool: string, key: string): Promise<VolumeInfo> {
-  return context.locks.volume(pool, key, async () => {
-    const volume = await needVolume(context.store(pool), key);
+  return context.changeVolume(pool, key, async (store) => {
+    const volume = await needVolume(store, key);
     if (volume.keyStatus === 'available') {
       await explained('volume', `the key of ${volume.dataset} cannot be unloaded`, () =>
         context.zfs.unloadKey(volume.encryptionRoot ?? volume.dataset),
@@ -332,7 +360,7 @@ async function refuseTaken(store: Store, key: string, isGiven = true): Promise<v
 async function withDevice(context: Context, pool: string, key: string): Promise<VolumeInfo> {
   const info = toInfo(pool, await context.look(pool, volumeDataset(pool, key)));
   const hasKey = info.keyLoaded !== false;
-  if (info.device && hasKey && !(await deviceAppears(info.device))) {
+  if (hasKey && !(await deviceAppears(context.run, info.dataset))) {
     context.log.warn({ device: info.device }, 'udev has not made the link to a volume in time');
   }
   return info;

@@ -11,7 +11,7 @@ import {
   VOLUME_PROPERTIES,
   type VolumeProperties,
 } from './manager_types.ts';
-import { encodeRecord, encodeText, PROPERTY } from './properties.ts';
+import { encodeRecord, encodeText, MINE_ALONE, PROPERTY } from './properties.ts';
 import { type DatasetRecord, keysOf } from './records.ts';
 
 const BLOCK_MIN = 4096;
@@ -129,7 +129,7 @@ function ownOf({ own }: DatasetRecord): VolumeProperties {
 
 /** What a volume that is reverted keeps. */
 export function identitySettings(volume: DatasetRecord): Settings {
-  const lost: string[] = [PROPERTY.bookmarks, PROPERTY.exposed];
+  const lost: readonly string[] = MINE_ALONE;
   const kept = [...volume.own].filter(
     ([name]) => name.startsWith('ringdisk:') && !lost.includes(name),
   );

@@ -2,8 +2,11 @@
 // "  status: One or more devices ..." and the like: how `zpool status` and `zpool import` are laid
 // out, in all versions. Pure.
 
-const HEAD =
-  /^ ?\s{0,9}(pool|id|state|status|action|see|scan|comment|config|errors|remove|checkpoint|expand|dedup):(?: (.*)|$)/;
+const HEADS = [
+  ...['pool', 'id', 'state', 'status', 'action', 'see', 'scan', 'comment', 'config', 'errors'],
+  ...['remove', 'checkpoint', 'expand', 'dedup'],
+];
+const HEAD = new RegExp(`^ {0,10}(${HEADS.join('|')}):(?: (.*)|$)`);
 
 export interface Sections {
   /** By head: its text, the lines that go on joined by blanks. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The records of `zfs send` (OpenZFS, include/sys/zfs_ioctl.h), as far as they tell which bytes of a
-// zvol have changed. Data is skipped. Pure: it is fed what comes, piece by piece.
+// The records of `zfs send` (OpenZFS, include/sys/zfs_ioctl.h), as far as they tell which bytes of
+// a zvol have changed. Data is skipped. Pure: it is fed what comes, piece by piece.
 
 const RECORD_BYTES = 312;
 const BEGIN_MAGIC = 0x2f5bacbacn;
@@ -22,8 +22,7 @@ const TYPE = {
   redact: 10,
 } as const;
 
-/** `length` undefined: up to the end. */
-export type OnChange = (offset: number, length: number | undefined) => void;
+export type OnChange = (offset: number, length: number) => void;
 
 export class SendStream {
   readonly #onChange: OnChange;
@@ -71,7 +70,7 @@ export class SendStream {
       case TYPE.write:
         return this.#takeWrite(record);
       case TYPE.free:
-        this.#change(record, record.readBigUInt64LE(16), record.readBigUInt64LE(24));
+        this.#takeFree(record);
         return 0;
       case TYPE.writeByRef:
         this.#change(record, record.readBigUInt64LE(16), record.readBigUInt64LE(24));
@@ -97,9 +96,18 @@ export class SendStream {
     return size(record, record.readUInt8(50) !== 0 ? 96 : 32);
   }
 
+  /**
+   * With each object goes what lies behind its last block, to the end of all things. A zvol has had
+   * nothing there: that block never comes nearer, whatever is discarded.
+   */
+  #takeFree(record: Buffer): void {
+    const length = record.readBigUInt64LE(24);
+    if (length !== ALL) this.#change(record, record.readBigUInt64LE(16), length);
+  }
+
   #change(record: Buffer, offset: bigint, length: bigint): void {
     if (record.readBigUInt64LE(8) !== DATA_OBJECT) return;
-    this.#onChange(Number(offset), length === ALL ? undefined : Number(length));
+    this.#onChange(Number(offset), Number(length));
   }
 }
 

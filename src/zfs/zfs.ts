@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands of `zfs` that volumes need. Each is atomic in ZFS: it has happened, or it has not.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunCommand } from './command.ts';
 import { type Properties, parseProperties, parseTable } from './tables.ts';
 import { isZfsError } from './zfs_error.ts';
@@ -7,6 +8,8 @@ import { isZfsError } from './zfs_error.ts';
 /** Reads may be many lines; changes wait for ZFS's transaction groups, which a busy pool delays. */
 const READ_MS = 30_000;
 const CHANGE_MS = 120_000;
+const PATIENCE_MS = 3000;
+const RETRY_MS = 100;
 
 export interface GetOptions {
   properties: readonly string[];
@@ -34,9 +37,10 @@ export class Zfs {
 
   /** Throws ZfsError 'unknown' where there is no such dataset. */
   async get(dataset: string, options: GetOptions): Promise<Map<string, Properties>> {
-    const { properties, recursive = false, types = 'all' } = options;
-    const args = ['get', '-Hp', '-o', 'name,property,value,source', '-t', types];
+    const { properties, recursive = false, types } = options;
+    const args = ['get', '-Hp', '-o', 'name,property,value,source'];
     if (recursive) args.push('-r');
+    if (types !== undefined) args.push('-t', types);
     args.push(properties.join(','), dataset);
     return parseProperties(await this.#run('zfs', args, { timeoutMs: READ_MS }));
   }
@@ -59,7 +63,7 @@ export class Zfs {
   }
 
   async createFilesystem(dataset: string, settings: Settings): Promise<void> {
-    await this.#change(['create', '-u', ...flags(settings), dataset]);
+    await this.#change(['create', ...flags(settings), dataset]);
   }
 
   async createZvol({ dataset, size, sparse, settings, key }: CreateZvol): Promise<void> {
@@ -81,16 +85,12 @@ export class Zfs {
   }
 
   async rename(dataset: string, newName: string): Promise<void> {
-    await this.#change(['rename', '-u', dataset, newName]);
-  }
-
-  async renameZvol(dataset: string, newName: string): Promise<void> {
     await this.#change(['rename', dataset, newName]);
   }
 
   /** Only to its newest snapshot. */
   async rollback(snapshot: string): Promise<void> {
-    await this.#change(['rollback', snapshot]);
+    await patiently(() => this.#change(['rollback', snapshot]));
   }
 
   async set(dataset: string, settings: Settings): Promise<void> {
@@ -128,7 +128,7 @@ export class Zfs {
   }
 
   async unloadKey(dataset: string): Promise<void> {
-    await this.#change(['unload-key', dataset]);
+    await patiently(() => this.#change(['unload-key', dataset]));
   }
 
   async #change(args: string[], input?: Buffer): Promise<void> {
@@ -137,9 +137,22 @@ export class Zfs {
 
   async #gone(args: string[]): Promise<void> {
     try {
-      await this.#change(args);
+      await patiently(() => this.#change(args));
     } catch (error) {
       if (!isZfsError(error, 'unknown')) throw error;
+    }
+  }
+}
+
+/** udev looks at a zvol whenever it has been written to and closed: then it is busy for a moment. */
+export async function patiently(body: () => Promise<void>): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await body();
+    } catch (error) {
+      if (!isZfsError(error, 'busy') || performance.now() > deadline) throw error;
+      await sleep(RETRY_MS);
     }
   }
 }

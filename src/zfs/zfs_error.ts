@@ -11,6 +11,7 @@ export type ZfsErrorKind =
   | 'full'
   | 'suspended'
   | 'in use'
+  | 'layout'
   | 'labelled'
   | 'snapshots'
   | 'clones'
@@ -21,34 +22,24 @@ export type ZfsErrorKind =
 
 /** In this order: the first that matches. Words of ZFS 2.1 to 2.4 (libzfs_util.c and others). */
 const WORDS: readonly [RegExp, ZfsErrorKind][] = [
-  [/ZFS modules? (?:are|is|cannot be) not? ?(?:auto-)?loaded|modprobe zfs|\/dev\/zfs/i, 'missing'],
-  [/I\/O is currently suspended|pool is suspended/i, 'suspended'],
+  [/modules? (?:are not|cannot be auto-)loaded|modprobe zfs|\/dev\/zfs/, 'missing'],
+  [/I\/O is currently suspended|pool is (?:suspended|currently unavailable)/, 'suspended'],
+  [/mismatched replication|contains both files|invalid vdev specification: /, 'layout'],
+  [/use '-f' to override|does not contain an EFI label/, 'labelled'],
+  [/is part of|is mounted|in use and contains/, 'in use'],
+  [/dependent clones/, 'clones'],
+  [/has children|more recent (?:snapshots|than)/, 'snapshots'],
+  [/incremental source|not (?:an )?earlier/i, 'unsupported'],
+  [/does(?:n't| not) exist|no such pool|could not find any snapshots|no such device in/, 'unknown'],
+  [/already exists|dataset exists/, 'exists'],
+  [/is busy|currently in use/, 'busy'],
+  [/out of space|no space left|greater than available/i, 'full'],
   [
-    /dataset does not exist|no such pool|could not find any snapshots|bookmark .*does not/i,
-    'unknown',
-  ],
-  [/snapshot has dependent clones|dependent clones/i, 'clones'],
-  [/has children|more recent snapshots|filesystem has (?:children|dependents)/i, 'snapshots'],
-  [/already exists|dataset exists|snapshot exists/i, 'exists'],
-  [
-    /is part of (?:\w+ )?(?:active|potentially active)? ?pool .*|is mounted|in use and contains/i,
-    'in use',
-  ],
-  [/is busy|currently in use|device or resource busy/i, 'busy'],
-  [
-    /out of space|no space left|exceeds? (?:available|quota)|greater than (?:available|pool)/i,
-    'full',
-  ],
-  [/use '-f' to override|contains a filesystem|does not contain an EFI label/i, 'labelled'],
-  [
-    /incorrect key|key (?:is )?not loaded|key unavailable|invalid (?:raw|hex) key|passphrase too/i,
+    /incorrect key|key must be loaded|invalid hex|raw key too|passphrase too|key load error/i,
     'key',
   ],
-  [
-    /invalid property|bad property|'\w+' must be|must be one of|property '.*' (?:not|is)/i,
-    'property',
-  ],
-  [/not supported|unsupported|pool must be upgraded|invalid option/i, 'unsupported'],
+  [/property|must be one of|must be a/, 'property'],
+  [/not supported|unsupported|must be upgraded|invalid option/, 'unsupported'],
 ];
 
 export class ZfsError extends Error {

@@ -22,12 +22,13 @@ disks=(
   -drive "file=$image/dom0.ext4,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
   -device virtio-blk-pci,drive=root
 )
-# Eight disks of 4 GiB for pools, and one whose physical sector is 8 KiB: /dev/disk/by-id/virtio-diskN.
+# Eight disks of 4 GiB for pools, /dev/disk/by-id/virtio-diskN; the last has sectors of 8 KiB.
 for disk in 0 1 2 3 4 5 6 7; do
   truncate -s 4G "$share/disk$disk.img"
   sectors=
   [ "$disk" = 7 ] && sectors=,physical_block_size=8192
-  disks+=(-drive "file=$share/disk$disk.img,format=raw,if=none,id=disk$disk,cache=unsafe,discard=unmap")
+  drive="file=$share/disk$disk.img,format=raw,if=none,id=disk$disk,cache=unsafe,discard=unmap"
+  disks+=(-drive "$drive")
   disks+=(-device "virtio-blk-pci,drive=disk$disk,serial=disk$disk$sectors")
 done
 folder=(-virtfs "local,path=$share,mount_tag=host,security_model=none,id=host")

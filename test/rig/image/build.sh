@@ -4,8 +4,8 @@
 # usage: build.sh        (as root; prints the folder that boot.sh takes)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file, of unpack.sh and of zfs.sh, so only a change there builds again. The init scripts are not part of it:
-# boot.sh adds them.
+# file, of unpack.sh and of zfs.sh, so only a change there builds again. ZFS's modules are cached by
+# themselves. The init scripts are not part of it: boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
 
@@ -139,7 +139,7 @@ build_guest_initramfs() {
 
 add_zfs_modules() {
   local root=$1 release=$2 modules
-  modules=$("$here/zfs.sh" "$release")
+  modules=$("$here/zfs.sh" "$root")
   mkdir -p "$root/lib/modules/$release/updates"
   cp "$modules"/* "$root/lib/modules/$release/updates/"
   depmod -b "$root" "$release"
@@ -170,7 +170,7 @@ require_root() {
 require_root
 install_missing_host_packages
 if [ ! -d "$out" ]; then
-  echo "rig: building the image, once, in $out (one to four minutes)" >&2
+  echo "rig: building the image, once, in $out (one to four minutes, and ZFS)" >&2
   mkdir -p "$cache"
   rm -rf "${cache:?}"/"$suite"-*
   trap 'rm -rf "$out.part"' EXIT

@@ -1,50 +1,74 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds Debian's ZFS modules (zfs-dkms, in contrib) for the kernel of the rig's dom0, in a tree of
-# their own: neither compiler nor headers get into dom0's image.
-# usage: zfs.sh RELEASE      (as root; prints the folder with the modules)
-# Cached beside the image under a stamp of this file and the kernel's release; RIG_MIRROR as for
-# build.sh.
+# Builds ZFS's modules for the rig's dom0 out of the source that Debian's zfs-dkms (contrib) brings,
+# configured as DKMS would. It is done in a copy of dom0's tree, so that neither compiler nor headers
+# get into the image.
+# usage: zfs.sh ROOT      (as root; ROOT: dom0's tree; prints the folder with the modules)
+# Cached beside the image under a stamp of this file and the kernel's release.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${RINGDISK_RIG_DIR:-$HOME/.cache/ringdisk-rig}
-release=$1
+root=$1
 . "$here/unpack.sh"
+release=$(ls "$root/lib/modules")
 out=$cache/zfs-$release-$(stamp_of "$here/zfs.sh")
 
-# Chrooted, DKMS would build for the host's kernel, too; it is asked for this one alone, afterwards.
-build_modules() {
-  local root=$1 into=$2 version
-  # shellcheck disable=SC2086 # RIG_MIRROR is absent or one word.
-  mmdebstrap --quiet --variant=minbase --components=main,contrib \
-    --include="linux-headers-$release,dkms,kmod,xz-utils" \
-    --customize-hook='printf "#!/bin/sh\nexit 0\n" > "$1/rig-no-dkms"' \
-    --customize-hook='chmod 755 "$1/rig-no-dkms"' \
-    --customize-hook='chroot "$1" dpkg-divert --quiet --rename /usr/lib/dkms/common.postinst' \
-    --customize-hook='mv "$1/rig-no-dkms" "$1/usr/lib/dkms/common.postinst"' \
-    --customize-hook='DEBIAN_FRONTEND=noninteractive chroot "$1" \
-      apt-get install -qq -y --no-install-recommends zfs-dkms' \
-    trixie - ${RIG_MIRROR:-} | tar -xf - -C "$root" --exclude='./dev/*'
-  mount --bind /dev "$root/dev"
-  version=$(basename "$root"/usr/src/zfs-*)
-  if ! chroot "$root" dkms build "zfs/${version#zfs-}" -k "$release" > "$root/build.log" 2>&1; then
-    umount "$root/dev"
-    tail -n 50 "$root/build.log" "$root/var/lib/dkms/zfs/${version#zfs-}/build/make.log" >&2
+# usage: inside COPY COMMAND...
+inside() {
+  DEBIAN_FRONTEND=noninteractive chroot "$@" >&2
+}
+
+# usage: install_compiler COPY: which starts no services, and makes no initramfs for it
+install_compiler() {
+  local copy=$1
+  cp /etc/resolv.conf "$copy/etc/resolv.conf"
+  printf '#!/bin/sh\nexit 101\n' > "$copy/usr/sbin/policy-rc.d"
+  chmod 755 "$copy/usr/sbin/policy-rc.d"
+  ln -sf /bin/true "$copy/usr/sbin/update-initramfs"
+  inside "$copy" apt-get -qq -o APT::Sandbox::User=root update
+  inside "$copy" apt-get install -qq -y --no-install-recommends \
+    -o Dpkg::Options::=--force-unsafe-io "linux-headers-$release" gcc make libc6-dev
+}
+
+# usage: compile COPY
+compile() {
+  local copy=$1 log=$1/root/build.log
+  inside "$copy" sh -c 'cd /root && apt-get download -qq zfs-dkms && dpkg-deb -x zfs-dkms_*.deb .'
+  # The names are for the shell inside.
+  # shellcheck disable=SC2016
+  if ! inside "$copy" sh -ec 'cd /root/usr/src/zfs-*
+    ./configure --disable-dependency-tracking --prefix=/usr --with-config=kernel \
+      --with-linux="/lib/modules/$0/source" --with-linux-obj="/lib/modules/$0/build"
+    make -j"$(nproc)"' "$release" 2> "$log"; then
+    tail -n 50 "$log" >&2
     return 1
   fi
-  umount "$root/dev"
-  find "$root/var/lib/dkms/zfs" -path "*$release*" -name '*.ko*' -exec cp {} "$into/" \;
-  [ -n "$(ls "$into")" ]
+}
+
+build_modules() {
+  local copy=$1 into=$2
+  cp -a "$root/." "$copy/"
+  mount --bind /dev "$copy/dev"
+  mount -t proc proc "$copy/proc"
+  install_compiler "$copy"
+  compile "$copy"
+  find "$copy/root/usr/src" -name '*.ko' -exec cp {} "$into/" \;
+  strip --strip-debug "$into"/*.ko
+}
+
+clean_up() {
+  umount "$work/root/dev" "$work/root/proc" 2> /dev/null || true
+  rm -rf --one-file-system "$work" "$out.part"
 }
 
 if [ ! -d "$out" ]; then
   echo "rig: building ZFS for $release, once, in $out (some ten minutes)" >&2
   rm -rf "${cache:?}"/zfs-*
   work=$(mktemp -d)
-  trap 'rm -rf "$work" "$out.part"' EXIT
-  mkdir -p "$out.part" "$work/root/dev"
-  build_modules "$work/root" "$out.part" >&2
+  trap clean_up EXIT
+  mkdir -p "$out.part" "$work/root/dev" "$work/root/proc"
+  build_modules "$work/root" "$out.part" > /dev/null
   mv "$out.part" "$out"
 fi
 echo "$out"

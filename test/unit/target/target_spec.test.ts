@@ -40,6 +40,9 @@ describe('parseTarget', () => {
     ['disk/by-path/pci-0000:00:1f.2', undefined, '/dev/disk/by-path/pci-0000:00:1f.2'],
     ['fill:/srv/a.img::/mnt/b.img', 'fill', '/srv/a.img::/mnt/b.img'],
     ['aio:fill:rate=1M:/a::null:1M', 'fill', 'rate=1M:/a::null:1M'],
+    // A volume of the manager's: its device, whoever runs.
+    ['zfs:tank/vm1', 'block', '/dev/zvol/tank/ringdisk/vm1'],
+    ['aio:ZFS:tank/vm-1.root_2', 'block', '/dev/zvol/tank/ringdisk/vm-1.root_2'],
     ['/srv/a b,c:[x]&\nä', undefined, '/srv/a b,c:[x]&\nä'],
     ['/srv/d\udce9j', undefined, '/srv/d\udce9j'],
   ])('%s', (params, kind, path) => {
@@ -135,6 +138,13 @@ describe('parseTarget', () => {
     [`/${'ä'.repeat(2048)}`, /longer than 4095 bytes/],
     ['vdi:/srv/a.vdi', /vdi image; of images only qcow2/],
     ['aio:qed:/srv/a', /qed image/],
+    ['zfs:tank', /names no volume, such as zfs:tank\/vm1/],
+    ['zfs:tank/a/b', /names no volume/],
+    ['zfs:tank/../a', /names no volume/],
+    ['zfs:/dev/zvol/tank/a', /names no volume/],
+    ['zfs:tank/vm1@monday', /names no volume/],
+    ['zfs:tank/vm1:new', /names no volume/],
+    ['file:zfs:tank/vm1', /is both file and block/],
     ['iscsi:/a', /starts with "iscsi", which is none of/],
     ['on-error=ignore:/a', /asks for "on-error=ignore"; on-error is one of report, stop/],
     ['constructor:/a', /starts with "constructor"/],
