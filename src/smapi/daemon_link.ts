@@ -27,7 +27,7 @@ export class DaemonLink {
     const deadline = performance.now() + this.#awayMs;
     for (;;) {
       try {
-        return await this.#callOnce(method, params);
+        return await this.callNow(method, params);
       } catch (error) {
         const isAway = error instanceof DaemonUnreachableError;
         if (!isAway || performance.now() > deadline) throw error;
@@ -36,7 +36,8 @@ export class DaemonLink {
     }
   }
 
-  async #callOnce<M extends Method>(
+  /** Throws DaemonUnreachableError at once where nobody answers. */
+  async callNow<M extends Method>(
     method: M,
     params: Methods[M]['params'],
   ): Promise<Methods[M]['result']> {

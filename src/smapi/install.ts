@@ -28,6 +28,10 @@ BindPaths=-/run/nbdproxy
   'ringdisk-manage.service.d/xapi.conf': `[Unit]
 Before=attach-static-vdis.service xapi-storage-script.service
 After=ringdisk.service
+
+[Service]
+# What is attached, and for whom, is in there: the manager that comes after goes on with it.
+RuntimeDirectoryPreserve=yes
 `,
 };
 

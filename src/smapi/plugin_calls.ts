@@ -59,7 +59,7 @@ function query(kind: PluginKind): SmapiQuery {
     plugin: isVolume ? SR_TYPE : SCHEME,
     name: isVolume ? 'ringdisk: ZFS volumes' : 'ringdisk: disks of guests',
     description: isVolume
-      ? 'SRs are ZFS pools, disks are ZFS volumes, snapshots and clones are ZFS’s own'
+      ? 'SRs are ZFS pools, disks are ZFS volumes, snapshots and clones are ones of ZFS'
       : 'Serves the disks of guests from user space, and exports them by NBD',
     vendor: 'ringdisk',
     copyright: 'Apache-2.0',
@@ -76,11 +76,11 @@ async function diagnostics({ manager, daemon, disks }: PluginServices): Promise<
   const parts = await Promise.all([
     part('Pools', async () => (await manager.listPools(true)).map(describePool)),
     part('Daemon', async () => {
-      const { ringdisk, pid, backends } = await daemon.call('version', {});
+      const { ringdisk, pid, backends } = await daemon.callNow('version', {});
       return [`ringdisk ${ringdisk}, process ${pid}, serves ${backends.join(', ')}`];
     }),
     part('Exports', async () => {
-      const { exports } = await daemon.call('exportList', {});
+      const { exports } = await daemon.callNow('exportList', {});
       return exports.map(
         ({ name, state, clients, source, error = '' }) =>
           `${name}: ${state}, ${clients} clients, ${source} ${error}`,
