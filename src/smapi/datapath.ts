@@ -84,7 +84,10 @@ export class DiskPaths {
     const active = before.active.filter((one) => one.domain !== domain);
     const domid = active.length === 0 ? undefined : parseDomid(domain);
     if (active.length === 0 || domid !== undefined) await this.#drain(before, domid);
-    const state = { ...before, active };
+    // With the guest its mirror has gone.
+    const { mirror, ...rest } = before;
+    const isMirrored = mirror !== undefined && active.length > 0;
+    const state = { ...rest, active, ...(isMirrored && { mirror }) };
     await this.#export(uri, state);
     disks.set(uri, state);
   }

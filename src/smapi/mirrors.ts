@@ -64,16 +64,30 @@ function uriOf([tag, name]: SmapiOperation): string {
 async function mirror(services: MirrorServices, uri: string, domain: string, remote: string) {
   const { daemon, paths, log } = services;
   const vbd = await diskOf(services, uri, domain);
-  await untilSocketIsThere(remote);
+  const deadline = performance.now() + SOCKET_MS;
+  await untilSocketIsThere(remote, deadline);
   // What others write would be missing there; readers may stay.
   await paths.setMirror(uri, vbd.name);
   try {
-    await daemon.call('mirror', { vbd: vbd.name, action: 'start', target: remote, mode: 'copy' });
+    await start(daemon, vbd.name, remote, deadline);
   } catch (error) {
     await paths.setMirror(uri, undefined).catch((problem: unknown) => {
       log.warn({ uri, err: problem }, 'its clients cannot write yet');
     });
     throw error;
+  }
+}
+
+/** A socket that is there may not be listened to yet. */
+async function start(daemon: DaemonLink, vbd: string, target: string, deadline: number) {
+  for (;;) {
+    try {
+      await daemon.call('mirror', { vbd, action: 'start', target, mode: 'copy' });
+      return;
+    } catch (error) {
+      if (!isError(error, 'ECONNREFUSED') || performance.now() > deadline) throw error;
+    }
+    await sleep(LOOK_MS);
   }
 }
 
@@ -89,11 +103,10 @@ async function diskOf({ daemon, paths }: MirrorServices, uri: string, domain: st
   throw backendFailure(46, `no guest of domain ${domain} uses it: only a disk in use is mirrored`);
 }
 
-async function untilSocketIsThere(remote: string): Promise<void> {
+async function untilSocketIsThere(remote: string, deadline: number): Promise<void> {
   const { kind, path } = parseTarget(remote);
   if (kind !== 'nbd') throw new SmapiError('SR_BACKEND_FAILURE', ['', 'REMOTE_INVALID', remote]);
   const socket = path.replace(/:exportname=.*$/s, '');
-  const deadline = performance.now() + SOCKET_MS;
   while (!existsSync(socket) && performance.now() < deadline) await sleep(LOOK_MS);
 }
 

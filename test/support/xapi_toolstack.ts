@@ -3,11 +3,14 @@
 // (xen-api e2ee48d with a xenstored of its own).
 
 import type { VbdPaths } from '../../src/platform/loopback_toolstack.ts';
+import { waitForNode } from '../../src/platform/wait_for_node.ts';
 import type { SmapiBackend } from '../../src/smapi/schema.ts';
 import type { Permission, XenstoreClient, XenstoreRequests } from '../../src/xenstore/client.ts';
 import { backendDir, frontendDir } from '../../src/xenstore/paths.ts';
 
 const DEVID = 51712;
+/** On a host that does much else. */
+const OFFER_MS = 60_000;
 
 export interface XapiDisk extends VbdPaths {
   readonly privateKeys: string;
@@ -47,6 +50,8 @@ export async function plugXapiDisk(
     'physical-device-path': socket,
     'hotplug-status': 'connected',
   });
+  const isOffered = (state: string | undefined) => state === '2';
+  await waitForNode(xenstore, `${backend}/state`, isOffered, `${backend} is offered`, OFFER_MS);
   return { domid, backend, frontend, privateKeys };
 }
 
