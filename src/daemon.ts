@@ -86,7 +86,8 @@ export class Daemon {
     const shared = { xenstore, frontends, datapath, config, backendDomid, timing, force };
     const endExports = (name: string) => this.exports.vbdGoes(name);
     const opened = { images, openTargets, limitSets };
-    this.#services = { ...shared, ...opened, records, takeOvers, endExports };
+    const exportedAt = (address: string) => this.exports.sourceAt(address);
+    this.#services = { ...shared, ...opened, records, takeOvers, endExports, exportedAt };
     const findVbd = (name: string) => this.find(name).info();
     const { openMs } = timing;
     this.exports = new Exports(
@@ -108,11 +109,12 @@ export class Daemon {
   async start(): Promise<void> {
     const { records } = this.#services;
     records.tidy();
+    this.exports.recall();
     this.#services.images.begin();
     // Guests wait for these: they come before all that has to be looked for.
     const recorded = records.list().filter(({ kind }) => this.#config.backends.includes(kind));
     for (const id of recorded) this.#changed(id);
-    this.exports.recall();
+    this.exports.reserve();
     this.bitmaps.begin();
     const vbds = [...this.#vbds.values()];
     void this.#reportTakeOver(vbds);

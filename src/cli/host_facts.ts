@@ -9,6 +9,7 @@ import { controlSocketPath } from '../control/protocol.ts';
 import type { UringFeatures } from '../datapath/binding.ts';
 import { findOtherBackends, type OtherBackends } from './other_backends.ts';
 import { type Privileges, readPrivileges } from './privileges.ts';
+import { readXapiFacts, type XapiFacts } from './xapi_facts.ts';
 import { readXenFacts, type XenFacts } from './xen_facts.ts';
 
 /** /dev/xen/NAME. */
@@ -39,6 +40,10 @@ export interface HostFacts extends OtherBackends, XenFacts {
   /** Of this very process, which has given up what the daemon gives up. */
   privileges: Privileges;
   daemonVersion?: string;
+  /** The kinds of disks that it serves. */
+  daemonBackends?: readonly string[];
+  /** Where XAPI is. */
+  xapi?: XapiFacts;
   /** The daemon cannot reach xenstored since then. */
   daemonLost?: { since: string; reason: string };
 }
@@ -66,6 +71,7 @@ export async function readHostFacts(
     ...optional('runtimeDirError', runtimeDirError(runtimeDir)),
     privileges: readPrivileges(),
     ...(await daemonFacts(runtimeDir)),
+    ...optional('xapi', await readXapiFacts()),
   };
 }
 
@@ -119,12 +125,13 @@ function runtimeDirError(runtimeDir: string): string | undefined {
 
 async function daemonFacts(
   runtimeDir: string,
-): Promise<Pick<HostFacts, 'daemonVersion' | 'daemonLost'>> {
+): Promise<Pick<HostFacts, 'daemonVersion' | 'daemonBackends' | 'daemonLost'>> {
   try {
     const client = await ControlClient.connect(controlSocketPath(runtimeDir));
     try {
-      const { ringdisk, xenstoreLost } = await client.call('version', {});
-      return { daemonVersion: ringdisk, ...optional('daemonLost', xenstoreLost) };
+      const { ringdisk, backends, xenstoreLost } = await client.call('version', {});
+      const lost = optional('daemonLost', xenstoreLost);
+      return { daemonVersion: ringdisk, daemonBackends: backends, ...lost };
     } finally {
       client.close();
     }

@@ -4,6 +4,7 @@ import type { PlatformKind, UringFeatures } from '../datapath/binding.ts';
 import { type HostFacts, XEN_DEVICES, type XenDevice } from './host_facts.ts';
 import { describeCapabilities } from './privileges.ts';
 import { formatBytes } from './units.ts';
+import { judgeXapi } from './xapi_facts.ts';
 import { judgeXen } from './xen_verdicts.ts';
 
 export type Status = 'ok' | 'warn' | 'fail';
@@ -197,6 +198,7 @@ function xenVerdicts(facts: HostFacts): Verdict[] {
     xenstoreVerdict(facts),
     mapCountVerdict(facts),
     ...judgeXen(facts),
+    ...(facts.xapi ? judgeXapi(facts.xapi, facts.daemonBackends) : []),
   ];
 }
 

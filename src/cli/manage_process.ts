@@ -6,6 +6,7 @@ import { makeRuntimeDir } from '../control/runtime_dir.ts';
 import { serveMethods } from '../control/server.ts';
 import { native } from '../datapath/binding.ts';
 import { createLogger } from '../log.ts';
+import { startSmapi } from '../smapi/smapi.ts';
 import { packageVersion } from '../version.ts';
 import { manageHandlers } from '../volume/manage_handlers.ts';
 import { MANAGE_METHODS, manageSocketPath } from '../volume/manage_protocol.ts';
@@ -13,10 +14,12 @@ import { openManager } from '../volume/manager.ts';
 
 export interface ManageOptions {
   runtimeDir: string;
+  /** Of the daemon that serves the disks. */
+  daemonRuntimeDir: string;
 }
 
 /** Resolves when it has been asked to end. */
-export async function manage({ runtimeDir }: ManageOptions): Promise<void> {
+export async function manage({ runtimeDir, daemonRuntimeDir }: ManageOptions): Promise<void> {
   const log = createLogger({ level: 'info' });
   const ended = untilAsked();
   makeRuntimeDir(runtimeDir);
@@ -24,10 +27,11 @@ export async function manage({ runtimeDir }: ManageOptions): Promise<void> {
   const manager = await openManager(log);
   const handlers = manageHandlers(manager);
   const server = await serveMethods(manageSocketPath(runtimeDir), MANAGE_METHODS, handlers, log);
+  const smapi = await startSmapi({ manager, runtimeDir, daemonRuntimeDir, log });
   log.info({ version: packageVersion(), socket: server.path }, 'the volume manager is ready');
   native.sdNotify('READY=1');
   await ended;
-  await server.close();
+  await Promise.all([server.close(), smapi.close()]);
 }
 
 function untilAsked(): Promise<void> {

@@ -24,6 +24,7 @@ import { addShow } from './show.ts';
 import { addStats } from './stats.ts';
 import { addUpgrade } from './upgrade.ts';
 import { addVolume } from './volume.ts';
+import { addXapi } from './xapi.ts';
 
 const EPILOGUE = `
 Exit status: 0 ok, 1 error, 2 wrong usage, 3 the daemon cannot be reached, 78 the configuration
@@ -58,6 +59,7 @@ export function buildProgram(output: OutputConfiguration = {}): Command {
     addFill,
     addMirror,
     addMigrateStorage,
+    addXapi,
     addUpgrade,
     addManage,
     addPool,

@@ -105,7 +105,7 @@ function statsOf(daemon: Daemon): Methods['stats']['result'] {
 
 function exportHandlers(
   daemon: Daemon,
-): Pick<Handlers, 'exportAdd' | 'exportLimit' | 'exportList' | 'exportRemove'> {
+): Pick<Handlers, 'exportAdd' | 'exportLimit' | 'exportList' | 'exportRemove' | 'exportDrain'> {
   return {
     exportAdd: async ({ limits, ...request }) => {
       const wish = { ...request, limits: limits === undefined ? undefined : toChange(limits) };
@@ -120,6 +120,9 @@ function exportHandlers(
       await daemon.exports.remove(name);
       return {};
     },
+    exportDrain: async ({ name, domid, ms }) => ({
+      left: await daemon.exports.drain(name, domid, ms),
+    }),
   };
 }
 

@@ -420,6 +420,18 @@ export const METHODS = {
     params: v.object({ name: exportName }),
     result: nothing,
   },
+  /**
+   * Done when nothing is under way any more of the disks that are named by the export, or of those
+   * of one domain; `left`: those that are not, after `ms`.
+   */
+  exportDrain: {
+    params: v.object({
+      name: exportName,
+      domid: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff))),
+      ms: v.pipe(v.number(), v.minValue(0), v.maxValue(60_000)),
+    }),
+    result: v.object({ left: v.array(v.string()) }),
+  },
   ...BITMAP_METHODS,
   /** The daemon ends at once and leaves the disks as they are, for the one that comes after it. */
   handover: {

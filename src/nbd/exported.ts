@@ -7,6 +7,7 @@ import type { Datapath, NbdExport } from '../datapath/datapath.ts';
 import { RingdiskError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { formatLimits, type Limits, parseLimits } from '../target/limits.ts';
+import { nbdAddress } from '../target/nbd_address.ts';
 import { parseTarget } from '../target/target_spec.ts';
 import { Backoff } from '../vbd/backoff.ts';
 import type { VbdInfo } from '../vbd/info.ts';
@@ -18,6 +19,9 @@ import { type ExportWish, isVbdName, oldUriOf, uriOf } from './export_wish.ts';
 
 /** How often a medium that is handed over is asked whether its writer has gone. */
 const GOODBYE_MS = 100;
+
+/** How often disks are looked at that have to let go. */
+const DRAIN_LOOK_MS = 20;
 
 const TRIES = { firstMs: 1000, mostMs: 30_000, leastMs: 1000 };
 
@@ -221,6 +225,17 @@ export class Exported {
     };
   }
 
+  /** See Exports.drain(). */
+  async drainDisks(domid: number | undefined, ms: number): Promise<string[]> {
+    const deadline = performance.now() + ms;
+    for (;;) {
+      const busy = this.#use?.busyDisks() ?? [];
+      const left = busy.filter((user) => domid === undefined || user.domid === domid);
+      if (left.length === 0 || performance.now() >= deadline) return left.map(({ name }) => name);
+      await sleep(DRAIN_LOOK_MS);
+    }
+  }
+
   /** Its clients' connections are ended and its target let go of. Safe to call twice. */
   async end(): Promise<void> {
     this.#end.abort();
@@ -239,12 +254,13 @@ export class Exported {
   }
 
   #target() {
-    const { source, readOnly, handOver = false } = this.wish;
+    const { name, source, readOnly, handOver = false } = this.wish;
     const called = this.#called;
     if (!isVbdName(source)) {
       const { kind, path, share = false } = parseTarget(source);
       const { backendDomid: domid } = this.#services;
-      const user = { name: called, domid, readOnly, share, handsOver: handOver };
+      const exported = nbdAddress(this.wish.socket, name);
+      const user = { name: called, domid, readOnly, share, handsOver: handOver, exported };
       return { spec: { kind: kind ?? ('auto' as const), path, readOnly }, user };
     }
     const vbd = this.#services.findVbd(source);

@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { RingdiskError, showValue } from '../errors.ts';
 import type { Limits } from '../target/limits.ts';
+import { nbdAddress } from '../target/nbd_address.ts';
 import { ExportRecords } from './export_records.ts';
 import { checkWish, defaultName, type ExportWish, isVbdName } from './export_wish.ts';
 import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
@@ -30,16 +31,27 @@ export class Exports {
     this.#folder = path.join(runtimeDir, 'nbd');
   }
 
-  /** What the daemon before offered, before anybody is connected who is to wait for it. */
+  /** What the daemon before offered: disks may be named by it. */
   recall(): void {
     const { log } = this.#services;
     try {
       const wishes = this.#records.read((name, problem) => {
         log.error({ export: name, error: problem }, 'it was exported before, and is no more');
       });
-      for (const wish of wishes) this.#make(wish).reserve();
+      for (const wish of wishes) this.#make(wish);
     } catch (error) {
       log.error({ err: error }, 'what was exported before is not known');
+    }
+  }
+
+  /** Before anybody is connected who is to wait for it. */
+  reserve(): void {
+    for (const [name, exported] of this.#all) {
+      try {
+        exported.reserve();
+      } catch (error) {
+        this.#services.log.error({ export: name, err: error }, 'its medium is not reserved');
+      }
     }
   }
 
@@ -80,6 +92,21 @@ export class Exports {
     }
     this.#services.log.info({ export: wish.name, source: wish.source }, 'exported');
     return exported.info();
+  }
+
+  /** The target behind an export, by its address (src/target/nbd_address.ts). */
+  sourceAt(address: string): string | undefined {
+    const wishes = [...this.#all.values()].map(({ wish }) => wish);
+    const found = wishes.find(({ socket, name }) => nbdAddress(socket, name) === address);
+    return found === undefined || isVbdName(found.source) ? undefined : found.source;
+  }
+
+  /**
+   * Waits until nothing is under way any more of the disks that are named by the export, or of
+   * those of one domain. The names of those that are left after `ms`. Throws EXPORT_UNKNOWN.
+   */
+  drain(name: string, domid: number | undefined, ms: number): Promise<string[]> {
+    return this.#find(name).drainDisks(domid, ms);
   }
 
   /** In the order in which they came. */

@@ -13,6 +13,11 @@ const NAME_BYTES_MAX = 256;
 const NAME_MARK = ':exportname=';
 const THE_WAY = 'write nbd:unix:/path/of/the/socket:exportname=NAME';
 
+/** As parseNbdAddress() has it. */
+export function nbdAddress(socket: string, name: string): string {
+  return name === '' ? socket : `${socket}${NAME_MARK}${name}`;
+}
+
 /** As the native half spells it: the socket, then NAME_MARK and the name where there is one. */
 export function parseNbdAddress(params: string, text: string): string {
   const refuse = (what: string) =>
@@ -32,7 +37,7 @@ export function parseNbdAddress(params: string, text: string): string {
   if (textBytes(name) > NAME_BYTES_MAX) {
     throw refuse(`names an export by more than ${NAME_BYTES_MAX} bytes`);
   }
-  return name === '' ? socket : `${socket}${NAME_MARK}${name}`;
+  return nbdAddress(socket, name);
 }
 
 interface Address {

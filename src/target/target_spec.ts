@@ -175,6 +175,16 @@ export function isEmptyTarget(params: string): boolean {
   }
 }
 
+/** The address of the NBD export that it names, if it names one. */
+export function namedExport(params: string): { readonly namedBy?: string } {
+  try {
+    const { kind, path } = parseTarget(params);
+    return kind === 'nbd' ? { namedBy: path } : {};
+  } catch {
+    return {};
+  }
+}
+
 /** What stands before the target; where a script has its own words for it, nothing does. */
 export function targetLimits(params: string): Limits | undefined {
   try {

@@ -79,6 +79,8 @@ export interface VbdServices {
   readonly limitSets: LimitSets;
   /** Ends what is exported of the VBD of this name; resolves when its clients are gone. */
   readonly endExports: (name: string) => Promise<unknown>;
+  /** The target behind an NBD export of ours, by its address; undefined: it is none of ours. */
+  readonly exportedAt: (address: string) => string | undefined;
   /** Also devices of kinds that others serve, unmarked. */
   readonly force: boolean;
 }

@@ -7,6 +7,7 @@ import { TargetSpecError } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
 import {
   isEmptyTarget,
+  namedExport,
   type ParsedTarget,
   parseTarget,
   shownSizes,
@@ -97,7 +98,7 @@ async function open(device: Device, wanted: Wanted, signal: AbortSignal): Promis
   const { parsed, script } = wanted;
   try {
     if (parsed instanceof TargetSpecError) throw parsed;
-    return await openAs(device, wanted, parsed, signal);
+    return await openAs(device, wanted, behindOwnExport(device, parsed), signal);
   } catch (error) {
     const path = script?.devicePath;
     if (path === undefined || !isMissing(error)) throw error;
@@ -112,7 +113,8 @@ async function openAs(
   signal: AbortSignal,
 ): Promise<Medium> {
   const { params, readOnly, share } = wanted;
-  const user = { name: vbdName(device.id), domid: device.id.domid, readOnly, share };
+  const who = { name: vbdName(device.id), domid: device.id.domid };
+  const user = { ...who, readOnly, share, ...namedExport(params) };
   try {
     const spec = { kind: kind ?? ('auto' as const), path, readOnly };
     const target = await device.services.openTargets.open(spec, user, { takeOver: false, signal });
@@ -123,6 +125,19 @@ async function openAs(
   } catch (error) {
     throw withHint(error as Error, confinementHint(error, path));
   }
+}
+
+/**
+ * A disk that is named by an export of this very daemon is what is exported, and not its client:
+ * the two are one open target then, and neither waits for the other's end.
+ */
+function behindOwnExport({ services }: Device, parsed: ParsedTarget): ParsedTarget {
+  if (parsed.kind !== 'nbd') return parsed;
+  const source = services.exportedAt(parsed.path);
+  if (source === undefined) return parsed;
+  const { kind: _, ...rest } = parsed;
+  const { kind, path } = parseTarget(source);
+  return { ...rest, path, ...(kind && { kind }) };
 }
 
 function isMissing(error: unknown): boolean {

@@ -8,7 +8,7 @@ import { publish } from '../blkif/backend_nodes.ts';
 import { BACKEND_NODES } from '../blkif/features.ts';
 import { DatapathError } from '../datapath/datapath.ts';
 import { NegotiationError, showValue } from '../errors.ts';
-import { shownSizes } from '../target/target_spec.ts';
+import { namedExport, shownSizes } from '../target/target_spec.ts';
 import { XenstoreError } from '../xenstore/client.ts';
 import { letGoOfMedium } from './close.ts';
 import { link, summary, tellWarnings } from './connect.ts';
@@ -74,7 +74,13 @@ export function reserveRecorded(device: Device): void {
     }
     if (target?.identity === undefined) return;
     const { readOnly, share, identity, parts } = target;
-    const user = { name: vbdName(id), domid: id.domid, readOnly, share };
+    const user = {
+      name: vbdName(id),
+      domid: id.domid,
+      readOnly,
+      share,
+      ...namedExport(target.params),
+    };
     services.openTargets.reserve(identity, parts, user, { isAlone });
   } catch {
     // Whoever takes it over says why it cannot be read.

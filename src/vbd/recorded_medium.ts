@@ -3,7 +3,7 @@
 import type { OnError } from '../datapath/binding.ts';
 import { RingdiskError, showValue } from '../errors.ts';
 import { confinementHint } from '../target/confinement.ts';
-import { parseTarget } from '../target/target_spec.ts';
+import { namedExport, parseTarget } from '../target/target_spec.ts';
 import type { Device, Medium } from './device.ts';
 import { vbdName } from './id.ts';
 import type { VbdRecord } from './record.ts';
@@ -16,7 +16,8 @@ export async function openRecorded(
 ): Promise<Medium> {
   const { openTargets } = device.services;
   const { params, kind, path, readOnly, share, identity, isSwitched } = target;
-  const user = { name: vbdName(device.id), domid: device.id.domid, readOnly, share };
+  const who = { name: vbdName(device.id), domid: device.id.domid };
+  const user = { ...who, readOnly, share, ...namedExport(params) };
   const spec = { kind, path, readOnly };
   const use = await openTargets.open(spec, user, { takeOver: true, signal }).catch((error) => {
     const hint = confinementHint(error, path);

@@ -15,6 +15,10 @@ export interface TargetUser {
   readonly share: boolean;
   /** It ends by itself, and whoever is offered the medium meanwhile connects after that. */
   readonly handsOver?: boolean;
+  /** An export of this medium: its address, as nbd_address.ts has it. */
+  readonly exported?: string;
+  /** The toolstack names the disk by this address. */
+  readonly namedBy?: string;
 }
 
 /** The VMs that a domain stands for; equal texts for equal VMs. */
@@ -40,8 +44,15 @@ function mayShare(newcomer: KnownUser, user: KnownUser, meetings: readonly Meeti
   return (
     user.handsOver === true ||
     newcomer.share ||
+    isItsExport(newcomer, user) ||
+    isItsExport(user, newcomer) ||
     meetings.every((meeting) => isHarmless(newcomer, user, meeting))
   );
+}
+
+/** Whoever names a disk by an export knows that the two are one. */
+export function isItsExport({ namedBy }: TargetUser, { exported }: TargetUser): boolean {
+  return namedBy !== undefined && namedBy === exported;
 }
 
 /** Throws TARGET_BUSY unless they may share. */

@@ -6,6 +6,7 @@ import { orAborted } from './beside.ts';
 import {
   type Footprint,
   footprintOf,
+  isItsExport,
   type KnownUser,
   mustOutlast,
   type TargetUser,
@@ -34,6 +35,8 @@ export interface TargetUse
   close(): Promise<void>;
   /** Who else uses the medium. */
   others(): readonly TargetUser[];
+  /** Of an export: the disks that are named by it, and have something under way or are about to. */
+  busyDisks(): readonly TargetUser[];
   /** From now on nobody else gets the medium to write to it, not even of its own VM. */
   keepAlone(isAlone: boolean): void;
 }
@@ -120,6 +123,8 @@ export class Use implements TargetUse {
   isLeaving = false;
   isAlone = false;
   drained: Promise<void> | undefined;
+  /** And nothing has begun since. */
+  isDrained = false;
   readonly closed: Promise<void>;
   #tellClosed: () => void = () => {};
   readonly #entry: Entry;
@@ -155,6 +160,7 @@ export class Use implements TargetUse {
   }
 
   async claim({ takeOver, signal }: ClaimWish): Promise<void> {
+    this.isDrained = false;
     const claimed = this.#claim(takeOver);
     await (signal ? orAborted(claimed, signal) : claimed);
   }
@@ -201,6 +207,13 @@ export class Use implements TargetUse {
       .map(({ user }) => user);
   }
 
+  busyDisks(): readonly TargetUser[] {
+    return this.#others
+      .users()
+      .filter((use) => isItsExport(use.user, this.user) && !use.isDrained)
+      .map(({ user }) => user);
+  }
+
   keepAlone(isAlone: boolean): void {
     this.isAlone = isAlone;
   }
@@ -211,6 +224,11 @@ export class Use implements TargetUse {
 
   drain(over: Promise<void>): void {
     this.drained = over;
+    this.isDrained = false;
+    const settled = () => {
+      if (this.drained === over) this.isDrained = true;
+    };
+    over.then(settled, settled);
   }
 
   async close(): Promise<void> {

@@ -116,7 +116,12 @@ export class RestartMachine {
     const domid = this.#guests.length + 1;
     const target = params ?? `aio:${sparseFile(this.file(`disk${domid}.img`), bytes)}`;
     const spec = { domid, devid: 51712, vdev: 'xvda', params: target, mode };
-    const paths = await createVbd(this.xenstore, spec);
+    return this.guestOf(await createVbd(this.xenstore, spec));
+  }
+
+  /** Of a domain whose disk's nodes somebody else has written. */
+  guestOf<Paths extends VbdPaths>(paths: Paths): RestartGuest & { readonly paths: Paths } {
+    const { domid } = paths;
     const machineDir = loopbackMachineDir(this.runtimeDir);
     const frontend = new LoopbackFrontend(native, machineDir, this.#client(domid), paths);
     const guest = { paths, frontend };

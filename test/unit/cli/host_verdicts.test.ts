@@ -153,3 +153,28 @@ describe('Xen and toolstacks', () => {
     expect(Object.keys(facts.scripts)).toEqual(['block-tap', 'block-ringdisk']);
   });
 });
+
+describe('where XAPI is', () => {
+  const xapi = { missing: [], managerListens: true };
+
+  it('nothing is wrong when its plugins, the manager and the daemon are there', () => {
+    const facts = { ...HEALTHY, xapi, daemonBackends: ['qdisk'] };
+    expect(judgeHost(facts, 'xen').filter(({ status }) => status !== 'ok')).toEqual([]);
+    expect(judgeHost(HEALTHY, 'xen').map(({ check }) => check)).not.toContain('XAPI plugins');
+  });
+
+  it('says what it would see of what is missing', () => {
+    const missing = ['there is no /usr/libexec/xapi-storage-script/datapath/ringdisk'];
+    expect(verdict({ xapi: { ...xapi, missing } }, 'XAPI plugins')).toMatchObject({
+      status: 'warn',
+      found: missing[0],
+    });
+    const silent = verdict({ xapi: { ...xapi, managerListens: false } }, 'volume manager');
+    expect(silent).toMatchObject({
+      status: 'fail',
+      breaks: expect.stringContaining('half a minute'),
+    });
+    const kind = verdict({ xapi, daemonBackends: ['vbd3'] }, 'kind qdisk');
+    expect(kind).toMatchObject({ status: 'fail', found: 'the daemon serves vbd3' });
+  });
+});

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The volume plugin's methods about volumes.
+import type { VolumeInfo, VolumeManager } from '../volume/manager_types.ts';
+import { changedBitmap, GRANULARITY } from './changed_blocks.ts';
+import type { DaemonLink } from './daemon_link.ts';
+import { type DiskPaths, TRANSIENT_OF } from './datapath.ts';
+import { backendFailure, unimplemented } from './errors.ts';
+import type { SmapiVolume, VolumeHandlers } from './schema.ts';
+import { keptDefaults } from './sr_config.ts';
+import { uriOf } from './uri.ts';
+
+type VolumeCalls = {
+  [M in keyof VolumeHandlers as M extends `Volume.${string}` ? M : never]: VolumeHandlers[M];
+};
+
+interface VolumeServices {
+  readonly manager: VolumeManager;
+  readonly daemon: DaemonLink;
+  readonly paths: DiskPaths;
+}
+
+export function volumeCalls(services: VolumeServices): VolumeCalls {
+  const { manager, paths } = services;
+  return {
+    'Volume.stat': async ({ sr, key }) => toVolume(await manager.statVolume(sr, key)),
+    'Volume.create': async ({ sr, name, description, size, sharable }) => {
+      const { store } = await manager.statPool(sr);
+      const wish = { pool: sr, name, description, size: checkedSize(size), sharable };
+      return toVolume(await manager.createVolume({ ...wish, ...keptDefaults(store?.keys ?? {}) }));
+    },
+    'Volume.snapshot': async ({ sr, key }) => toVolume(await manager.snapshotVolume(sr, key)),
+    'Volume.clone': async ({ sr, key }) => toVolume(await manager.cloneVolume(sr, key)),
+    // Also where there is none: XAPI destroys some volumes twice.
+    'Volume.destroy': async ({ sr, key }) => {
+      paths.refuseActive({ sr, key });
+      await manager.destroyVolume(sr, key);
+      return null;
+    },
+    'Volume.revert': async ({ sr, snapshot, key }) => {
+      paths.refuseActive({ sr, key });
+      await manager.revertVolume(sr, key, snapshot);
+      return null;
+    },
+    'Volume.resize': async ({ sr, key, new_size }) => {
+      await manager.resizeVolume(sr, key, checkedSize(new_size));
+      await tellOfSize(services, sr, key);
+      return null;
+    },
+    'Volume.data_destroy': async ({ sr, key }) => {
+      paths.refuseActive({ sr, key });
+      await manager.destroyData(sr, key);
+      return null;
+    },
+    'Volume.list_changed_blocks': async ({ sr, key, key2, offset, length }) =>
+      changedBitmap(await manager.changedBlocks(sr, key, key2, GRANULARITY), offset, length),
+    'Volume.compose': async () => {
+      throw unimplemented('Volume.compose');
+    },
+    ...metadataCalls(manager),
+  };
+}
+
+type MetadataCall = 'set_name' | 'set_description' | 'set' | 'unset' | 'enable_cbt' | 'disable_cbt';
+
+function metadataCalls(manager: VolumeManager): Pick<VolumeCalls, `Volume.${MetadataCall}`> {
+  const change = async (
+    { sr, key }: { sr: string; key: string },
+    metadata: Parameters<VolumeManager['setVolumeMetadata']>[2],
+  ) => {
+    await manager.setVolumeMetadata(sr, key, metadata);
+    return null;
+  };
+  return {
+    'Volume.set_name': (call) => change(call, { name: call.new_name }),
+    'Volume.set_description': (call) => change(call, { description: call.new_description }),
+    'Volume.set': (call) => change(call, { keys: { [call.k]: call.v } }),
+    'Volume.unset': (call) => change(call, { keys: { [call.k]: null } }),
+    'Volume.enable_cbt': (call) => change(call, { cbtEnabled: true }),
+    'Volume.disable_cbt': (call) => change(call, { cbtEnabled: false }),
+  };
+}
+
+/** XAPI passes any size on. */
+function checkedSize(size: number): number {
+  if (Number.isSafeInteger(size) && size > 0) return size;
+  throw backendFailure(79, `${size} bytes cannot be had`);
+}
+
+/** Guests that have it open learn of it; others will when they connect. */
+async function tellOfSize({ daemon, paths }: VolumeServices, sr: string, key: string) {
+  const exported = await paths.exportOf({ sr, key });
+  if (!exported) return;
+  const { vbds } = await daemon.call('list', {});
+  const open = vbds.filter(({ target }) => target?.spec === exported.oldUri);
+  for (const { name } of open) await daemon.call('resize', { vbd: name });
+}
+
+export function toVolume(info: VolumeInfo): SmapiVolume {
+  const { key, uuid, kind, name, description, pool, size, used, sharable, keys } = info;
+  return {
+    ...{ key, uuid, name, description, sharable },
+    read_write: kind === 'volume',
+    virtual_size: size,
+    physical_utilisation: used,
+    uri: [uriOf({ sr: pool, key })],
+    // Those that XAPI has asked for have both keys from it.
+    keys: kind === 'volume' ? keys : { is_a_snapshot: 'true', ...keys },
+    cbt_enabled: info.cbtEnabled,
+  };
+}
+
+/** For one life of a VM, and nobody's business. */
+export function isTransient({ keys }: VolumeInfo): boolean {
+  return keys[TRANSIENT_OF] !== undefined;
+}
