@@ -37,7 +37,7 @@ async function main() {
   if (values.help) return say(HELP, 0);
   const why = obstacle();
   if (why) return say(`the tests can't run here: ${why}`, 2);
-  const image = buildImage();
+  const image = buildImage({ zfs: true });
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-zfs-')));
   mkdirSync(share, { recursive: true });
   stageProject(share);

@@ -19,8 +19,8 @@ export function obstacle() {
 }
 
 /** @returns {string} the image's folder */
-export function buildImage() {
-  return built('build.sh');
+export function buildImage({ zfs = false } = {}) {
+  return built('build.sh', zfs ? ['--zfs'] : []);
 }
 
 /** @returns {string} the folder of the guests' other kernels */
@@ -28,9 +28,9 @@ export function fetchKernels() {
   return built('kernels.sh');
 }
 
-/** @param {string} script */
-function built(script) {
-  const { status, stdout } = spawnSync(join(IMAGE_SCRIPTS, script), {
+/** @param {string} script @param {string[]} [args] */
+function built(script, args = []) {
+  const { status, stdout } = spawnSync(join(IMAGE_SCRIPTS, script), args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the rig's machine: the Xen hypervisor, a Debian dom0 and the initramfs of a Debian guest.
-# usage: build.sh        (as root; prints the folder that boot.sh takes)
+# usage: build.sh [--zfs]        (as root; prints the folder that boot.sh takes; --zfs: one with ZFS)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file, of unpack.sh and of zfs.sh, so only a change there builds again. ZFS's modules are cached by
+# file and of unpack.sh (and zfs.sh), so only a change there builds again. ZFS's modules are cached by
 # themselves. The init scripts are not part of it: boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
@@ -14,8 +14,15 @@ cache=${RINGDISK_RIG_DIR:-$HOME/.cache/ringdisk-rig}
 suite=trixie
 xen=4.20
 . "$here/unpack.sh"
-stamp=$suite-$(stamp_of "$here/build.sh" "$here/unpack.sh" "$here/zfs.sh")
-out=$cache/$stamp
+kind=$suite
+parts=("$here/build.sh" "$here/unpack.sh")
+with_zfs=
+if [ "${1:-}" = --zfs ]; then
+  kind=with-zfs-$suite
+  parts+=("$here/zfs.sh")
+  with_zfs=yes
+fi
+out=$cache/$kind-$(stamp_of "${parts[@]}")
 # In dom0's tree.
 stand_ins=/rig/stand-ins
 
@@ -31,8 +38,9 @@ dom0_packages() {
     nodejs liburing2 fio e2fsprogs xfsprogs kmod util-linux udev iproute2 procps busybox-static gdb
     strace dmsetup qemu-system-xen seabios linux-perf libc6-dbg grub-xen-host
     grub-pc-bin libvirt-daemon-driver-xen libvirt-clients kexec-tools bindfs
-    nbd-client qemu-utils libnbd-bin nbdkit open-iscsi drbd-utils zfsutils-linux
+    nbd-client qemu-utils libnbd-bin nbdkit open-iscsi drbd-utils
   )
+  [ "$with_zfs" ] && packages+=(zfsutils-linux)
   (IFS=,; echo "${packages[*]}")
 }
 
@@ -149,7 +157,7 @@ build() {
   local work=$1 root=$1/root release
   build_dom0_tree "$root"
   release=$(ls "$root/lib/modules")
-  add_zfs_modules "$root" "$release"
+  if [ "$with_zfs" ]; then add_zfs_modules "$root" "$release"; fi
   cp "$root/boot/vmlinuz-$release" "$work/vmlinuz"
   cp "$root/boot/initrd.img-$release" "$work/initrd"
   zcat "$root/boot/xen-$xen-amd64.gz" > "$work/xen"
@@ -170,9 +178,9 @@ require_root() {
 require_root
 install_missing_host_packages
 if [ ! -d "$out" ]; then
-  echo "rig: building the image, once, in $out (one to four minutes, and ZFS)" >&2
+  echo "rig: building the image, once, in $out (one to four minutes${with_zfs:+, and ZFS})" >&2
   mkdir -p "$cache"
-  rm -rf "${cache:?}"/"$suite"-*
+  rm -rf "${cache:?}"/"$kind"-*
   trap 'rm -rf "$out.part"' EXIT
   build "$out.part"
   mv "$out.part" "$out"
