@@ -22,8 +22,8 @@ With --destdir nothing is started, and all is written below that folder.
 Example:
   ringdisk xapi install && xe-toolstack-restart`;
 const REMOVE_HELP = `
-Forget the SRs first (xe pbd-unplug, xe sr-forget): their pools stay as they are, and so do ringdisk's
-units.
+Forget the SRs first (xe pbd-unplug, xe sr-forget): their pools stay as they are, and so do
+ringdisk's units.
 
 Example:
   ringdisk xapi remove && xe-toolstack-restart`;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a host needs for XAPI beyond ringdisk itself, and takes back again: the plugins' folders, the
-// units, and two drop-ins for them, so that nobody's configuration is touched.
+// What a host needs for XAPI beyond ringdisk itself, and takes back again: the plugins' folders,
+// the units, and two drop-ins for them, so that nobody's configuration is touched.
 import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot } from '../package_root.ts';

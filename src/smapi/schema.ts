@@ -65,7 +65,7 @@ export const VolumeSchema = v.strictObject({
   virtual_size: bytes,
   physical_utilisation: bytes,
   uri: v.pipe(v.array(text), v.minLength(1)),
-  /** A volume whose is_a_snapshot is another word has its caller see garbage instead of an error. */
+  /** With another word for is_a_snapshot the caller sees garbage instead of an error. */
   keys: v.pipe(
     strings,
     v.check(({ is_a_snapshot: word = 'true' }) => word === 'true' || word === 'false'),

@@ -22,7 +22,7 @@ afterEach(async () => {
   await host.end();
 });
 
-/** As XAPI: one end of a pair is sent, with a word that nobody reads; an NBD client has the other. */
+/** As XAPI: one end of a pair is sent, with a word that nobody reads; a client has the other. */
 const SEND_AND_WRITE = `
 import array, nbd, socket, sys
 ours, theirs = socket.socketpair()

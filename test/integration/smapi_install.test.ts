@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `ringdisk xapi` and `ringdisk manage` as they are run: what is installed reaches the real manager.
+// `ringdisk xapi` and `ringdisk manage` as they are run: what is installed reaches the manager.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SRs and volumes by XAPI's calls, in the order in which it makes them, through the real executables
-// and the socket. The volumes are files; what ZFS itself does is tried on ZFS.
+// SRs and volumes by XAPI's calls, in the order in which it makes them, through the executables and
+// the socket. The volumes are files; what ZFS itself does is tried on ZFS.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -184,7 +184,7 @@ describe('a volume', () => {
   });
 });
 
-test('calls for one volume are carried out one after the other, those for others beside', async () => {
+test('calls for one volume come one after the other, those for others beside', async () => {
   const sr = await makeSr();
   const { key } = await makeVolume(sr);
   const sets = Array.from({ length: 8 }, (_, n) =>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The executables that XAPI runs: how they are called, what they leave alone, and what they say when
-// the manager is not there.
+// The executables that XAPI runs: how they are called, what they leave alone, and what they say
+// when the manager is not there.
 import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the rig's machine: the Xen hypervisor, a Debian dom0 and the initramfs of a Debian guest.
-# usage: build.sh [--zfs]        (as root; prints the folder that boot.sh takes; --zfs: one with ZFS)
+# usage: build.sh [--zfs]     (as root; prints the folder that boot.sh takes; --zfs: with ZFS)
 #
 # The result is cached in RINGDISK_RIG_DIR (default ~/.cache/ringdisk-rig) under a stamp of this
-# file and of unpack.sh (and zfs.sh), so only a change there builds again. ZFS's modules are cached by
-# themselves. The init scripts are not part of it: boot.sh adds them.
+# file and of unpack.sh (and zfs.sh), so only a change there builds again. ZFS's modules are cached
+# by themselves. The init scripts are not part of it: boot.sh adds them.
 # RIG_MIRROR names another Debian mirror than mmdebstrap's own choice.
 set -euo pipefail
 

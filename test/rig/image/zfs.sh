@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds ZFS's modules for the rig's dom0 out of the source that Debian's zfs-dkms (contrib) brings,
-# configured as DKMS would. It is done in a copy of dom0's tree, so that neither compiler nor headers
-# get into the image.
+# configured as DKMS would. It is done in a copy of dom0's tree, so that neither compiler nor
+# headers get into the image.
 # usage: zfs.sh ROOT      (as root; ROOT: dom0's tree; prints the folder with the modules)
 # Cached beside the image under a stamp of this file and the kernel's release.
 set -euo pipefail

@@ -53,7 +53,7 @@ test('a disk of another VM by the same export is refused', async () => {
   expect(await second.read('hotplug-error')).toMatch(/in use by vbd3\/7\/51712 \(domain 7\)/);
 });
 
-test('a daemon that comes after knows what disks are named by before it looks for them', async () => {
+test('a daemon that comes after knows what names disks before it looks for them', async () => {
   await exported();
   await plane.kill();
   const disk = await plane.attach({ params }, { domid: 7 });
