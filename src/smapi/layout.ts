@@ -41,7 +41,7 @@ export function methodsOf(kind: PluginKind): string[] {
 
 /**
  * Each folder comes as a whole: XAPI's daemon watches the two roots, and looks at a plugin once
- * when it appears. The folders' own roots are never removed, since it would not see what comes after.
+ * when it appears. The folders' own roots are never removed: it would not see what comes after.
  */
 export function layOutPlugins(root: string, socket: string): void {
   for (const { kind, folder } of PLUGINS) {
