@@ -144,7 +144,7 @@ export class Zfs {
   }
 }
 
-/** udev looks at a zvol whenever it has been written to and closed: then it is busy for a moment. */
+/** udev looks at a zvol that was written to and closed: then it is busy for a moment. */
 export async function patiently(body: () => Promise<void>): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
