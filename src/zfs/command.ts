@@ -70,7 +70,7 @@ function watch(
     const out = collect(child, 'stdout', OUTPUT_BYTES_MAX, () => fail('other', 'too much output'));
     const err = collect(child, 'stderr', STDERR_BYTES_MAX, () => {});
     child.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') fail('missing', 'it is not installed');
+      if (error.code === 'ENOENT') fail('missing', `${program} is not installed`);
       else fail('other', error.message);
     });
     child.once('close', (code, signal) => {

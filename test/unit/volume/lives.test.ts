@@ -48,7 +48,7 @@ class Life {
     const after: World = new Map([...this.world].map(([key, known]) => [key, { ...known }]));
     const [key, one] = [...this.world][this.#pick(this.world.size)] ?? [];
     const newKey = `k${++this.#keys}`;
-    const action = this.#pick(9);
+    const action = this.#pick(12);
     if (key === undefined || !one || action === 0) {
       after.set(newKey, { kind: 'volume', content: 0 });
       return { after, call: (m) => m.createVolume({ pool, key: newKey, size: 4096 }) };
@@ -59,12 +59,12 @@ class Life {
       after.set(newKey, { kind: 'snapshot', content: one.content, of: key });
       return { after, call: (m) => m.snapshotVolume(pool, key, { key: newKey }) };
     }
-    if (action <= 4 && one.kind !== 'bookmark') {
+    if ((action === 3 || (action < 8 && !one.of)) && one.kind !== 'bookmark') {
       after.set(newKey, { kind: 'volume', content: one.content });
       return { after, call: (m) => m.cloneVolume(pool, key, { key: newKey }) };
     }
     const volume = one.of === undefined ? undefined : after.get(one.of);
-    if (action <= 6 && one.kind === 'snapshot' && one.of !== undefined && volume) {
+    if (action <= 9 && one.kind === 'snapshot' && one.of !== undefined && volume) {
       const { of } = one;
       volume.content = one.content;
       return { after, call: (m) => m.revertVolume(pool, of, key) };
