@@ -72,7 +72,7 @@ def connect(path, deadline):
         except OSError as error:
             peer.close()
             if time.monotonic() > deadline:
-                raise Unanswered("it cannot be reached at {}: {}".format(path, error.strerror))
+                raise Unanswered("it cannot be reached at {}: {}".format(path, error.strerror or error))
         time.sleep(0.1)
 
 
@@ -109,7 +109,8 @@ def read_answer(stream):
 
 def call_manager(script, arguments):
     # Where it is, not where the links to it are.
-    path = os.path.join(os.path.dirname(os.path.realpath(script)), SOCKET)
+    # A socket's address is short, and the plugins' folders are not.
+    path = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(script)), SOCKET))
     call = read_call(script, arguments)
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
