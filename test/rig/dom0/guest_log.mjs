@@ -14,7 +14,13 @@ export const STRAY_BREAKPOINT = /Oops: int3:/;
  */
 export const STRAY_EXIT = /Triple fault[\s\S]*?RIP: +e008:\[<ffff82d0/;
 /** What the emulation and the test's own work make a guest's kernel say. */
-const NOISE = /clocksource:|hrtimer:|sched: DL replenish|drop_caches:|EXT4-fs \(xvd.\): (un)?mount/;
+const NOISE = new RegExp(
+  [
+    'clocksource:|tsc: Marking TSC unstable|TSC found unstable|sched_clock: Marking',
+    'hrtimer:|sched: DL replenish',
+    'drop_caches:|EXT4-fs \\(xvd.\\): (un)?mount',
+  ].join('|'),
+);
 
 /** @param {import('./guest.mjs').Guest} guest that has run MARK */
 export async function assertQuiet(guest, expected = /$^/) {
