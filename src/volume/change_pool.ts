@@ -7,6 +7,7 @@ import { type ExpandPool, ManagerError, type PoolStatus } from './manager_types.
 import { toStatus } from './pool_health.ts';
 import { allDisks, vdevWords } from './pool_plan.ts';
 import { needPool, poolInfo } from './pools.ts';
+import { topUp } from './reserve.ts';
 
 export async function poolStatus(context: Context, pool: string): Promise<PoolStatus> {
   const row = await needPool(context, pool);
@@ -25,6 +26,9 @@ export async function expandPool(
   return context.alone(name, async () => {
     for (const args of await changeArguments(context, name, change))
       await zpool(context, name, args);
+    await topUp(context.zfs, name).catch((error) =>
+      context.log.warn({ err: error, pool: name }, 'the reserve has not grown with the pool'),
+    );
     return poolStatus(context, name);
   });
 }

@@ -3,13 +3,14 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '../log.ts';
 import type { RunCommand } from '../zfs/command.ts';
-import { Zfs } from '../zfs/zfs.ts';
+import type { Zfs } from '../zfs/zfs.ts';
 import { Zpool } from '../zfs/zpool.ts';
 import { explained } from './failures.ts';
 import { Locks } from './locks.ts';
 import { ManagerError } from './manager_types.ts';
 import { oldDataset } from './names.ts';
 import { ASKED, type DatasetRecord, toRecord } from './records.ts';
+import { LendingZfs } from './reserve.ts';
 import { BetweenTwoError, Store } from './store.ts';
 
 const LOOKS_MAX = 10;
@@ -24,7 +25,7 @@ export class Context {
 
   constructor(run: RunCommand, log: Logger) {
     this.run = run;
-    this.zfs = new Zfs(run);
+    this.zfs = new LendingZfs(run);
     this.zpool = new Zpool(run);
     this.log = log;
   }

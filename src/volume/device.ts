@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A volume's block device: /dev/zvol/..., a link that udev makes a moment after ZFS has the zvol.
 import { constants } from 'node:fs';
-import { access, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunCommand } from '../zfs/command.ts';
 import { ZfsError } from '../zfs/zfs_error.ts';
 import { ManagerError } from './manager_types.ts';
 
 const APPEARS_MS = 10_000;
-const LOOK_MS = 20;
+const LOOK_MS = 50;
 /** Where ZFS installs what its udev rule asks; the same folder on most systems. */
 const ZVOL_ID = ['/usr/lib/udev/zvol_id', '/lib/udev/zvol_id'];
 
@@ -30,20 +30,25 @@ export async function deviceAppears(run: RunCommand, dataset: string): Promise<b
 }
 
 async function isThere(run: RunCommand, dataset: string): Promise<boolean> {
-  const device = devicePath(dataset);
+  // zvol_id takes a device's own name alone.
+  const device = await told(() => run('readlink', ['-e', devicePath(dataset)]));
+  if (!device) return false;
   for (const program of ZVOL_ID) {
-    try {
-      return (await run(program, [device])).trim() === dataset;
-    } catch (error) {
-      if (!(error instanceof ZfsError)) throw error;
-      if (error.kind !== 'missing') return false;
-    }
+    const name = await told(() => run(program, [device]));
+    if (name !== undefined) return name === dataset;
   }
   // Nobody can be asked.
-  return access(device).then(
-    () => true,
-    () => false,
-  );
+  return true;
+}
+
+/** What a program says in a line, '' where it fails; undefined where there is no such program. */
+async function told(ask: () => Promise<string>): Promise<string | undefined> {
+  try {
+    return (await ask()).trim();
+  } catch (error) {
+    if (!(error instanceof ZfsError)) throw error;
+    return error.kind === 'missing' ? undefined : '';
+  }
 }
 
 /** Throws VOLUME_BUSY while a program has it for itself: ringdisk, a file system, dm, LVM. */

@@ -11,6 +11,7 @@ import { exposeSnapshot, hideSnapshot } from './exposure.ts';
 import { ManagerError, type VolumeInfo, type VolumeManager } from './manager_types.ts';
 import { storeOf } from './names.ts';
 import * as pools from './pools.ts';
+import { topUp } from './reserve.ts';
 import { revertVolume } from './revert.ts';
 import * as volumes from './volumes.ts';
 
@@ -41,7 +42,9 @@ async function finishAll(context: Context): Promise<void> {
     try {
       await context.alone(name, async () => {
         await finishPool(context, name);
-        if (await context.zfs.exists(storeOf(name))) await context.store(name).finish();
+        if (!(await context.zfs.exists(storeOf(name)))) return;
+        await context.store(name).finish();
+        await topUp(context.zfs, name);
       });
     } catch (error) {
       context.log.warn({ err: error, pool: name }, 'what a call before has left stays so for now');

@@ -17,7 +17,7 @@ import {
   type PoolInfo,
   type PoolMetadata,
 } from './manager_types.ts';
-import { reserveOf, storeOf } from './names.ts';
+import { storeOf } from './names.ts';
 import { checkedReserve } from './pool_plan.ts';
 import {
   decodeRecord,
@@ -27,6 +27,7 @@ import {
   PROPERTY,
   textsOf,
 } from './properties.ts';
+import { reservedIn, setShare, topUp } from './reserve.ts';
 import { changedKeys } from './wishes.ts';
 
 const STORE_ASKED = [
@@ -109,7 +110,7 @@ async function space(context: Context, row: PoolRow) {
     const [used, free] = ['used', 'available'].map(
       (name) => parseNumber(own?.get(name)?.value) ?? 0,
     );
-    const reservedBytes = await reservedIn(context, row.name);
+    const reservedBytes = await reservedIn(context.zfs, row.name);
     const store = await storeInfo(context, row.name);
     return {
       ...(store && { store }),
@@ -147,17 +148,6 @@ async function storeInfo(context: Context, pool: string): Promise<PoolInfo['stor
   }
 }
 
-async function reservedIn(context: Context, pool: string): Promise<number> {
-  const dataset = reserveOf(pool);
-  try {
-    const found = await context.zfs.get(dataset, { properties: ['refreservation'] });
-    return parseNumber(found.get(dataset)?.get('refreservation')?.value) ?? 0;
-  } catch (error) {
-    if (isZfsError(error, 'unknown')) return 0;
-    throw error;
-  }
-}
-
 /** A call that dies in this is finished by the next one with the same words. */
 export async function makeStore(context: Context, wish: AdoptPool, owned: boolean): Promise<void> {
   const { pool, uuid = randomUUID(), name = pool, description = '' } = wish;
@@ -173,7 +163,7 @@ export async function makeStore(context: Context, wish: AdoptPool, owned: boolea
     if (await context.zfs.exists(storeOf(pool))) await context.zfs.set(storeOf(pool), settings);
     else await context.zfs.createFilesystem(storeOf(pool), settings);
   });
-  await reserve(context, pool, wish.reserve ?? 0);
+  await setShare(context.zfs, pool, wish.reserve ?? 0);
 }
 
 /** The pool itself is left as it is. */
@@ -199,28 +189,8 @@ export async function setReserve(
   checkedReserve(percent);
   const info = await statPool(context, pool);
   return context.alone(info.pool, async () => {
-    await reserve(context, info.pool, percent);
+    await setShare(context.zfs, info.pool, percent);
     return statPool(context, info.pool);
-  });
-}
-
-/** Held by an empty dataset: what it reserves, others cannot fill. */
-async function reserve(context: Context, pool: string, percent: number): Promise<void> {
-  const dataset = reserveOf(pool);
-  await explained('pool', `${percent} % of ${pool} cannot be reserved`, async () => {
-    const exists = await context.zfs.exists(dataset);
-    if (percent === 0) {
-      if (exists) await context.zfs.destroy(dataset);
-      return;
-    }
-    const root = (await context.zfs.get(pool, { properties: ['used', 'available'] })).get(pool);
-    const total = ['used', 'available']
-      .map((name) => parseNumber(root?.get(name)?.value) ?? 0)
-      .reduce((sum, bytes) => sum + bytes, 0);
-    const bytes = String(Math.floor((total * percent) / 100));
-    const settings = { refreservation: bytes, [PROPERTY.reserve]: String(percent) };
-    if (exists) await context.zfs.set(dataset, settings);
-    else await context.zfs.createFilesystem(dataset, { mountpoint: 'none', ...settings });
   });
 }
 
@@ -271,7 +241,10 @@ export async function importPool(
   }
   const info = await poolInfo(context, await needPool(context, guid));
   if (info.store) {
-    await context.changeStore(info.pool, (store) => store.finish());
+    await context.changeStore(info.pool, async (store) => {
+      await store.finish();
+      await topUp(context.zfs, info.pool);
+    });
   }
   return info;
 }

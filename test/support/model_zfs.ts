@@ -43,12 +43,18 @@ export class ModelZfs {
   readonly run: RunCommand = async (program, args) => {
     await Promise.resolve();
     if (program === 'zpool') return 'tank\t1\tONLINE\t1000\t0\t0\toff\n';
-    if (program.endsWith('zvol_id')) {
-      const name = (args[0] ?? '').replace('/dev/zvol/', '');
-      return this.#all.has(name) ? `${name}\n` : this.#fail(args, 'it does not exist');
-    }
+    if (program === 'readlink') return this.#device(args, '/dev/zvol/', '/dev/zd:');
+    if (program.endsWith('zvol_id')) return this.#device(args, '/dev/zd:', '');
     return this.#zfs(args);
   };
+
+  /** As udev's link and ZFS's own program lead from one name to the next, and from no other. */
+  #device(args: readonly string[], from: string, to: string): string {
+    const path = args.at(-1) ?? '';
+    const name = path.slice(from.length);
+    if (!path.startsWith(from) || !this.#all.has(name)) return this.#fail(args, 'does not exist');
+    return `${to}${name}\n`;
+  }
 
   /** Names of all but the store itself. */
   names(): string[] {

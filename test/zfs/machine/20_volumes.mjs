@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { datasets, freshPool, GIB, MIB, manage, read, refused, write } from './pool.mjs';
+import { datasets, disk, freshPool, GIB, MIB, manage, read, refused, write } from './pool.mjs';
 import { run, sh } from './shell.mjs';
 
 export const subject = 'volumes';
@@ -47,7 +47,7 @@ export const tests = {
   },
 
   'thick ones are reserved, and grow so': async () => {
-    const { manager, pool } = await freshPool();
+    const { manager, pool } = await freshPool({ disks: [disk(0), disk(1)] });
     const before = await manager.statPool(pool);
     const made = await manager.createVolume({ pool, key: 'vm1', size: GIB, thick: true });
     assert.equal(made.thick, true);
