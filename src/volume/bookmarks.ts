@@ -42,6 +42,8 @@ export async function destroyData(
       } catch (error) {
         // A call before died here.
         if (!isZfsError(error, 'exists')) throw error;
+        const { guid } = await context.look(pool, `${volume}#${key}`);
+        if (guid !== snapshot.guid) throw error;
       }
       await context.zfs.destroyDeferred(snapshot.dataset);
     });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What has changed in a volume since a snapshot or a bookmark of it, as ZFS itself tells by what it
-// would send. It knows also of what was written while nobody looked.
+// would send. It knows also of what was written while nobody looked. Never less than has changed;
+// more where a volume is first written to behind all that it had: ZFS tells the hole between, too.
 import { randomUUID } from 'node:crypto';
 import { readStream } from '../zfs/read_stream.ts';
 import { SendStream } from '../zfs/send_stream.ts';

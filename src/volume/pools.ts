@@ -72,6 +72,7 @@ export async function statPool(context: Context, pool: string): Promise<PoolInfo
   const row = await needPool(context, pool);
   refuseSuspended(row);
   const info = await poolInfo(context, row);
+  refuseSuspended({ ...row, health: info.state });
   if (info.store) return info;
   throw new ManagerError(
     'POOL_UNKNOWN',
@@ -100,7 +101,13 @@ export async function poolInfo(context: Context, row: PoolRow): Promise<PoolInfo
   };
   const none = { freeBytes: 0, usedBytes: 0, totalBytes: 0, reservedBytes: 0 };
   if (isDown(row.health)) return { ...base, ...none };
-  return { ...base, ...(await space(context, row)) };
+  try {
+    return { ...base, ...(await space(context, row)) };
+  } catch (error) {
+    // Since it was listed.
+    if (!(error instanceof ManagerError && error.code === 'POOL_SUSPENDED')) throw error;
+    return { ...base, state: 'SUSPENDED', ...none };
+  }
 }
 
 async function space(context: Context, row: PoolRow) {

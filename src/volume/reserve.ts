@@ -41,7 +41,7 @@ export async function setShare(zfs: Zfs, pool: string, percent: number): Promise
   });
 }
 
-/** Makes it its share again, as far as there is room: after a loan, and in a pool that has grown. */
+/** Makes it its share again, as far as there is room: after a loan, or where a pool has grown. */
 export async function topUp(zfs: Zfs, pool: string): Promise<void> {
   const reserve = await readReserve(zfs, pool);
   if (!reserve) return;

@@ -6,6 +6,9 @@
 // what the snapshots hold, since it is rolled back to the newest. When a clone of a snapshot lives,
 // that snapshot and all before it are given to it (promote), so the old one ends as soon as callers
 // have destroyed those that are theirs.
+//
+// Not so where the old one is what its clones are encrypted by: ZFS makes the heir that instead and
+// forgets the key, which only its owner has. It stays, with what they share, as long as they do.
 import type { DatasetRecord } from './records.ts';
 import { isExposed, isVisible } from './records.ts';
 
@@ -92,7 +95,7 @@ function stepsOfOne(old: DatasetRecord, family: Family): Step[] {
   const [newest] = snapshots;
   if (!newest) return [{ do: 'destroy', dataset: old.dataset }];
   // What somebody reads keeps its path.
-  const heir = isExposed(old) ? undefined : heirOf(snapshots, family);
+  const heir = isExposed(old) ? undefined : heirOf(old, snapshots, family);
   if (heir) return [{ do: 'promote', dataset: heir.dataset }];
   const steps: Step[] = [];
   if (old.refreservation > 0) steps.push({ do: 'unreserve', dataset: old.dataset });
@@ -101,7 +104,12 @@ function stepsOfOne(old: DatasetRecord, family: Family): Step[] {
 }
 
 /** A clone that can have the old one's snapshots, from the newest that has one on. */
-function heirOf(snapshots: DatasetRecord[], family: Family): DatasetRecord | undefined {
+function heirOf(
+  old: DatasetRecord,
+  snapshots: DatasetRecord[],
+  family: Family,
+): DatasetRecord | undefined {
+  if (old.encryptionRoot === old.dataset) return undefined;
   for (const snapshot of snapshots) {
     const alive = family.clonesOf(snapshot).find(({ name }) => name.role === 'volume');
     if (alive) return alive;

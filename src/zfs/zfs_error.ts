@@ -31,7 +31,7 @@ const WORDS: readonly [RegExp, ZfsErrorKind][] = [
   [/has children|more recent (?:snapshots|than)/, 'snapshots'],
   [/incremental source|not (?:an )?earlier/i, 'unsupported'],
   [/does(?:n't| not) exist|no such pool|could not find any snapshots|no such device in/, 'unknown'],
-  [/already exists|dataset exists/, 'exists'],
+  [/already exists|(?:dataset|bookmark) exists/, 'exists'],
   [/is busy|currently in use/, 'busy'],
   [/out of space|no space left|greater than available/i, 'full'],
   [

@@ -64,13 +64,15 @@ async function main() {
   const why = obstacle();
   if (why) return say(`the rig can't run here: ${why}`, 2);
 
-  const image = buildImage();
+  const isNeeded = (/** @type {string} */ what) =>
+    scenarios.some(({ name, needs }) => needs === what && chosen[name]);
+  const image = buildImage({ zfs: isNeeded('zfs') });
   const share = resolve(values.share ?? mkdtempSync(join(tmpdir(), 'ringdisk-rig-')));
   mkdirSync(share, { recursive: true });
   rmSync(join(share, 'logs'), { recursive: true, force: true });
   stage(share, ['test/rig/scenarios']);
   stageTests(share);
-  if (scenarios.some(({ name, needs }) => needs === 'kernels' && chosen[name])) {
+  if (isNeeded('kernels')) {
     cpSync(fetchKernels(), join(share, 'kernels'), { recursive: true });
   }
   writeFileSync(join(share, 'plan.json'), JSON.stringify({ chosen }));

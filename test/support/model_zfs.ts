@@ -237,7 +237,7 @@ export class ModelZfs {
 
   #bookmark(args: readonly string[], snapshot: string, name: string): string {
     const { txg, content } = this.#need(args, snapshot);
-    if (this.#all.has(name)) return this.#fail(args, 'bookmark exists: already exists');
+    if (this.#all.has(name)) return this.#fail(args, 'bookmark exists');
     Object.assign(this.#add(name, 'bookmark', {}), { txg, content });
     return '';
   }

@@ -12,7 +12,8 @@ import { readdir } from 'node:fs/promises';
  * @property {() => Promise<any>} [prepare] creates what the tests share and get as their argument
  * @property {Record<string, Body | Details>} tests
  * @property {boolean} [full] all of its tests belong to the full tier: they run with --full only
- * @property {'kernels'} [needs] what the host makes for it: image/kernels.sh, at /host/kernels
+ * @property {'kernels' | 'zfs'} [needs] what the host makes for it: image/kernels.sh, at
+ *   /host/kernels; an image with ZFS's modules
  * @property {RegExp} [tolerated] lines in the logs of dom0, Xen and guests that these tests
  *   provoke on purpose
  *

@@ -76,6 +76,14 @@ describe('what is left to do in a store', () => {
     expect(steps(...old, clone('b', 'x:old@1'), record('y:old'))).toEqual(['promote b']);
   });
 
+  it('leaves the key where it is', () => {
+    const root = { encryptionRoot: 'tank/ringdisk/x:old' };
+    const old = [record('x:old', root), record('x:old@1', root)];
+    const heir = record('b', { ...root, origin: 'tank/ringdisk/x:old@1' });
+    expect(steps(...old, heir)).toEqual([]);
+    expect(steps(record('x:old', root))).toEqual(['destroy x:old']);
+  });
+
   it('is one promotion at a time', () => {
     const two = ['x', 'y'].flatMap((name) => [
       record(`${name}:old`),

@@ -35,6 +35,7 @@ describe('a command', () => {
     ["cannot open 'tank': no such pool", 'unknown'],
     ["cannot create 'tank/x': dataset already exists", 'exists'],
     ["cannot create 'tank': pool already exists", 'exists'],
+    ["cannot create bookmark 'tank/x#1': bookmark exists", 'exists'],
     ["cannot destroy 'tank/x': dataset is busy", 'busy'],
     ["cannot export 'tank': pool is busy", 'busy'],
     ["cannot create 'tank/x': out of space", 'full'],

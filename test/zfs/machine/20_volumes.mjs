@@ -91,6 +91,7 @@ export const tests = {
     const { manager, pool } = await freshPool({ compression: 'off' });
     const { device = '' } = await manager.createVolume({ pool, key: 'vm1', size: 64 * MIB });
     for (let block = 0; block < 256; block++) write(device, block, 1);
+    await run('zpool', 'sync', pool);
     const full = await manager.statVolume(pool, 'vm1');
     assert.ok(full.referenced > 15 * MIB);
     await sh(`blkdiscard ${device} && zpool sync ${pool}`);
