@@ -4,6 +4,7 @@ import type { Context } from './context.ts';
 import { Disks } from './disks.ts';
 import { explained } from './failures.ts';
 import { type ExpandPool, ManagerError, type PoolStatus } from './manager_types.ts';
+import { memberName } from './members.ts';
 import { toStatus } from './pool_health.ts';
 import { allDisks, vdevWords } from './pool_plan.ts';
 import { needPool, poolInfo } from './pools.ts';
@@ -54,14 +55,17 @@ async function changeArguments(
     }
     case 'replace': {
       const { disk, by, wipe } = change;
-      return [['replace', pool, disk, ...(by === undefined ? [] : [await ready(by, wipe)])]];
+      const old = await memberName(context, pool, disk);
+      return [['replace', pool, old, ...(by === undefined ? [] : [await ready(by, wipe)])]];
     }
-    case 'attach':
-      return [['attach', pool, change.to, await ready(change.disk, change.wipe)]];
+    case 'attach': {
+      const to = await memberName(context, pool, change.to);
+      return [['attach', pool, to, await ready(change.disk, change.wipe)]];
+    }
     case 'grow':
       return (await leafNames(context, pool)).map((disk) => ['online', '-e', pool, disk]);
     default:
-      return [[change.action, pool, change.disk]];
+      return [[change.action, pool, await memberName(context, pool, change.disk)]];
   }
 }
 
@@ -109,7 +113,8 @@ export async function clearPool(
   disk?: string,
 ): Promise<PoolStatus> {
   const { name } = await needPool(context, pool);
-  await zpool(context, name, ['clear', name, ...(disk === undefined ? [] : [disk])]);
+  const member = disk === undefined ? [] : [await memberName(context, name, disk)];
+  await zpool(context, name, ['clear', name, ...member]);
   return poolStatus(context, name);
 }
 

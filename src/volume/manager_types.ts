@@ -19,6 +19,7 @@ export const MANAGER_ERRORS = {
   POOL_FULL: 'The pool has no room for it.',
   POOL_FOREIGN: 'The pool was adopted, or holds what is not ours: it is not destroyed.',
   LAYOUT_INVALID: 'The disks cannot be laid out so; the message says why.',
+  DISK_UNKNOWN: 'The pool has no such disk.',
   DISK_IN_USE: 'A disk is mounted, held by a program, or part of a pool.',
   DISK_LABELLED: 'A disk has an old file system, partition table or pool on it.',
   VOLUME_UNKNOWN: 'There is no volume, snapshot or bookmark with that key.',
