@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration: defaults, then the JSON file, then the command line; checked once and frozen.
+// The configuration: defaults, then the file (JSON with comments), then the command line; checked
+// once and frozen.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import jsonc, { type ParseError } from 'jsonc-parser';
 import * as v from 'valibot';
 import type { EngineOptions, PlatformKind } from './datapath/binding.ts';
 import { ConfigError } from './errors.ts';
@@ -156,11 +158,23 @@ export async function loadConfig(
   if (file === undefined) return parseConfig({}, overrides);
   let input: unknown;
   try {
-    input = JSON.parse(await readFile(file, 'utf8'));
+    input = parseJson(await readFile(file, 'utf8'));
   } catch (error) {
     throw new ConfigError([`The configuration file ${file} cannot be read: ${messageOf(error)}.`]);
   }
   return parseConfig(input, overrides);
+}
+
+/** JSON with comments. Throws SyntaxError, which says where it is wrong. */
+function parseJson(text: string): unknown {
+  const errors: ParseError[] = [];
+  const value: unknown = jsonc.parse(text, errors, { allowTrailingComma: true });
+  const [first] = errors;
+  if (first === undefined) return value;
+  const before = text.slice(0, first.offset).split('\n');
+  const column = (before.at(-1) ?? '').length + 1;
+  const what = jsonc.printParseErrorCode(first.error);
+  throw new SyntaxError(`line ${before.length}, column ${column}: ${what}`);
 }
 
 /** The part of the configuration the native engine needs. */

@@ -12,7 +12,7 @@ import { installCommands, missingNeeds } from './packages.mjs';
 import { step } from './steps.mjs';
 
 const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--addon | --dist] [--build]
-       [--test] [--lint] [--bench]
+       [--test] [--lint] [--bench] [--package]
   installs what the build needs and this machine lacks
   --check  install nothing: report, with the command that would install it; status 1 if any
   --quiet  say nothing when everything is there
@@ -21,7 +21,8 @@ const USAGE = `usage: node src/setup/bootstrap.mjs [--check] [--quiet] [--addon 
   --build  then npm ci, compile the addon and the TypeScript
   --test   also what npm test needs
   --lint   also what npm run check needs
-  --bench  also what npm run bench needs`;
+  --bench  also what npm run bench needs
+  --package  also what npm run package needs`;
 
 const NODE_MIN = [20, 19];
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -31,7 +32,7 @@ async function main() {
   process.chdir(ROOT);
   requireNode();
   if (options.dist) return makeDist();
-  const all = ['build', ...['test', 'lint', 'bench'].filter((group) => options[group])];
+  const all = ['build', ...['test', 'lint', 'bench', 'package'].filter((group) => options[group])];
   const groups = ['addon', ...(options.addon ? [] : all)];
   if (options.check) return reportMissing(groups);
   await installMissing(groups, options.quiet);
@@ -39,7 +40,18 @@ async function main() {
 }
 
 function parseOptions() {
-  const flags = ['check', 'quiet', 'addon', 'dist', 'build', 'test', 'lint', 'bench', 'help'];
+  const flags = [
+    'check',
+    'quiet',
+    'addon',
+    'dist',
+    'build',
+    'test',
+    'lint',
+    'bench',
+    'package',
+    'help',
+  ];
   try {
     const definitions = Object.fromEntries(flags.map((flag) => [flag, { type: 'boolean' }]));
     const { values } = parseArgs({ options: definitions });

@@ -10,7 +10,7 @@ const cxxFinds = (header) =>
 
 /**
  * `group`: addon (npm install), build (npm run build), test (npm test), lint (npm run check), bench
- * (npm run bench).
+ * (npm run bench), package (npm run package).
  */
 const NEEDS = [
   { group: 'addon', why: 'C++20 compiler', packages: ['g++'], ok: () => runs('g++', '--version') },
@@ -70,6 +70,13 @@ const NEEDS = [
       runs('openssl', 'version') &&
       runs('nbdkit', '--version') &&
       runs('qemu-storage-daemon', '--version'),
+  },
+  {
+    group: 'package',
+    why: 'tools that make packages',
+    packages: ['dpkg-dev', 'lintian', 'rpm', 'rpmlint', 'binutils'],
+    ok: () =>
+      ['dpkg-shlibdeps', 'lintian', 'rpmbuild', 'rpmlint'].every((tool) => runs(tool, '--version')),
   },
   { group: 'test', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
   { group: 'bench', why: 'fio', packages: ['fio'], ok: () => runs('fio', '--version') },
