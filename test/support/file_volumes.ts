@@ -17,6 +17,7 @@ import {
   type MetadataChange,
   type PoolInfo,
   type PoolMetadata,
+  type PoolStatus,
   type SnapshotVolume,
   type VolumeInfo,
   type VolumeManager,
@@ -35,6 +36,7 @@ type Offered =
   | 'adoptPool'
   | 'listPools'
   | 'statPool'
+  | 'poolStatus'
   | 'importablePools'
   | 'importPool'
   | 'exportPool'
@@ -106,6 +108,12 @@ export class FileVolumes implements Pick<VolumeManager, Offered> {
     const found = (await this.listPools()).find(({ pool, guid }) => [pool, guid].includes(name));
     if (found) return found;
     throw new ManagerError('POOL_UNKNOWN', `there is no pool ${name}`);
+  }
+
+  async poolStatus(name: string): Promise<PoolStatus> {
+    const vdevs = { data: [], log: [], cache: [], special: [], spare: [] };
+    const all = { healthy: true, errors: 'No known data errors', warnings: [], vdevs };
+    return { ...(await this.statPool(name)), ...all };
   }
 
   async importablePools(): Promise<ImportablePool[]> {
