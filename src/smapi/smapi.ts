@@ -25,6 +25,7 @@ import { srCalls } from './srs.ts';
 import { Turns } from './turns.ts';
 import { parseUri } from './uri.ts';
 import { volumeCalls } from './volumes.ts';
+import { WrittenMarks } from './written_marks.ts';
 
 /** Where XAPI's collector of metrics and xenstored are, where it is not where they usually are. */
 export interface MetricsPlaces {
@@ -86,8 +87,9 @@ export class Smapi {
     this.#log = log;
     const daemon = new DaemonLink(daemonRuntimeDir);
     const nbdFolder = path.join(daemonRuntimeDir, 'nbd');
-    const paths = new DiskPaths({ manager, daemon, disks, nbdFolder, log });
-    const services = { manager, daemon, disks, paths, log };
+    const written = new WrittenMarks(runtimeDir);
+    const paths = new DiskPaths({ manager, daemon, disks, written, nbdFolder, log });
+    const services = { manager, daemon, disks, written, paths, log };
     this.#volume = {
       ...pluginCalls(services, 'volume'),
       ...srCalls(services),
@@ -95,7 +97,7 @@ export class Smapi {
     };
     this.#datapath = {
       ...pluginCalls(services, 'datapath'),
-      ...diskCalls(paths, new Imports(runtimeDir, log)),
+      ...diskCalls(paths, new Imports(runtimeDir, written, log)),
       ...dataCalls(services),
     };
   }
@@ -141,10 +143,8 @@ function diskCalls(
     'Datapath.attach': ({ uri, domain }) => paths.attach(uri, domain),
     'Datapath.activate': ({ uri, domain }) => done(paths.activate(uri, domain, 'write')),
     'Datapath.activate_readonly': ({ uri, domain }) => done(paths.activate(uri, domain, 'read')),
-    'Datapath.import_activate': async ({ uri, domain }) => {
-      const { socket, name } = await paths.activateForImport(uri, domain);
-      return imports.expect(socket, name);
-    },
+    'Datapath.import_activate': async ({ uri, domain }) =>
+      imports.expect(await paths.activateForImport(uri, domain)),
     'Datapath.deactivate': ({ uri, domain }) => done(paths.deactivate(uri, domain)),
     'Datapath.detach': ({ uri, domain }) => done(paths.detach(uri, domain)),
     'Datapath.close': ({ uri }) => done(paths.close(uri)),

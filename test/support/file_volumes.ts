@@ -4,7 +4,15 @@
 // file, so that it outlives a manager's process as ZFS does.
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import {
   type AdoptPool,
@@ -50,6 +58,7 @@ type Offered =
   | 'destroyVolume'
   | 'resizeVolume'
   | 'revertVolume'
+  | 'replaceVolume'
   | 'setVolumeMetadata'
   | 'exposeSnapshot'
   | 'hideSnapshot'
@@ -196,6 +205,14 @@ export class FileVolumes implements Pick<VolumeManager, Offered> {
     const { size } = await this.statVolume(pool, snapshotKey);
     copyFile(this.#path(pool, snapshotKey), this.#path(pool, key));
     return this.#update(pool, key, { size });
+  }
+
+  async replaceVolume(pool: string, key: string, byKey: string): Promise<VolumeInfo> {
+    renameSync(this.#path(pool, byKey), this.#path(pool, key));
+    await this.#change((kept) => {
+      kept.volumes = kept.volumes.filter((info) => info.pool !== pool || info.key !== byKey);
+    });
+    return this.statVolume(pool, key);
   }
 
   async setVolumeMetadata(pool: string, key: string, { keys = {}, ...rest }: MetadataChange) {
