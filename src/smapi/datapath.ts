@@ -11,6 +11,7 @@ import type { DiskState, Disks } from './disks.ts';
 import { backendFailure } from './errors.ts';
 import type { SmapiBackend } from './schema.ts';
 import { parseUri, uriOf, type VolumeName } from './uri.ts';
+import type { WrittenMarks } from './written_marks.ts';
 
 /** What a guest's disk has under way is over by then, or its medium hangs. */
 const DRAIN_MS = 20_000;
@@ -21,9 +22,19 @@ export interface DatapathServices {
   readonly manager: VolumeManager;
   readonly daemon: DaemonLink;
   readonly disks: Disks;
+  readonly written: WrittenMarks;
   /** Of the daemon's exports. */
   readonly nbdFolder: string;
   readonly log: Logger;
+}
+
+/** What another host's client is to use. */
+export interface ImportedExport {
+  readonly socket: string;
+  readonly name: string;
+  readonly volume: VolumeName;
+  /** Bytes. */
+  readonly size: number;
 }
 
 interface Wanted {
@@ -48,12 +59,14 @@ export class DiskPaths {
 
   /** `mode` of one who writes already stays so. */
   async activate(uri: string, domain: string, mode: 'write' | 'read'): Promise<void> {
-    const { disks } = this.#services;
+    const { disks, written } = this.#services;
     const before = await this.#stateOf(uri);
     const known = before.active.find((one) => one.domain === domain);
     const others = before.active.filter((one) => one !== known);
     const now = known?.mode === 'write' ? known : { domain, mode };
     const state = { ...before, active: [...others, now] };
+    // What a guest writes, no import marks.
+    if (now.mode === 'write' && !MIRROR_DOMAIN.test(domain)) written.forget(parseUri(uri));
     disks.set(uri, state);
     try {
       await this.#export(uri, state);
@@ -65,12 +78,15 @@ export class DiskPaths {
   }
 
   /** For another host's client, whoever has activated it; the export that it is to use. */
-  async activateForImport(uri: string, domain: string): Promise<{ socket: string; name: string }> {
-    const state = this.#services.disks.get(uri);
+  async activateForImport(uri: string, domain: string): Promise<ImportedExport> {
+    const { manager, disks } = this.#services;
+    const state = disks.get(uri);
     const isActive = state?.active.some(({ mode }) => mode === 'write') ?? false;
     if (!isActive) await this.activate(uri, domain, 'write');
     const { uuid } = await this.#stateOf(uri);
-    return { socket: this.#socketOf(uuid), name: uuid };
+    const volume = parseUri(uri);
+    const { size } = await manager.statVolume(volume.sr, volume.key);
+    return { socket: this.#socketOf(uuid), name: uuid, volume, size };
   }
 
   /**

@@ -7,24 +7,29 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from '../log.ts';
 import { packageRoot } from '../package_root.ts';
+import type { ImportedExport } from './datapath.ts';
 import { SmapiError } from './errors.ts';
+import { PYTHON, type WrittenMarks } from './written_marks.ts';
 
 const PROGRAM = path.join(packageRoot, 'src/smapi/plugin/ringdisk_import.py');
 
 export class Imports {
   readonly #folder: string;
+  readonly #written: WrittenMarks;
   readonly #log: Logger;
 
-  constructor(runtimeDir: string, log: Logger) {
+  constructor(runtimeDir: string, written: WrittenMarks, log: Logger) {
     this.#folder = path.join(runtimeDir, 'import');
+    this.#written = written;
     this.#log = log;
   }
 
-  /** Where XAPI sends the descriptor of a client for the export of that socket and name. */
-  async expect(exportSocket: string, name: string): Promise<string> {
+  /** Where XAPI sends the descriptor of a client for the export. */
+  async expect({ socket, name, size, volume }: ImportedExport): Promise<string> {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     const place = path.join(this.#folder, `${randomBytes(8).toString('hex')}.sock`);
-    const child = spawn('python3', ['-IS', PROGRAM, place, exportSocket, name], {
+    const words = [PROGRAM, place, socket, name, this.#written.file(volume), String(size)];
+    const child = spawn(PYTHON, ['-IS', ...words], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });

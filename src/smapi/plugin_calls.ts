@@ -23,6 +23,7 @@ const VOLUME_FEATURES = [
     'VDI_RESIZE_ONLINE',
     'VDI_REVERT',
     'VDI_CONFIG_CBT',
+    'VDI_COMPOSE',
     'VDI_MIRROR',
     'VDI_MIRROR_IN',
   ],

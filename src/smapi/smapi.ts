@@ -4,12 +4,18 @@
 import path from 'node:path';
 import type { Logger } from '../log.ts';
 import type { VolumeManager } from '../volume/manager_types.ts';
+import type { XenstoreClient } from '../xenstore/client.ts';
 import { type Call, formatResult, parseCall } from './call.ts';
 import { DaemonLink } from './daemon_link.ts';
 import { DiskPaths } from './datapath.ts';
 import { Disks } from './disks.ts';
 import { errorObject, SmapiError, toSmapiError } from './errors.ts';
 import { Imports } from './imports.ts';
+import { Guests } from './metrics/guests.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { PoolFigures } from './metrics/pool_figures.ts';
+import { Samples } from './metrics/samples.ts';
+import { ServedDisks } from './metrics/served_disks.ts';
 import { dataCalls } from './mirrors.ts';
 import { pluginCalls } from './plugin_calls.ts';
 import type { DatapathHandlers, VolumeHandlers } from './schema.ts';
@@ -19,6 +25,14 @@ import { srCalls } from './srs.ts';
 import { Turns } from './turns.ts';
 import { parseUri } from './uri.ts';
 import { volumeCalls } from './volumes.ts';
+import { WrittenMarks } from './written_marks.ts';
+
+/** Where XAPI's collector of metrics and xenstored are, where it is not where they usually are. */
+export interface MetricsPlaces {
+  readonly folder?: string;
+  readonly rrddSocket?: string;
+  readonly openXenstore?: () => Promise<XenstoreClient>;
+}
 
 export interface SmapiOptions {
   readonly manager: VolumeManager;
@@ -27,12 +41,38 @@ export interface SmapiOptions {
   /** Of the daemon that serves the disks. */
   readonly daemonRuntimeDir: string;
   readonly log: Logger;
+  readonly metrics?: MetricsPlaces;
 }
 
 export async function startSmapi(options: SmapiOptions): Promise<SmapiServer> {
   const { runtimeDir, log } = options;
-  const smapi = new Smapi(options);
-  return serveSmapi(smapiSocketPath(runtimeDir), (call) => smapi.answer(call), log);
+  const disks = new Disks(runtimeDir);
+  const smapi = new Smapi(options, disks);
+  const server = await serveSmapi(smapiSocketPath(runtimeDir), (call) => smapi.answer(call), log);
+  const metrics = startMetrics(options, disks);
+  return {
+    close: async () => {
+      await Promise.all([server.close(), metrics.close()]);
+    },
+  };
+}
+
+function startMetrics(
+  { manager, daemonRuntimeDir, log, metrics: places = {} }: SmapiOptions,
+  disks: Disks,
+): { close(): Promise<void> } {
+  const { openXenstore, ...where } = places;
+  const served = new ServedDisks(daemonRuntimeDir);
+  const guests = new Guests(openXenstore);
+  const pools = new PoolFigures(manager);
+  const samples = new Samples({ served, guests, pools, disks });
+  const told = new Metrics({ take: () => samples.take(), log, ...where });
+  return {
+    close: async () => {
+      await told.close();
+      await guests.close();
+    },
+  };
 }
 
 type Handler = (params: Record<string, unknown>) => Promise<unknown>;
@@ -43,13 +83,13 @@ export class Smapi {
   readonly #turns = new Turns();
   readonly #log: Logger;
 
-  constructor({ manager, runtimeDir, daemonRuntimeDir, log }: SmapiOptions) {
+  constructor({ manager, runtimeDir, daemonRuntimeDir, log }: SmapiOptions, disks: Disks) {
     this.#log = log;
     const daemon = new DaemonLink(daemonRuntimeDir);
-    const disks = new Disks(runtimeDir);
     const nbdFolder = path.join(daemonRuntimeDir, 'nbd');
-    const paths = new DiskPaths({ manager, daemon, disks, nbdFolder, log });
-    const services = { manager, daemon, disks, paths, log };
+    const written = new WrittenMarks(runtimeDir);
+    const paths = new DiskPaths({ manager, daemon, disks, written, nbdFolder, log });
+    const services = { manager, daemon, disks, written, paths, log };
     this.#volume = {
       ...pluginCalls(services, 'volume'),
       ...srCalls(services),
@@ -57,7 +97,7 @@ export class Smapi {
     };
     this.#datapath = {
       ...pluginCalls(services, 'datapath'),
-      ...diskCalls(paths, new Imports(runtimeDir, log)),
+      ...diskCalls(paths, new Imports(runtimeDir, written, log)),
       ...dataCalls(services),
     };
   }
@@ -103,10 +143,8 @@ function diskCalls(
     'Datapath.attach': ({ uri, domain }) => paths.attach(uri, domain),
     'Datapath.activate': ({ uri, domain }) => done(paths.activate(uri, domain, 'write')),
     'Datapath.activate_readonly': ({ uri, domain }) => done(paths.activate(uri, domain, 'read')),
-    'Datapath.import_activate': async ({ uri, domain }) => {
-      const { socket, name } = await paths.activateForImport(uri, domain);
-      return imports.expect(socket, name);
-    },
+    'Datapath.import_activate': async ({ uri, domain }) =>
+      imports.expect(await paths.activateForImport(uri, domain)),
     'Datapath.deactivate': ({ uri, domain }) => done(paths.deactivate(uri, domain)),
     'Datapath.detach': ({ uri, domain }) => done(paths.detach(uri, domain)),
     'Datapath.close': ({ uri }) => done(paths.close(uri)),

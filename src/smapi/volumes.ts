@@ -4,10 +4,11 @@ import type { VolumeInfo, VolumeManager } from '../volume/manager_types.ts';
 import { changedBitmap, GRANULARITY } from './changed_blocks.ts';
 import type { DaemonLink } from './daemon_link.ts';
 import { type DiskPaths, TRANSIENT_OF } from './datapath.ts';
-import { backendFailure, unimplemented } from './errors.ts';
+import { backendFailure } from './errors.ts';
 import type { SmapiVolume, VolumeHandlers } from './schema.ts';
 import { keptDefaults } from './sr_config.ts';
 import { uriOf } from './uri.ts';
+import type { WrittenMarks } from './written_marks.ts';
 
 type VolumeCalls = {
   [M in keyof VolumeHandlers as M extends `Volume.${string}` ? M : never]: VolumeHandlers[M];
@@ -17,10 +18,11 @@ interface VolumeServices {
   readonly manager: VolumeManager;
   readonly daemon: DaemonLink;
   readonly paths: DiskPaths;
+  readonly written: WrittenMarks;
 }
 
 export function volumeCalls(services: VolumeServices): VolumeCalls {
-  const { manager, paths } = services;
+  const { manager, paths, written } = services;
   return {
     'Volume.stat': async ({ sr, key }) => toVolume(await manager.statVolume(sr, key)),
     'Volume.create': async ({ sr, name, description, size, sharable }) => {
@@ -34,6 +36,7 @@ export function volumeCalls(services: VolumeServices): VolumeCalls {
     'Volume.destroy': async ({ sr, key }) => {
       paths.refuseActive({ sr, key });
       await manager.destroyVolume(sr, key);
+      written.forget({ sr, key });
       return null;
     },
     'Volume.revert': async ({ sr, snapshot, key }) => {
@@ -53,8 +56,9 @@ export function volumeCalls(services: VolumeServices): VolumeCalls {
     },
     'Volume.list_changed_blocks': async ({ sr, key, key2, offset, length }) =>
       changedBitmap(await manager.changedBlocks(sr, key, key2, GRANULARITY), offset, length),
-    'Volume.compose': async () => {
-      throw unimplemented('Volume.compose');
+    'Volume.compose': async ({ sr, key, key2 }) => {
+      await compose(services, sr, key, key2);
+      return null;
     },
     ...metadataCalls(manager),
   };
@@ -78,6 +82,19 @@ function metadataCalls(manager: VolumeManager): Pick<VolumeCalls, `Volume.${Meta
     'Volume.enable_cbt': (call) => change(call, { cbtEnabled: true }),
     'Volume.disable_cbt': (call) => change(call, { cbtEnabled: false }),
   };
+}
+
+/**
+ * What an import has written to the child lies on top of the parent then, under the child's name,
+ * and the parent is gone: how a disk comes from an SMAPIv1 SR while its guest writes.
+ */
+async function compose(services: VolumeServices, sr: string, child: string, parent: string) {
+  const { manager, paths, written } = services;
+  for (const key of [child, parent]) paths.refuseActive({ sr, key });
+  const above = await manager.statVolume(sr, child);
+  await written.layer(above, await manager.statVolume(sr, parent));
+  await manager.replaceVolume(sr, child, parent);
+  written.forget({ sr, key: child });
 }
 
 /** XAPI passes any size on. */

@@ -148,7 +148,7 @@ export class Records {
 
   /** Makes the folder if it is not there. */
   constructor(runtimeDir: string) {
-    this.#folder = path.join(runtimeDir, 'vbds');
+    this.#folder = recordsFolder(runtimeDir);
     this.crashNote = crashNotePath(runtimeDir);
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
   }
@@ -156,7 +156,7 @@ export class Records {
   /** The VBDs that have one, readable or not. */
   list(): VbdId[] {
     return readdirSync(this.#folder)
-      .map(parseName)
+      .map(parseRecordName)
       .filter((id) => id !== undefined);
   }
 
@@ -275,6 +275,11 @@ export class Records {
   }
 }
 
+/** Where they are; for those who only read. */
+export function recordsFolder(runtimeDir: string): string {
+  return path.join(runtimeDir, 'vbds');
+}
+
 /** The file by which a daemon that crashes says so. */
 export function crashNotePath(runtimeDir: string): string {
   return path.join(runtimeDir, CRASH_NOTE);
@@ -314,7 +319,8 @@ function fileName({ kind, domid, devid }: VbdId): string {
   return `${kind}-${domid}-${devid}`;
 }
 
-function parseName(name: string): VbdId | undefined {
+/** undefined: it is no record's. */
+export function parseRecordName(name: string): VbdId | undefined {
   const [, kind = '', domidText = '', devidText = ''] = RECORD_NAME.exec(name) ?? [];
   const domid = parseDomid(domidText);
   const devid = parseDevid(devidText);

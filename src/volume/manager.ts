@@ -11,6 +11,7 @@ import { exposeSnapshot, hideSnapshot } from './exposure.ts';
 import { ManagerError, type VolumeInfo, type VolumeManager } from './manager_types.ts';
 import { storeOf } from './names.ts';
 import * as pools from './pools.ts';
+import { replaceVolume } from './replace.ts';
 import { topUp } from './reserve.ts';
 import { revertVolume } from './revert.ts';
 import * as volumes from './volumes.ts';
@@ -95,6 +96,7 @@ function makeManager(context: Context): VolumeManager {
     renameVolume: inPool(volumes.renameVolume),
     resizeVolume: inPool(volumes.resizeVolume),
     revertVolume: inPool(revertVolume),
+    replaceVolume: inPool(replaceVolume),
     importVolume: (wish) =>
       inPool((_, pool: string) => volumes.importVolume(context, { ...wish, pool }))(wish.pool),
     setVolumeProperties: inPool(volumes.setVolumeProperties),

@@ -181,6 +181,8 @@ export interface Volumes {
   resizeVolume(pool: string, key: string, size: Bytes): Promise<VolumeInfo>;
   /** The closed volume's contents become the snapshot's; all else of it stays. */
   revertVolume(pool: string, key: string, snapshotKey: string): Promise<VolumeInfo>;
+  /** The closed volume's contents become those of another, which is gone then; all else stays. */
+  replaceVolume(pool: string, key: string, byKey: string): Promise<VolumeInfo>;
   importVolume(wish: ImportVolume): Promise<VolumeInfo>;
   /** null takes a property back to the store's. */
   setVolumeProperties(

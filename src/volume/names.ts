@@ -4,6 +4,7 @@
 //   vm1@3f2a...        its snapshot with that key, a UUID
 //   vm1@3f2a...:base   what a clone of the volume was made from; nobody's snapshot
 //   vm1:new            a revert or import under way: what vm1 is to become
+//   vm1:ready          another volume that takes vm1's place: nothing is missing of it
 //   3f2a...:old        a volume that is gone but for its snapshots
 //   reserve:           the reservation
 // A colon is ours: no key has one.
@@ -15,6 +16,7 @@ const KEY = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const POOL = /^[A-Za-z][A-Za-z0-9_.:-]{0,99}$/;
 const BASE = ':base';
 const NEW = ':new';
+const READY = ':ready';
 const OLD = ':old';
 const RESERVE = 'reserve:';
 
@@ -44,7 +46,20 @@ export const volumeDataset = (pool: string, key: string) => `${storeOf(pool)}/${
 export const snapshotDataset = (volume: string, key: string) => `${volume}@${checkKey(key)}`;
 export const baseDataset = (volume: string, key: string) => `${volume}@${key}${BASE}`;
 export const newDataset = (volume: string) => `${volume}${NEW}`;
+export const readyDataset = (volume: string) => `${volume}${READY}`;
 export const oldDataset = (pool: string, key: string) => `${storeOf(pool)}/${key}${OLD}`;
+
+export type Role =
+  | 'store'
+  | 'reserve'
+  | 'volume'
+  | 'new'
+  | 'ready'
+  | 'old'
+  | 'snapshot'
+  | 'base'
+  | 'bookmark'
+  | 'other';
 
 /** What a dataset of a store is, by its name alone. */
 export interface DatasetName {
@@ -52,7 +67,7 @@ export interface DatasetName {
   parent: string;
   /** The part that is its key; without our suffix. */
   key: string;
-  role: 'store' | 'reserve' | 'volume' | 'new' | 'old' | 'snapshot' | 'base' | 'bookmark' | 'other';
+  role: Role;
 }
 
 export function readName(pool: string, dataset: string): DatasetName {
@@ -67,6 +82,7 @@ export function readName(pool: string, dataset: string): DatasetName {
   }
   if (name === RESERVE) return { parent, key: '', role: 'reserve' };
   if (name.endsWith(NEW)) return { parent, key: strip(name, NEW), role: 'new' };
+  if (name.endsWith(READY)) return { parent, key: strip(name, READY), role: 'ready' };
   if (name.endsWith(OLD)) return { parent, key: strip(name, OLD), role: 'old' };
   return { parent, key: name, role: KEY.test(name) ? 'volume' : 'other' };
 }

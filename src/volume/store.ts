@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store of a pool as it is in ZFS: read anew for every question, finished where a call before
 // has died. Nothing of it is kept in memory but where a key was seen last.
+import { randomUUID } from 'node:crypto';
 import type { Logger } from '../log.ts';
-import type { Zfs } from '../zfs/zfs.ts';
+import { patiently, type Zfs } from '../zfs/zfs.ts';
 import { explained } from './failures.ts';
 import { ManagerError } from './manager_types.ts';
-import { checkKey, checkPoolName, storeOf } from './names.ts';
+import { checkKey, checkPoolName, oldDataset, storeOf } from './names.ts';
 import { ASKED, type DatasetRecord, isVisible, toRecord } from './records.ts';
 import { isBetweenTwo, type Step, unfinishedSteps } from './unfinished.ts';
 
@@ -18,7 +19,7 @@ const RETRY_MS = 30_000;
 /** A volume is neither what it was nor what it is to be: of those who ask, nobody must be told. */
 export class BetweenTwoError extends ManagerError {
   constructor(pool: string) {
-    super('ZFS_FAILED', `a volume of ${pool} is being reverted, and that has not ended`);
+    super('ZFS_FAILED', `a volume of ${pool} is being exchanged, and that has not ended`);
   }
 }
 
@@ -145,6 +146,10 @@ export class Store {
     switch (step.do) {
       case 'rename':
         return this.#zfs.rename(step.from, step.to);
+      case 'identify':
+        return this.#zfs.set(step.dataset, step.settings);
+      case 'retire':
+        return patiently(() => this.#zfs.rename(step.dataset, oldDataset(this.pool, randomUUID())));
       case 'destroy':
         return this.#zfs.destroy(step.dataset);
       case 'defer':

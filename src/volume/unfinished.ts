@@ -9,18 +9,22 @@
 //
 // Not so where the old one is what its clones are encrypted by: ZFS makes the heir that instead and
 // forgets the key, which only its owner has. It stays, with what they share, as long as they do.
+import { PROPERTY } from './properties.ts';
 import type { DatasetRecord } from './records.ts';
 import { isExposed, isVisible } from './records.ts';
+import { identitySettings } from './wishes.ts';
 
 export type Step =
   | { do: 'rename'; from: string; to: string }
-  | { do: 'destroy' | 'defer' | 'promote' | 'rollback' | 'unreserve'; dataset: string };
+  | { do: 'identify'; dataset: string; settings: Readonly<Record<string, string>> }
+  | { do: 'retire' | 'destroy' | 'defer' | 'promote' | 'rollback' | 'unreserve'; dataset: string };
 
 /** In an order in which they can be done; what they make possible is told by the next look. */
 export function unfinishedSteps(records: readonly DatasetRecord[]): Step[] {
   const family = new Family(records);
   return [
     ...records.flatMap((record) => stepsOfNew(record, family)),
+    ...records.flatMap((record) => stepsOfReady(record, family)),
     ...records.flatMap(stepsOfBase),
     ...stepsOfOld(records, family),
   ];
@@ -30,7 +34,9 @@ export function unfinishedSteps(records: readonly DatasetRecord[]): Step[] {
 export function isBetweenTwo(records: readonly DatasetRecord[]): boolean {
   const family = new Family(records);
   return records.some(
-    ({ name }) => name.role === 'new' && !family.has(name.parent.replace(/:new$/, '')),
+    ({ name }) =>
+      name.role === 'ready' ||
+      (name.role === 'new' && !family.get(name.parent.replace(/:new$/, ''))),
   );
 }
 
@@ -49,8 +55,8 @@ class Family {
     for (const list of this.#snapshots.values()) list.sort((a, b) => b.createTxg - a.createTxg);
   }
 
-  has(dataset: string): boolean {
-    return this.#byName.has(dataset);
+  get(dataset: string): DatasetRecord | undefined {
+    return this.#byName.get(dataset);
   }
 
   /** Newest first. */
@@ -73,8 +79,20 @@ function push<T>(lists: Map<string, T[]>, key: string, item: T): void {
 function stepsOfNew({ dataset, name }: DatasetRecord, family: Family): Step[] {
   if (name.role !== 'new') return [];
   const volume = name.parent.replace(/:new$/, '');
-  if (family.has(volume)) return [{ do: 'destroy', dataset }];
+  if (family.get(volume)) return [{ do: 'destroy', dataset }];
   return [{ do: 'rename', from: dataset, to: volume }];
+}
+
+/** It gets what the volume keeps, while that is there to say it; then its place. */
+function stepsOfReady({ dataset, name, own }: DatasetRecord, family: Family): Step[] {
+  if (name.role !== 'ready') return [];
+  const place = name.parent.replace(/:ready$/, '');
+  const volume = family.get(place);
+  if (!volume) return [{ do: 'rename', from: dataset, to: place }];
+  if (own.get(PROPERTY.uuid) === volume.own.get(PROPERTY.uuid)) {
+    return [{ do: 'retire', dataset: place }];
+  }
+  return [{ do: 'identify', dataset, settings: identitySettings(volume) }];
 }
 
 /** It is a clone's alone, and ends with it. */

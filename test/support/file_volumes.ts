@@ -4,7 +4,15 @@
 // file, so that it outlives a manager's process as ZFS does.
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import {
   type AdoptPool,
@@ -17,6 +25,7 @@ import {
   type MetadataChange,
   type PoolInfo,
   type PoolMetadata,
+  type PoolStatus,
   type SnapshotVolume,
   type VolumeInfo,
   type VolumeManager,
@@ -35,6 +44,7 @@ type Offered =
   | 'adoptPool'
   | 'listPools'
   | 'statPool'
+  | 'poolStatus'
   | 'importablePools'
   | 'importPool'
   | 'exportPool'
@@ -48,6 +58,7 @@ type Offered =
   | 'destroyVolume'
   | 'resizeVolume'
   | 'revertVolume'
+  | 'replaceVolume'
   | 'setVolumeMetadata'
   | 'exposeSnapshot'
   | 'hideSnapshot'
@@ -106,6 +117,12 @@ export class FileVolumes implements Pick<VolumeManager, Offered> {
     const found = (await this.listPools()).find(({ pool, guid }) => [pool, guid].includes(name));
     if (found) return found;
     throw new ManagerError('POOL_UNKNOWN', `there is no pool ${name}`);
+  }
+
+  async poolStatus(name: string): Promise<PoolStatus> {
+    const vdevs = { data: [], log: [], cache: [], special: [], spare: [] };
+    const all = { healthy: true, errors: 'No known data errors', warnings: [], vdevs };
+    return { ...(await this.statPool(name)), ...all };
   }
 
   async importablePools(): Promise<ImportablePool[]> {
@@ -188,6 +205,14 @@ export class FileVolumes implements Pick<VolumeManager, Offered> {
     const { size } = await this.statVolume(pool, snapshotKey);
     copyFile(this.#path(pool, snapshotKey), this.#path(pool, key));
     return this.#update(pool, key, { size });
+  }
+
+  async replaceVolume(pool: string, key: string, byKey: string): Promise<VolumeInfo> {
+    renameSync(this.#path(pool, byKey), this.#path(pool, key));
+    await this.#change((kept) => {
+      kept.volumes = kept.volumes.filter((info) => info.pool !== pool || info.key !== byKey);
+    });
+    return this.statVolume(pool, key);
   }
 
   async setVolumeMetadata(pool: string, key: string, { keys = {}, ...rest }: MetadataChange) {

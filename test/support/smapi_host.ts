@@ -7,7 +7,7 @@ import path from 'node:path';
 import { createLogger } from '../../src/log.ts';
 import { layOutPlugins } from '../../src/smapi/layout.ts';
 import type { SmapiServer } from '../../src/smapi/server.ts';
-import { startSmapi } from '../../src/smapi/smapi.ts';
+import { type MetricsPlaces, startSmapi } from '../../src/smapi/smapi.ts';
 import { smapiSocketPath } from '../../src/smapi/smapi_socket.ts';
 import { FileVolumes } from './file_volumes.ts';
 import { type Ended, follow } from './serve_process.ts';
@@ -25,27 +25,34 @@ export class SmapiHost {
   readonly root = path.join(this.folder, 'xapi-storage-script');
   readonly volumes = new FileVolumes(this.folder);
   readonly #daemonRuntimeDir: string;
+  readonly #metrics: MetricsPlaces;
   #server: SmapiServer | undefined;
 
   /** `daemonRuntimeDir`: of the daemon that serves the disks, where one runs. */
-  static async start(daemonRuntimeDir?: string): Promise<SmapiHost> {
-    const host = new SmapiHost(daemonRuntimeDir);
+  static async start(daemonRuntimeDir?: string, metrics: MetricsPlaces = {}): Promise<SmapiHost> {
+    const host = new SmapiHost(daemonRuntimeDir, metrics);
     mkdirSync(host.runtimeDir);
     layOutPlugins(host.root, smapiSocketPath(host.runtimeDir));
     await host.startManager();
     return host;
   }
 
-  private constructor(daemonRuntimeDir: string | undefined) {
+  private constructor(daemonRuntimeDir: string | undefined, metrics: MetricsPlaces) {
     this.#daemonRuntimeDir = daemonRuntimeDir ?? path.join(this.folder, 'none');
+    const folder = path.join(this.folder, 'metrics');
+    const rrddSocket = path.join(this.folder, 'xcp-rrdd');
+    this.#metrics = { folder, rrddSocket, ...metrics };
   }
 
   async startManager(): Promise<void> {
     const log = createLogger({ level: process.env['TEST_LOG'] ? 'debug' : 'silent' });
-    const { runtimeDir } = this;
-    const daemonRuntimeDir = this.#daemonRuntimeDir;
-    const manager = this.volumes.asManager();
-    this.#server = await startSmapi({ manager, runtimeDir, daemonRuntimeDir, log });
+    this.#server = await startSmapi({
+      manager: this.volumes.asManager(),
+      runtimeDir: this.runtimeDir,
+      daemonRuntimeDir: this.#daemonRuntimeDir,
+      metrics: this.#metrics,
+      log,
+    });
   }
 
   async stopManager(): Promise<void> {

@@ -5,6 +5,8 @@
 Listens on a socket until XAPI connects and sends a descriptor with SCM_RIGHTS, and carries what
 comes from there to the daemon's socket and back, until one of them ends. Another host's tapdisk
 does not know our export's name and asks for one of its own, so in the negotiation it is put right.
+What is written it marks in a file before it is written, a bit for each sector: Volume.compose needs
+to know, and only whoever sees the requests can tell a zero that was written from none.
 """
 
 import array
@@ -23,6 +25,13 @@ GREETING_BYTES = 18
 EXPORT_NAME = 1
 # Begin with the length of the name, and the name.
 NAMED = (6, 7, 9, 10)
+
+REQUEST = struct.Struct(">IHHQQI")
+REQUEST_MAGIC = 0x25609513
+WRITE = 1
+# Trim, and write zeroes: the content changes, and nothing comes with them.
+CHANGING = (WRITE, 4, 6)
+SECTOR_BYTES = 512
 
 
 class Broken(Exception):
@@ -79,20 +88,65 @@ def renamed(option, data, name):
 
 
 def pass_options(client, server, name):
-    """Up to the first request, which is passed on as well."""
+    """Up to the first request; what has been read of that."""
     server.sendall(read_exactly(client, 4))
     while True:
         head = read_exactly(client, 8)
         if head != OPTION_MAGIC:
-            server.sendall(head)
-            return
+            return head
         option, length = struct.unpack(">II", read_exactly(client, 8))
         if length > OPTION_BYTES_MAX:
             raise Broken("an option is too long")
         data = renamed(option, read_exactly(client, length), name)
         server.sendall(OPTION_MAGIC + struct.pack(">II", option, len(data)) + data)
         if option == EXPORT_NAME:
+            return b""
+
+
+class Written:
+    """Which sectors of the volume were written: the first is the lowest bit of the first byte."""
+
+    def __init__(self, path, size):
+        self.size = size
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self.file, (size + 8 * SECTOR_BYTES - 1) // (8 * SECTOR_BYTES))
+
+    def mark(self, offset, length):
+        # What lies beyond the end the server refuses.
+        if length == 0 or offset + length > self.size:
             return
+        first, last = offset // SECTOR_BYTES, (offset + length - 1) // SECTOR_BYTES
+        bits = bytearray(b"\xff" * ((last >> 3) - (first >> 3) + 1))
+        bits[0] &= 0xFF << (first & 7) & 0xFF
+        bits[-1] &= 0xFF >> (7 - (last & 7))
+        for index in {0, len(bits) - 1}:
+            if bits[index] != 0xFF:
+                bits[index] |= os.pread(self.file, 1, (first >> 3) + index)[0]
+        # Throws where there is no room: then nothing is written either.
+        os.pwrite(self.file, bits, first >> 3)
+
+
+def carry_requests(client, server, written, begun):
+    """Until the client ends; each is marked before it is passed on."""
+    stream = client.makefile("rb", PIECE_BYTES)
+    while True:
+        head = begun + stream.read(REQUEST.size - len(begun))
+        begun = b""
+        if len(head) < REQUEST.size:
+            break
+        magic, _, kind, _, offset, length = REQUEST.unpack(head)
+        if magic != REQUEST_MAGIC:
+            raise Broken("what comes from the client is no request")
+        if kind in CHANGING:
+            written.mark(offset, length)
+        left = length if kind == WRITE else 0
+        piece = stream.read(min(left, PIECE_BYTES))
+        server.sendall(head + piece)
+        while piece and left > len(piece):
+            left -= len(piece)
+            piece = stream.read(min(left, PIECE_BYTES))
+            server.sendall(piece)
+    server.shutdown(socket.SHUT_WR)
 
 
 def carry(source, target):
@@ -111,7 +165,8 @@ def carry(source, target):
 
 
 def main():
-    path, export, name = sys.argv[1:]
+    path, export, name, marks, size = sys.argv[1:]
+    written = Written(marks, int(size))
     client = take_descriptor(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.connect(export)
@@ -119,11 +174,11 @@ def main():
     back = threading.Thread(target=carry, args=(server, client), daemon=True)
     back.start()
     try:
-        pass_options(client, server, os.fsencode(name))
+        begun = pass_options(client, server, os.fsencode(name))
+        carry_requests(client, server, written, begun)
     except Broken:
         server.shutdown(socket.SHUT_RDWR)
         raise
-    carry(client, server)
     back.join()
 
 

@@ -48,7 +48,7 @@ class Life {
     const after: World = new Map([...this.world].map(([key, known]) => [key, { ...known }]));
     const [key, one] = [...this.world][this.#pick(this.world.size)] ?? [];
     const newKey = `k${++this.#keys}`;
-    const action = this.#pick(12);
+    const action = this.#pick(13);
     if (key === undefined || !one || action === 0) {
       after.set(newKey, { kind: 'volume', content: 0 });
       return { after, call: (m) => m.createVolume({ pool, key: newKey, size: 4096 }) };
@@ -62,6 +62,14 @@ class Life {
     if ((action === 3 || (action < 8 && !one.of)) && one.kind !== 'bookmark') {
       after.set(newKey, { kind: 'volume', content: one.content });
       return { after, call: (m) => m.cloneVolume(pool, key, { key: newKey }) };
+    }
+    const [by, other] = [...this.world].at(-1) ?? [];
+    const areVolumes = one.kind === 'volume' && other?.kind === 'volume';
+    if (action === 12 && areVolumes && by !== undefined && by !== key) {
+      after.set(key, { kind: 'volume', content: other.content });
+      after.delete(by);
+      for (const known of after.values()) if (known.of === by) delete known.of;
+      return { after, call: (m) => m.replaceVolume(pool, key, by) };
     }
     const volume = one.of === undefined ? undefined : after.get(one.of);
     if (action <= 9 && one.kind === 'snapshot' && one.of !== undefined && volume) {

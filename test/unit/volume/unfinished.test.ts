@@ -55,6 +55,20 @@ describe('what is left to do in a store', () => {
     expect(isBetweenTwo([record('a'), clone('a:new', 'a@1')])).toBe(false);
   });
 
+  it('is a volume that takes another one’s place, step by step', () => {
+    const ready = (uuid: string) => record('a:ready', { own: new Map([['ringdisk:uuid', uuid]]) });
+    const kept = { 'ringdisk:uuid': 'a', 'ringdisk:name': 'n', compression: 'off' };
+    const volume = record('a', { own: new Map(Object.entries(kept)) });
+    expect(unfinishedSteps([volume, ready('b')])).toEqual([
+      { do: 'identify', dataset: 'tank/ringdisk/a:ready', settings: kept },
+    ]);
+    expect(steps(volume, ready('a'))).toEqual(['retire a']);
+    expect(unfinishedSteps([record('x:old'), ready('a')])[0]).toMatchObject({
+      ...{ do: 'rename', from: 'tank/ringdisk/a:ready', to: 'tank/ringdisk/a' },
+    });
+    expect(isBetweenTwo([volume, ready('b')])).toBe(true);
+  });
+
   it('is a base that its clone is to take along', () => {
     expect(steps(record('a'), record('a@1:base'))).toEqual(['defer a@1:base']);
   });
