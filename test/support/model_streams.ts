@@ -41,10 +41,7 @@ export class ModelStreams {
       for (let at = 0; at < bytes; at += CHUNK) {
         if (stdout.destroyed) throw ZfsError.of('zfs', args, 'Broken pipe');
         if (!stdout.write(Buffer.alloc(Math.min(CHUNK, bytes - at)))) {
-          await new Promise((resolve) => {
-            stdout.once('drain', resolve);
-            stdout.once('close', resolve);
-          });
+          await drained(stdout);
         }
       }
       stdout.end();
@@ -99,6 +96,16 @@ function readWish(args: readonly string[]): ReceiveWish {
     if (word === '-o') settings.set(name, value);
   }
   return { dataset: args.at(-1) ?? '', force: args.includes('-F'), settings, without };
+}
+
+function drained(stream: PassThrough): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      stream.off('drain', done).off('close', done);
+      resolve();
+    };
+    stream.on('drain', done).on('close', done);
+  });
 }
 
 function sink(): Writable {
