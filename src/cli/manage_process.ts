@@ -6,11 +6,14 @@ import { makeRuntimeDir } from '../control/runtime_dir.ts';
 import { serveMethods } from '../control/server.ts';
 import { native } from '../datapath/binding.ts';
 import { createLogger } from '../log.ts';
+import { jobHandlers } from '../replication/handlers.ts';
+import { Jobs } from '../replication/jobs.ts';
 import { startSmapi } from '../smapi/smapi.ts';
 import { packageVersion } from '../version.ts';
 import { manageHandlers } from '../volume/manage_handlers.ts';
 import { MANAGE_METHODS, manageSocketPath } from '../volume/manage_protocol.ts';
-import { openManager } from '../volume/manager.ts';
+import { makeManager, openContext } from '../volume/manager.ts';
+import { startProcess } from '../zfs/process.ts';
 
 export interface ManageOptions {
   runtimeDir: string;
@@ -24,14 +27,20 @@ export async function manage({ runtimeDir, daemonRuntimeDir }: ManageOptions): P
   const ended = untilAsked();
   makeRuntimeDir(runtimeDir);
   await lockRuntimeDir(runtimeDir);
-  const manager = await openManager(log);
-  const handlers = manageHandlers(manager);
+  const context = await openContext(log);
+  const manager = makeManager(context);
+  const jobs = new Jobs({ context, manager, start: startProcess, log });
+  const handlers = {
+    ...manageHandlers(manager),
+    ...jobHandlers({ context, manager, jobs }),
+  };
   const server = await serveMethods(manageSocketPath(runtimeDir), MANAGE_METHODS, handlers, log);
   const smapi = await startSmapi({ manager, runtimeDir, daemonRuntimeDir, log });
   log.info({ version: packageVersion(), socket: server.path }, 'the volume manager is ready');
   native.sdNotify('READY=1');
+  jobs.start();
   await ended;
-  await Promise.all([server.close(), smapi.close()]);
+  await Promise.all([server.close(), smapi.close(), jobs.close()]);
 }
 
 function untilAsked(): Promise<void> {

@@ -13,7 +13,8 @@ import {
   parseBytes,
   parseProperties,
 } from './volume_create.ts';
-import { addReceive, addSend } from './volume_send.ts';
+import { addJobs } from './volume_job.ts';
+import { addReceive, addReceiving, addSend } from './volume_send.ts';
 import { formatVolumes, printVolume } from './volume_text.ts';
 import {
   addManagerOptions,
@@ -53,6 +54,8 @@ export function addVolume(program: Command): void {
   addKeys(command);
   addSend(command);
   addReceive(command);
+  addReceiving(command);
+  addJobs(command);
 }
 
 function addList(parent: Command): void {
@@ -137,14 +140,24 @@ function refuseOtherPool(pool: string, other: string): void {
 function addDestroy(parent: Command): void {
   const command = parent
     .command('destroy')
-    .description('destroy a volume, a snapshot or a bookmark; others that stand on it stay')
-    .argument('<volume>', `${VOLUME_ARGUMENT}, or ${SNAPSHOT_ARGUMENT}`);
-  addManagerOptions(command).action(async (text: string, options: ManagerOptions) => {
-    const result = await withManager(options, async (client) =>
-      client.call('destroyVolume', await resolveVolume(client, text)),
-    );
+    .description('destroy volumes, snapshots or bookmarks; others that stand on them stay')
+    .argument('<volumes...>', `${VOLUME_ARGUMENT}, or ${SNAPSHOT_ARGUMENT}`);
+  addManagerOptions(command).action(async (texts: string[], options: ManagerOptions) => {
+    const volumes = await withManager(options, async (client) => {
+      const done: { volume: string; destroyed: boolean }[] = [];
+      for (const volume of texts) {
+        const wish = await resolveVolume(client, volume);
+        done.push({ volume, ...(await client.call('destroyVolume', wish)) });
+      }
+      return done;
+    });
+    const result = { destroyed: volumes.every(({ destroyed }) => destroyed), volumes };
     printResult('volume destroy', options, result, () =>
-      result.destroyed ? `${text} is destroyed.` : `There is no ${text}.`,
+      volumes
+        .map(({ volume, destroyed }) =>
+          destroyed ? `${volume} is destroyed.` : `There is no ${volume}.`,
+        )
+        .join('\n'),
     );
   });
 }

@@ -2,15 +2,20 @@
 // Replication: what ZFS sends goes from this command's standard output to another's standard input,
 // by ssh or whatever connects hosts. The manager says what is called what; no data passes it.
 import { spawn } from 'node:child_process';
-import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import * as v from 'valibot';
+import { isJobId } from '../replication/job.ts';
+import { Labels } from '../replication/labels.ts';
 import { parseSize } from '../target/size.ts';
 import { storeOf } from '../volume/names.ts';
-import { MINE_ALONE } from '../volume/properties.ts';
+import { MINE_ALONE, PROPERTY } from '../volume/properties.ts';
 import { ENVIRONMENT } from '../zfs/command.ts';
+import { limiter } from '../zfs/limiter.ts';
+import { isToken, receiveArguments, sendArguments } from '../zfs/send_arguments.ts';
 import { UsageError } from './exit_code.ts';
+import { printResult } from './output.ts';
+import { formatTable } from './table.ts';
 import {
   addManagerOptions,
   type ManagerOptions,
@@ -50,7 +55,7 @@ async function send(snapshot: string | undefined, options: SendOptions): Promise
   if (process.stdout.isTTY) throw new UsageError('A volume is not sent to a terminal.');
   const args =
     options.resume === undefined
-      ? await sendArguments(snapshot, options)
+      ? await argumentsFor(snapshot, options)
       : ['send', '-t', checkedToken(options.resume)];
   const child = spawn('zfs', args, { env: ENVIRONMENT, stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = exitOf(child);
@@ -58,14 +63,14 @@ async function send(snapshot: string | undefined, options: SendOptions): Promise
   await ended;
 }
 
-async function sendArguments(snapshot: string | undefined, options: SendOptions) {
+async function argumentsFor(snapshot: string | undefined, options: SendOptions) {
   if (snapshot === undefined) throw new UsageError('Name a snapshot, such as tank/vm1@monday.');
   return withManager(options, async (client) => {
     const { volume } = await client.call('statVolume', await resolveVolume(client, snapshot));
     if (volume.kind !== 'snapshot') throw new UsageError(`${snapshot} is no snapshot.`);
-    const since = options.from === undefined ? [] : ['-i', await datasetOf(client, options.from)];
-    const how = volume.encrypted ? ['-w'] : ['-c', '-e', '-L'];
-    return ['send', '-p', ...how, ...since, volume.dataset];
+    const from = options.from === undefined ? undefined : await datasetOf(client, options.from);
+    const { dataset, encrypted } = volume;
+    return sendArguments({ snapshot: dataset, from, encrypted });
   });
 }
 
@@ -75,7 +80,7 @@ async function datasetOf(client: Parameters<typeof resolveVolume>[0], text: stri
 }
 
 function checkedToken(token: string): string {
-  if (/^[0-9a-f-]{16,4096}$/.test(token)) return token;
+  if (isToken(token)) return token;
   throw new UsageError('The token is not what volume receive --token tells.');
 }
 
@@ -83,6 +88,9 @@ interface ReceiveOptions extends ManagerOptions {
   force?: boolean;
   token?: boolean;
   abort?: boolean;
+  replica?: string;
+  label?: string;
+  labels?: string;
 }
 
 export function addReceive(parent: Command): void {
@@ -93,6 +101,9 @@ export function addReceive(parent: Command): void {
     .option('--force', 'forget what was written to it since its newest snapshot')
     .option('--token', 'only tell how to go on with one that was cut off')
     .option('--abort', 'forget what has come of one that was cut off')
+    .option('--replica <job>', 'note that this job, as POOL/NAME, brings it up to date')
+    .addOption(new Option('--label <snapshot>', 'only name what a job has sent').hideHelp())
+    .addOption(new Option('--labels <base64url>', 'the names, as JSON').hideHelp())
     .addHelpText(
       'after',
       '\nIt has the name, the id and the properties of the one that was sent.\n\n' +
@@ -111,15 +122,22 @@ async function receive(text: string, options: ReceiveOptions): Promise<void> {
     await exitOf(zfs(['get', '-H', '-o', 'value', 'receive_resume_token', dataset], 'ignore'));
     return;
   }
+  if (options.label !== undefined) {
+    const { label: snapshot, labels = '' } = options;
+    const wish = { pool, key, snapshot, labels: readLabels(labels) };
+    await withManager(options, (client) => client.call('labelReplica', wish));
+    return;
+  }
   if (options.abort) {
     await exitOf(zfs(['receive', '-A', dataset], 'ignore'));
     return;
   }
   // The pool has a store, or the manager says what is wrong.
   await withManager(options, (client) => client.call('listVolumes', { pool }));
-  const without = MINE_ALONE.flatMap((property) => ['-x', property]);
-  const force = options.force ? ['-F'] : [];
-  await exitOf(zfs(['receive', '-s', '-u', ...force, ...without, dataset], 'inherit'));
+  const { force, replica } = options;
+  const settings = replica === undefined ? {} : { [PROPERTY.replica]: checkedJob(replica) };
+  const args = receiveArguments({ dataset, force, without: MINE_ALONE, settings });
+  await exitOf(zfs(args, 'inherit'));
 }
 
 function zfs(args: string[], input: 'ignore' | 'inherit') {
@@ -136,18 +154,45 @@ function exitOf(child: ReturnType<typeof spawn>): Promise<void> {
   });
 }
 
-/** Lets so many bytes a second through. */
-function limiter(rate: number | undefined): Transform {
-  let due = performance.now();
-  return new Transform({
-    async transform(chunk: Buffer, _, done) {
-      if (rate !== undefined) {
-        due = Math.max(due, performance.now()) + (chunk.length / rate) * 1000;
-        await sleep(due - performance.now());
-      }
-      done(null, chunk);
-    },
+function readLabels(text: string): Labels {
+  try {
+    return v.parse(Labels, JSON.parse(Buffer.from(text, 'base64url').toString('utf8')));
+  } catch {
+    throw new UsageError('--labels is not what a job of this version sends.');
+  }
+}
+
+export function addReceiving(parent: Command): void {
+  const command = parent
+    .command('receiving')
+    .description('list what has begun to arrive in a pool and was cut off, or still arrives')
+    .argument('<pool>', 'its name or GUID')
+    .addHelpText(
+      'after',
+      '\nWith --json, all volumes with their snapshots, as jobs of other hosts ask for them.',
+    );
+  addManagerOptions(command).action(async (pool: string, options: ManagerOptions) => {
+    const result = await withManager(options, (client) => client.call('receiving', { pool }));
+    const unfinished = result.volumes.filter(({ arriving, token }) => arriving || token);
+    printResult('volume receiving', options, result, () =>
+      unfinished.length === 0
+        ? 'Nothing was cut off.'
+        : formatTable(
+            [
+              { title: 'VOLUME', value: ({ key }) => `${pool}/${key}` },
+              { title: 'JOB', value: ({ replicaOf = '-' }) => replicaOf },
+              { title: 'SNAPSHOTS', right: true, value: (one) => String(one.snapshots.length) },
+              { title: 'GOES ON', value: ({ token }) => (token ? 'by its token' : 'just now') },
+            ],
+            unfinished,
+          ),
+    );
   });
+}
+
+function checkedJob(job: string): string {
+  if (isJobId(job)) return job;
+  throw new UsageError(`${JSON.stringify(job)} is no name of a job, such as tank/nightly.`);
 }
 
 function parseRate(text: string): number {

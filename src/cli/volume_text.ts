@@ -46,6 +46,8 @@ function fieldsOf(volume: WireVolume): [name: string, value: string][] {
     ['uuid', volume.uuid],
     ...optional('snapshot of', volume.snapshotOf),
     ...optional('cloned from', volume.clonedFrom),
+    ...optional('made by job', volume.job),
+    ...optional('replica of job', volume.replicaOf),
     ...optional('encrypted', volume.encrypted ? keyWords(volume) : undefined),
     ...Object.entries(properties),
     ...Object.entries(volume.keys).map(([key, value]): [string, string] => [`key ${key}`, value]),

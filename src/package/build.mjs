@@ -53,7 +53,7 @@ const PACKAGES = [
   {
     name: 'ringdisk-xapi',
     summary: 'storage driver of XAPI for volumes of ZFS, by ringdisk',
-    description: `${ABOUT}\n\nThis package has the SMAPIv3 plugins, by which XAPI's disks are served.`,
+    description: `${ABOUT}\n\nThis package has the SMAPIv3 plugins, by which it serves XAPI.`,
     depends: 'ringdisk (= $version), python3',
     requires: 'ringdisk = $version',
     stage: (root) => stageXapi(REPOSITORY, root),

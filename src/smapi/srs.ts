@@ -42,10 +42,12 @@ export function srCalls(services: SrServices): SrCalls {
       return null;
     },
     'SR.stat': ({ sr }) => statSr(manager, sr),
-    // All of them, or a failure: XAPI forgets at once what is missing here.
+    // All of them, or a failure: XAPI forgets at once what is missing here. But for what was never
+    // its own: snapshots that come and go with a replication job.
     'SR.ls': async ({ sr }) => {
       const volumes = await manager.listVolumes(sr);
-      return volumes.filter((info) => !isTransient(info)).map(toVolume);
+      const isXapis = (info: VolumeInfo) => !isTransient(info) && info.job === undefined;
+      return volumes.filter(isXapis).map(toVolume);
     },
     'SR.set_name': async ({ sr, new_name }) => {
       await manager.setPoolMetadata(sr, { name: new_name });

@@ -2,7 +2,7 @@
 // From the manager's control socket to the manager.
 import type { HandlersOf } from '../control/method_table.ts';
 import { packageVersion } from '../version.ts';
-import type { ManageMethods } from './manage_protocol.ts';
+import type { VolumeMethods } from './manage_protocol.ts';
 import type {
   CloneVolume,
   CreateVolume,
@@ -23,12 +23,12 @@ function toKey({ format, key }: { format: EncryptionKey['format']; key: string }
   return { format, key: Buffer.from(key, 'base64') };
 }
 
-export function manageHandlers(manager: VolumeManager): HandlersOf<ManageMethods> {
+export function manageHandlers(manager: VolumeManager): HandlersOf<VolumeMethods> {
   return { ...poolHandlers(manager), ...volumeHandlers(manager), ...dataHandlers(manager) };
 }
 
 type PoolHandlers = Pick<
-  HandlersOf<ManageMethods>,
+  HandlersOf<VolumeMethods>,
   | 'version'
   | 'planPool'
   | 'createPool'
@@ -77,7 +77,7 @@ function poolHandlers(manager: VolumeManager): PoolHandlers {
 }
 
 type VolumeHandlers = Pick<
-  HandlersOf<ManageMethods>,
+  HandlersOf<VolumeMethods>,
   | 'listVolumes'
   | 'statVolume'
   | 'createVolume'
@@ -132,7 +132,7 @@ function withKey<T extends object>(key: string | undefined, wish: T) {
   return { ...given(wish), ...(key !== undefined && { key }) };
 }
 
-type DataHandlers = Omit<HandlersOf<ManageMethods>, keyof PoolHandlers | keyof VolumeHandlers>;
+type DataHandlers = Omit<HandlersOf<VolumeMethods>, keyof PoolHandlers | keyof VolumeHandlers>;
 
 function dataHandlers(manager: VolumeManager): DataHandlers {
   return {

@@ -2,6 +2,7 @@
 // The methods of the volume manager's control socket; the frame is that of the daemon's.
 import path from 'node:path';
 import * as v from 'valibot';
+import { JOB_METHODS } from '../replication/wire.ts';
 import {
   bytes,
   Change,
@@ -47,7 +48,8 @@ const snapshotEntries = { ...oneVolume, newKey: v.optional(text), ...named } as 
 const scan = <const A extends readonly string[]>(actions: A) =>
   v.object({ pool: text, action: v.optional(v.picklist(actions)) });
 
-export const MANAGE_METHODS = {
+/** Of pools and volumes themselves. */
+const VOLUME_METHODS = {
   version: { params: nothing, result: v.object({ ringdisk: v.string(), pid: v.number() }) },
 
   planPool: { params: v.object(planEntries), result: v.object({ plan: Plan }) },
@@ -152,6 +154,9 @@ export const MANAGE_METHODS = {
   unloadKey: { params: v.object(oneVolume), result: volume },
 } as const;
 
+export const MANAGE_METHODS = { ...VOLUME_METHODS, ...JOB_METHODS } as const;
+
+export type VolumeMethods = typeof VOLUME_METHODS;
 export type ManageMethods = typeof MANAGE_METHODS;
 export type WireVolume = v.InferOutput<typeof Volume>;
 export type WirePool = v.InferOutput<typeof Pool>;

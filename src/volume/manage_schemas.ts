@@ -40,6 +40,8 @@ export const Volume = v.object({
   created: v.number(),
   snapshotOf: v.exactOptional(v.string()),
   clonedFrom: v.exactOptional(v.string()),
+  job: v.exactOptional(v.string()),
+  replicaOf: v.exactOptional(v.string()),
   cbtEnabled: v.boolean(),
   keys: strings,
   properties: strings,

@@ -25,9 +25,14 @@ export async function openManager(
   log: Logger,
   run: RunCommand = runCommand,
 ): Promise<VolumeManager> {
+  return makeManager(await openContext(log, run));
+}
+
+/** For those who share its turns. */
+export async function openContext(log: Logger, run: RunCommand = runCommand): Promise<Context> {
   const context = new Context(run, log);
   await finishAll(context);
-  return makeManager(context);
+  return context;
 }
 
 /** A pool that cannot be read now says so when it is asked for. */
@@ -53,7 +58,7 @@ async function finishAll(context: Context): Promise<void> {
   }
 }
 
-function makeManager(context: Context): VolumeManager {
+export function makeManager(context: Context): VolumeManager {
   const bound =
     <F extends (context: Context, ...rest: never[]) => unknown>(body: F) =>
     (...rest: never[]) =>

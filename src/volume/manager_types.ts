@@ -34,6 +34,10 @@ export const MANAGER_ERRORS = {
   KEY_WRONG: 'The encryption key is not the right one.',
   NOT_A_SNAPSHOT: 'The operation wants a snapshot, or one of that volume.',
   UNSUPPORTED: 'This version of ZFS cannot do it.',
+  JOB_UNKNOWN: 'There is no replication job of that name.',
+  JOB_EXISTS: 'There is a replication job of that name already.',
+  JOB_INVALID: 'The replication job cannot be as it was asked for; the message says why.',
+  JOB_RUNNING: 'The replication job runs just now.',
 } as const;
 
 export type ManagerErrorCode = keyof typeof MANAGER_ERRORS;
@@ -100,6 +104,10 @@ export interface VolumeInfo {
   snapshotOf?: string;
   /** A clone's origin, by the uuid of the volume or snapshot it was made from. */
   clonedFrom?: string;
+  /** A snapshot's: the replication job that has made it, and will destroy it. */
+  job?: string;
+  /** A volume's: the job, as POOL/NAME, that brings it up to date. */
+  replicaOf?: string;
   cbtEnabled: boolean;
   /** The toolstack's own words, kept for it. */
   keys: Record<string, string>;
@@ -142,6 +150,8 @@ export interface SnapshotVolume {
   name?: string;
   description?: string;
   keys?: Record<string, string>;
+  /** The replication job that takes it. */
+  job?: string;
 }
 
 /** Of a volume or of a snapshot. What is not given is as with the original. */

@@ -22,6 +22,12 @@ export const PROPERTY = {
   bookmarks: 'ringdisk:bookmarks',
   /** JSON, on a volume: who needs the devices of its snapshots. */
   exposed: 'ringdisk:exposed',
+  /** On a snapshot: the replication job that has made it. */
+  job: 'ringdisk:job',
+  /** On a volume: the job, as POOL/NAME, whose destination it is. Nobody else writes to it. */
+  replica: 'ringdisk:replica',
+  /** JSON, on a volume: what its jobs have sent of it, by their names. */
+  sent: 'ringdisk:sent',
   /** On a store: ringdisk has made the pool. */
   owned: 'ringdisk:owned',
   /** On the reservation: percent. */
@@ -29,7 +35,13 @@ export const PROPERTY = {
 } as const;
 
 /** What stays behind when a volume is sent elsewhere: it tells of this host, or of this dataset. */
-export const MINE_ALONE = [PROPERTY.bookmarks, PROPERTY.exposed, 'snapdev'] as const;
+export const MINE_ALONE = [
+  PROPERTY.bookmarks,
+  PROPERTY.exposed,
+  PROPERTY.replica,
+  PROPERTY.sent,
+  'snapdev',
+] as const;
 
 export function encodeText(text: string): string {
   const encoded = text

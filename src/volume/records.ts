@@ -28,6 +28,7 @@ export const ASKED = [
   'keystatus',
   'encryptionroot',
   'snapdev',
+  'receive_resume_token',
   ...VOLUME_PROPERTIES,
   ...Object.values(PROPERTY),
 ];
@@ -53,6 +54,8 @@ export interface DatasetRecord {
   keyStatus?: string;
   encryptionRoot?: string;
   snapdev: string;
+  /** By which a `zfs receive` that was cut off goes on. */
+  token?: string;
   /** Its own, that is, neither inherited nor a default. */
   own: ReadonlyMap<string, string>;
 }
@@ -71,6 +74,7 @@ export function toRecord(pool: string, dataset: string, properties: Properties):
   const origin = properties.get('origin')?.value;
   const encryptionRoot = properties.get('encryptionroot')?.value;
   const keyStatus = properties.get('keystatus')?.value;
+  const token = properties.get('receive_resume_token')?.value;
   return {
     dataset,
     name: readName(pool, dataset),
@@ -89,6 +93,7 @@ export function toRecord(pool: string, dataset: string, properties: Properties):
     ...(keyStatus && keyStatus !== 'none' && { keyStatus }),
     ...(encryptionRoot && { encryptionRoot }),
     snapdev: properties.get('snapdev')?.value ?? 'hidden',
+    ...(token && token !== '-' && { token }),
     own: new Map(own.map(([name, { value }]) => [name, value])),
   };
 }
@@ -98,9 +103,14 @@ export function isExposed({ dataset, own }: DatasetRecord): boolean {
   return Object.keys(decodeRecord(own.get(PROPERTY.exposed), dataset)).length > 0;
 }
 
+/** ZFS tells no size of what is still arriving for the first time. */
+export function isArriving({ name, size }: DatasetRecord): boolean {
+  return name.role === 'volume' && size === 0;
+}
+
 /** A volume or snapshot that callers may see. */
 export function isVisible(record: DatasetRecord): boolean {
-  if (!record.own.has(PROPERTY.uuid) || record.deferred) return false;
+  if (!record.own.has(PROPERTY.uuid) || record.deferred || isArriving(record)) return false;
   return record.name.role === 'volume' || record.name.role === 'snapshot';
 }
 
@@ -110,6 +120,8 @@ export function toInfo(pool: string, record: DatasetRecord): VolumeInfo {
   const text = (property: string) => decodeText(own.get(property) ?? '');
   const snapshotOf = own.get(PROPERTY.of);
   const clonedFrom = own.get(PROPERTY.from);
+  const job = own.get(PROPERTY.job);
+  const replicaOf = own.get(PROPERTY.replica);
   const device = deviceOf(record);
   return {
     key: name.key,
@@ -129,6 +141,8 @@ export function toInfo(pool: string, record: DatasetRecord): VolumeInfo {
     created: record.created,
     ...(snapshotOf && isSnapshot && { snapshotOf }),
     ...(clonedFrom && { clonedFrom }),
+    ...(job && isSnapshot && { job }),
+    ...(replicaOf && !isSnapshot && { replicaOf }),
     cbtEnabled: own.get(PROPERTY.cbt) === 'on',
     keys: keysOf(record),
     properties: ownProperties(record),

@@ -97,6 +97,7 @@ export function snapshotSettings(
   return {
     ...copiedSettings(volume, wish, uuid),
     [PROPERTY.of]: volume.own.get(PROPERTY.uuid) ?? '',
+    ...(wish.job !== undefined && { [PROPERTY.job]: wish.job }),
   };
 }
 

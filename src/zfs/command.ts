@@ -9,6 +9,10 @@ export interface CommandOptions {
   timeoutMs?: number;
   /** Written to its standard input: keys. */
   input?: Buffer;
+  /** While a command of this slot has not ended, another one is refused as a time-out. */
+  slot?: string;
+  /** What it writes is its answer, whatever its exit status says. */
+  anyStatus?: boolean;
 }
 
 /** Runs a program to its end and gives what it wrote. Throws ZfsError where it fails. */
@@ -22,18 +26,29 @@ const TIMEOUT_MS = 60_000;
 /** 5 000 volumes of forty properties are a fifth of it. */
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 const STDERR_BYTES_MAX = 16 * 1024;
+/** Of those that say on standard output why they fail, in characters. */
+const WORDS_MAX = 2000;
 /** Beyond this something hangs, and more of the same would only use up the host. */
 const RUNNING_MAX = 64;
 /** Above what a user may have said: a locale changes the words that errors are told by. */
 export const ENVIRONMENT = { LC_ALL: 'C', PATH: '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin' };
 
 let running = 0;
+/** Since when, in milliseconds. */
+const slots = new Map<string, number>();
 
 export const runCommand: RunCommand = async (program, args, options = {}) => {
   if (running >= RUNNING_MAX) {
     throw new ZfsError('timeout', program, args, `${running} commands have not ended`);
   }
+  const { slot } = options;
+  const since = slot === undefined ? undefined : slots.get(slot);
+  if (since !== undefined) {
+    const seconds = Math.round((performance.now() - since) / 1000);
+    throw new ZfsError('timeout', program, args, `the one before has not ended for ${seconds} s`);
+  }
   running++;
+  if (slot !== undefined) slots.set(slot, performance.now());
   const child = spawn(program, args, {
     cwd: '/',
     env: ENVIRONMENT,
@@ -41,19 +56,30 @@ export const runCommand: RunCommand = async (program, args, options = {}) => {
   });
   let over = false;
   const ended = () => {
-    if (!over) running--;
+    if (over) return;
     over = true;
+    running--;
+    if (slot !== undefined) slots.delete(slot);
   };
   child.once('close', ended);
   child.once('error', ended);
   return watch(child, program, args, options);
 };
 
+/**
+ * For those who ask again and again: a command that hangs is not started once more, so that what
+ * hangs in one pool never uses up the commands for all others.
+ */
+export function oncePerCommand(run: RunCommand): RunCommand {
+  return (program, args, options) =>
+    run(program, args, { ...options, slot: [program, ...args].join(' ') });
+}
+
 function watch(
   child: ChildProcess,
   program: string,
   args: readonly string[],
-  { timeoutMs = TIMEOUT_MS, input }: CommandOptions,
+  { timeoutMs = TIMEOUT_MS, input, anyStatus = false }: CommandOptions,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (kind: 'timeout' | 'missing' | 'other', words: string) => {
@@ -75,8 +101,9 @@ function watch(
     });
     child.once('close', (code, signal) => {
       clearTimeout(timer);
-      if (code === 0) resolve(out());
-      else reject(ZfsError.of(program, args, err().trim() || `it ended with ${signal ?? code}`));
+      if (code === 0 || (anyStatus && code !== null)) return resolve(out());
+      const words = err().trim() || out().trim().slice(-WORDS_MAX);
+      reject(ZfsError.of(program, args, words || `it ended with ${signal ?? code}`));
     });
     // A program that ends before it has read says itself why.
     child.stdin?.on('error', () => {});

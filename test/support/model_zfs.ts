@@ -14,17 +14,58 @@ interface Dataset {
   size: number;
   origin?: string;
   deferred: boolean;
+  /** A snapshot's, the same wherever it is sent to. */
+  guid: string;
+  /** Seconds since 1970; only what was received is older than it is here. */
+  created: number;
+  /** Of what was cut off while it arrived here. */
+  partial?: Arrival;
+}
+
+/** A stream of `zfs send`, but for its payload. */
+export interface StreamHead {
+  volume: string;
+  snapshot: string;
+  guid: string;
+  from?: string;
+  created: number;
+  content: number;
+  size: number;
+  /** Missing in a stream that goes on with another. */
+  volumeOwn?: [string, string][];
+  snapshotOwn?: [string, string][];
+  bytes: number;
+}
+
+interface Arrival {
+  head: StreamHead;
+  arrived: number;
+}
+
+export interface ReceiveWish {
+  dataset: string;
+  force: boolean;
+  settings: Map<string, string>;
+  without: Set<string>;
 }
 
 const READS = new Set(['get', 'list']);
 
 export class ModelZfs {
   readonly #all = new Map<string, Dataset>();
+  readonly #pools: string[];
   #txg = 0;
+  /** Of each stream. */
+  payloadBytes = 4096;
+  /** Seconds since 1970: of what is made from now on. Undefined: as the clock has it. */
+  now: number | undefined;
 
-  constructor(pool: string) {
-    this.#add(pool, 'filesystem', {});
-    this.#add(`${pool}/ringdisk`, 'filesystem', { 'ringdisk:uuid': 'store' });
+  constructor(...pools: string[]) {
+    this.#pools = pools;
+    for (const pool of pools) {
+      this.#add(pool, 'filesystem', {});
+      this.#add(`${pool}/ringdisk`, 'filesystem', { 'ringdisk:uuid': `store of ${pool}` });
+    }
   }
 
   /** Dies before the change with this number, from 0. */
@@ -42,7 +83,11 @@ export class ModelZfs {
 
   readonly run: RunCommand = async (program, args) => {
     await Promise.resolve();
-    if (program === 'zpool') return 'tank\t1\tONLINE\t1000\t0\t0\toff\n';
+    if (program === 'zpool') {
+      return this.#pools
+        .map((name, at) => `${name}\t${at + 1}\tONLINE\t1000\t0\t0\toff\n`)
+        .join('');
+    }
     if (program === 'readlink') return this.#device(args, '/dev/zvol/', '/dev/zd:');
     if (program.endsWith('zvol_id')) return this.#device(args, '/dev/zd:', '');
     return this.#zfs(args);
@@ -94,6 +139,13 @@ export class ModelZfs {
         return this.#set(args, names);
       case 'bookmark':
         return this.#bookmark(args, name, other);
+      case 'inherit':
+        this.#need(args, other).own.delete(name);
+        return '';
+      case 'send':
+        return this.#estimate(args);
+      case 'receive':
+        return this.#abort(args, name);
       case 'destroy':
         return this.#destroy(args, name, args.includes('-d'));
       default:
@@ -116,6 +168,10 @@ export class ModelZfs {
     const names = isRecursive
       ? [...this.#all.keys()].filter((one) => one.startsWith(name) && below(one))
       : [name];
+    if (properties === 'all') {
+      const { own } = this.#need(args, name);
+      return [...own].map(([key, value]) => `${name}\t${key}\t${value}\tlocal\n`).join('');
+    }
     return names
       .filter((one) => types === undefined || types.includes(this.#need(args, one).type))
       .flatMap((one) => properties.split(',').map((property) => this.#line(one, property)))
@@ -136,10 +192,16 @@ export class ModelZfs {
       case 'type':
         return dataset.type;
       case 'creation':
+        return String(dataset.created);
       case 'createtxg':
         return String(dataset.txg);
+      case 'guid':
+        return dataset.guid;
       case 'volsize':
-        return dataset.type === 'bookmark' ? undefined : String(dataset.size);
+        if (dataset.type === 'bookmark' || dataset.size === 0) return undefined;
+        return String(dataset.size);
+      case 'receive_resume_token':
+        return dataset.partial && tokenOf(dataset.partial);
       case 'volblocksize':
         return '4096';
       case 'origin':
@@ -283,9 +345,111 @@ export class ModelZfs {
       own: new Map(Object.entries(own)),
       size: 0,
       deferred: false,
+      guid: String(++guids),
+      created: this.now ?? Math.floor(Date.now() / 1000),
     };
     this.#all.set(name, made);
     return made;
+  }
+
+  /** What `zfs send` with these arguments writes before its payload. */
+  send(args: readonly string[]): StreamHead {
+    const token = args[args.indexOf('-t') + 1] ?? '';
+    if (args.includes('-t')) {
+      const { head, arrived } = JSON.parse(
+        Buffer.from(token.slice(2), 'hex').toString(),
+      ) as Arrival;
+      const name = [...this.#all].find(([, { guid }]) => guid === head.guid)?.[0];
+      if (!name) {
+        return this.#fail(args, `cannot resume send: '${head.snapshot}' no longer exists`);
+      }
+      const { volumeOwn: _, snapshotOwn: __, ...rest } = head;
+      return { ...rest, bytes: head.bytes - arrived };
+    }
+    const [full = ''] = args.slice(-1);
+    const { guid, created, content, size, own } = this.#need(args, full);
+    const from = args.includes('-i')
+      ? this.#need(args, args[args.indexOf('-i') + 1] ?? '')
+      : undefined;
+    const [volume = '', snapshot = ''] = full.split('@');
+    return {
+      ...{ volume, snapshot, guid, created, content, size, bytes: this.payloadBytes },
+      ...(from && { from: from.guid }),
+      volumeOwn: [...this.#need(args, volume).own],
+      snapshotOwn: [...own],
+    };
+  }
+
+  /** What is there before the payload comes. */
+  beginReceive(args: readonly string[], wish: ReceiveWish, head: StreamHead): void {
+    const { dataset, force } = wish;
+    const here = this.#all.get(dataset);
+    if (here?.partial) {
+      if (here.partial.head.guid !== head.guid)
+        this.#fail(args, 'contains partially-complete state');
+    } else if (head.from !== undefined) {
+      this.#need(args, dataset);
+      this.#refuseChanged(args, wish, head.from);
+    } else if (here) this.#fail(args, `destination '${dataset}' exists, must specify -F`);
+    else this.#add(dataset, 'volume', {}).partial = { head, arrived: 0 };
+    const target = this.#need(args, dataset);
+    // Of a new one they are set at once, of another one they are taken back where it fails.
+    if (head.from === undefined || force) this.#setReceived(target, wish, head);
+    target.partial ??= { head, arrived: 0 };
+  }
+
+  #refuseChanged(args: readonly string[], { dataset, force }: ReceiveWish, from: string): void {
+    const snapshots = this.#snapshotsOf(dataset);
+    const newest = snapshots.at(-1)?.[1];
+    if (newest?.guid !== from) {
+      const base = snapshots.findIndex(([, { guid }]) => guid === from);
+      if (!force || base === -1) {
+        this.#fail(args, `most recent snapshot of ${dataset} does not\nmatch incremental source`);
+      }
+      for (const [name] of snapshots.slice(base + 1)) this.#all.delete(name);
+    } else if (newest.content !== this.#need(args, dataset).content && !force) {
+      this.#fail(args, `destination ${dataset} has been modified\nsince most recent snapshot`);
+    }
+  }
+
+  #setReceived(target: Dataset, { settings, without }: ReceiveWish, head: StreamHead): void {
+    for (const [name, value] of head.volumeOwn ?? []) {
+      if (!without.has(name)) target.own.set(name, value);
+    }
+    for (const [name, value] of settings) target.own.set(name, value);
+  }
+
+  /** The stream is over: all of it has come, or it was cut off. */
+  endReceive(wish: ReceiveWish, head: StreamHead, bytes: number): 'whole' | 'cut off' {
+    const target = this.#need([], wish.dataset);
+    const { partial } = target;
+    if (!partial) throw new Error('nothing was arriving');
+    partial.arrived += bytes;
+    if (partial.arrived < partial.head.bytes) return 'cut off';
+    this.#setReceived(target, wish, head);
+    Object.assign(target, { content: head.content, size: head.size });
+    delete target.partial;
+    const own = Object.fromEntries(head.snapshotOwn ?? []);
+    const made = this.#add(`${wish.dataset}@${head.snapshot}`, 'snapshot', own);
+    const { guid, created, content, size } = head;
+    Object.assign(made, { guid, created, content, size });
+    return 'whole';
+  }
+
+  #estimate(args: readonly string[]): string {
+    const head = this.send(args);
+    const contents = args.includes('-t')
+      ? `resume token contents:\n\ttoguid = 0x${BigInt(head.guid).toString(16)}\n`
+      : '';
+    return `${contents}full\t${head.snapshot}\t${head.bytes}\nsize\t${head.bytes}\n`;
+  }
+
+  #abort(args: readonly string[], name: string): string {
+    const target = this.#need(args, name);
+    if (!target.partial) return this.#fail(args, 'does not have any resumable receive state');
+    if (target.size === 0) this.#all.delete(name);
+    else delete target.partial;
+    return '';
   }
 
   #need(args: readonly string[], name: string): Dataset {
@@ -295,6 +459,12 @@ export class ModelZfs {
   #fail(args: readonly string[], words: string): never {
     throw ZfsError.of('zfs', args, words);
   }
+}
+
+let guids = 0x1000;
+
+function tokenOf(arrival: Arrival): string {
+  return `1-${Buffer.from(JSON.stringify(arrival)).toString('hex')}`;
 }
 
 function parentOf(name: string): string {

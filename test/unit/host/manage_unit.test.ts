@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The volume manager's unit, as systemd itself judges it.
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../support/temporary_folder.ts';
@@ -17,6 +17,18 @@ describe('ringdisk-manage.service', () => {
     const { error, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
     if (error) skip('there is no systemd-analyze');
     expect(stderr).not.toMatch(/Unknown|Failed to parse|ringdisk-manage\.service:\d+/);
+  });
+
+  it('is given a network by a drop-in of a few hosts', ({ skip }) => {
+    const folder = temporaryFolder();
+    const file = path.join(folder, 'ringdisk-manage.service');
+    writeFileSync(file, text.replace('ExecStart=ringdisk', 'ExecStart=/bin/true'));
+    mkdirSync(`${file}.d`);
+    copyFileSync('src/host/ringdisk-manage.network.conf', `${file}.d/network.conf`);
+    const { error, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
+    if (error) skip('there is no systemd-analyze');
+    expect(stderr).not.toMatch(/Unknown|Failed to parse|network\.conf:\d+/);
+    expect(text).toMatch(/^IPAddressDeny=any$/m);
   });
 
   it('has no option that would hide devices or mounts of the host from ZFS', () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import { runCommand } from '../../../src/zfs/command.ts';
+import { oncePerCommand, runCommand } from '../../../src/zfs/command.ts';
 import { ZfsError, type ZfsErrorKind } from '../../../src/zfs/zfs_error.ts';
 
 const kindOf = (promise: Promise<unknown>) =>
@@ -28,6 +28,23 @@ describe('a command', () => {
   it('whose reader is gone before all was written says why itself', async () => {
     const input = Buffer.alloc(1024 ** 2);
     await expect(runCommand('sh', ['-c', 'echo no >&2; exit 3'], { input })).rejects.toThrow(/no$/);
+  });
+
+  it('may say on standard output why it fails, or fail and answer all the same', async () => {
+    await expect(runCommand('sh', ['-c', 'echo why; exit 4'])).rejects.toThrow(/why$/);
+    expect(await runCommand('sh', ['-c', 'echo so; exit 4'], { anyStatus: true })).toBe('so\n');
+    const killed = runCommand('sh', ['-c', 'kill -9 $$'], { anyStatus: true });
+    await expect(killed).rejects.toThrow(/SIGKILL/);
+  });
+
+  it('that hangs is not started once more by those who ask again and again', async () => {
+    const once = oncePerCommand(runCommand);
+    const first = once('sleep', ['1']);
+    expect(await kindOf(once('sleep', ['1']))).toBe('timeout');
+    expect(await once('sleep', ['0'])).toBe('');
+    await first;
+    expect(await once('sleep', ['0.9999'])).toBe('');
+    expect(await once('sleep', ['1'])).toBe('');
   });
 
   it.each<[string, ZfsErrorKind]>([
