@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import jsonc, { type ParseError } from 'jsonc-parser';
+import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser';
 import * as v from 'valibot';
 import type { EngineOptions, PlatformKind } from './datapath/binding.ts';
 import { ConfigError } from './errors.ts';
@@ -168,12 +168,12 @@ export async function loadConfig(
 /** JSON with comments. Throws SyntaxError, which says where it is wrong. */
 function parseJson(text: string): unknown {
   const errors: ParseError[] = [];
-  const value: unknown = jsonc.parse(text, errors, { allowTrailingComma: true });
+  const value: unknown = parse(text, errors, { allowTrailingComma: true });
   const [first] = errors;
   if (first === undefined) return value;
   const before = text.slice(0, first.offset).split('\n');
   const column = (before.at(-1) ?? '').length + 1;
-  const what = jsonc.printParseErrorCode(first.error);
+  const what = printParseErrorCode(first.error);
   throw new SyntaxError(`line ${before.length}, column ${column}: ${what}`);
 }
 

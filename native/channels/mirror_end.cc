@@ -62,8 +62,15 @@ void MirrorHome::close(std::function<void()> source_is_free, std::function<void(
     closing_ = true;
     // Who stops a mirror has ended it before: the disk goes on here, and nobody is to go on there.
     is_whole_ = state_.ready.load(std::memory_order_relaxed);
-    source_is_free_ = std::move(source_is_free);
-    closed_ = std::move(done);
+    // Either may take as long as its storage does: what is still closing must not be destroyed.
+    const auto one_is_gone = [ends = std::make_shared<int>(2), done = std::move(done)] {
+      if (--*ends == 0) done();
+    };
+    source_is_free_ = [free = std::move(source_is_free), one_is_gone] {
+      free();
+      one_is_gone();
+    };
+    closed_ = one_is_gone;
     give_up(ECANCELED);
     context_.alarms.cancel(job_alarm_);
     context_.alarms.cancel(hang_alarm_);

@@ -138,7 +138,9 @@ void Engine::on_mirror(const BusMessage& message) {
     events_.push_back({.type = EngineEvent::Type::mirror_gone, .value = message.handle});
     return;
   }
-  if (message.type == Type::mirror_closed) mirrors_.at(message.handle)->let_source_go();
+  if (message.type == Type::mirror_closed)
+    if (const auto found = mirrors_.find(message.handle); found != mirrors_.end())
+      found->second->let_source_go();
   if (message.type == Type::mirror_made && message.error != 0) mirrors_.erase(message.handle);
   if (message.error != 0) return fail(message.command, message.error, message.text);
   events_.push_back(

@@ -26,7 +26,12 @@ async function main() {
 
 /** Its last line says its hash, by which what was compiled of it is known. */
 async function writeBundle() {
-  const bundle = await rolldown({ input: path.join(DIST, 'cli/main.js'), platform: 'node' });
+  const bundle = await rolldown({
+    input: path.join(DIST, 'cli/main.js'),
+    platform: 'node',
+    // Where there are ES modules: what others are wrapped in hides what they need.
+    resolve: { mainFields: ['module', 'main'] },
+  });
   // CommonJS: Node's loader for it starts faster than the one for ES modules.
   const { output } = await bundle.generate({ format: 'cjs', codeSplitting: false });
   const code = output[0].code.replace(/^#!.*\n/, '');

@@ -24,6 +24,8 @@ const NEWER = '0.1.0+next';
 /** Debian 12's own Node is too old: there ringdisk-node is needed. */
 const SUITES = { bookworm: ['ringdisk-node'], trixie: [] };
 const BASE = 'xen-utils-common,udev,procps';
+/** Where rpm is tried as well, by a database of its own: no distribution of its is within reach. */
+const RPM_SUITE = 'trixie';
 const HELP = `usage: node test/package/run.mjs [--only bookworm|trixie|lint]`;
 
 let passed = 0;
@@ -65,6 +67,13 @@ function lint(debs) {
   test('lintian has nothing to say', () => {
     const said = run('lintian', '--tag-display-limit', '0', '--allow-root', ...debs);
     check(said.trim() === '', said);
+  });
+  test('rpmlint has nothing to say', () => {
+    const rpms = readdirSync(PACKAGES).filter((name) => name.endsWith('.rpm'));
+    const paths = rpms.map((name) => path.join(PACKAGES, name));
+    const config = path.join(REPOSITORY, 'src/package/rpm/rpmlint.toml');
+    const said = run('rpmlint', '-c', config, ...paths);
+    check(/ 0 errors, 0 warnings/.test(said), said);
   });
 }
 
@@ -185,9 +194,32 @@ function onHost(suite, debs, newer) {
       );
       check(left.trim() === '', `left: ${left}`);
     });
+    if (suite === RPM_SUITE) rpmOnHost(host, distribution);
   } finally {
     host.end();
   }
+}
+
+/** Dependencies are not looked at: dpkg has what they name. @param {Host} host */
+function rpmOnHost(host, distribution) {
+  const files = readdirSync(PACKAGES).filter((name) => name.endsWith('.rpm'));
+  const needed = files.filter((name) => !name.startsWith('ringdisk-node'));
+  const inside = needed.map((name) => `/packages/${name}`);
+  for (const name of needed) cpSync(path.join(PACKAGES, name), host.path(`packages/${name}`));
+  host.run('apt-get', 'install', '-qq', '-y', '--no-install-recommends', 'rpm', 'nodejs');
+  test('rpm: installed, verified, doing its main job', () => {
+    host.run('rpm', '-i', '--nodeps', ...inside);
+    host.run('rpm', '-V', '--nodeps', 'ringdisk', 'ringdisk-xapi');
+    check(/verified: +512 MiB/.test(host.run('ringdisk', 'demo')), 'the demo does not verify');
+    check(host.text(BLOCK_TAP) === host.text('etc/xen/scripts/block-ringdisk'), 'not our script');
+  });
+  test('rpm: installed over itself, and erased', () => {
+    host.run('rpm', '-U', '--nodeps', '--replacepkgs', ...inside);
+    host.run('ringdisk', '--version');
+    host.run('rpm', '-e', 'ringdisk-xapi', 'ringdisk');
+    check(host.text(BLOCK_TAP) === distribution, 'block-tap is not what the distribution has');
+    check(!existsSync(host.path('usr/lib/ringdisk/dist')), 'something is left');
+  });
 }
 
 /** @param {string} folder @returns {Map<string, string>} paths by the packages' names */

@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/assert.h"
@@ -42,6 +44,12 @@ class LossyDisk {
   bool is_read_only = false;
   bool is_gone = false;
   int broken_off = 0;  // channels, so far
+  // Ends of channels wait until the test says so.
+  bool closes_slowly = false;
+  std::vector<std::function<void()>> closing;
+  void end_closing() {
+    for (const auto& done : std::exchange(closing, {})) done();
+  }
 
   // What a daemon that died had in flight; its memory is gone, so that it is copied.
   struct Orphan {
@@ -101,6 +109,7 @@ class LossyDisk {
 class LossyChannel final : public TargetChannel {
  public:
   explicit LossyChannel(LossyDisk& disk) : disk_(disk) {}
+  ~LossyChannel() override { RD_ASSERT(!is_closing_); }
   bool start(Operation& operation) override {
     RD_ASSERT(!disk_.is_gone);
     RD_ASSERT(operation.offset + operation.length <= disk_.now_.size());
@@ -109,6 +118,14 @@ class LossyChannel final : public TargetChannel {
     return false;
   }
   void break_off() override { disk_.broken_off++; }
+  void close(std::function<void()> done) override {
+    if (!disk_.closes_slowly) return done();
+    is_closing_ = true;
+    disk_.closing.emplace_back([this, done = std::move(done)] {
+      is_closing_ = false;
+      done();
+    });
+  }
   bool advance(Operation&, int32_t) override {
     RD_ASSERT(!"nothing is ever submitted");
     return true;
@@ -116,6 +133,7 @@ class LossyChannel final : public TargetChannel {
 
  private:
   LossyDisk& disk_;
+  bool is_closing_ = false;
 };
 
 inline std::unique_ptr<TargetChannel> LossyDisk::open() {

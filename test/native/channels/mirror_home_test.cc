@@ -181,5 +181,29 @@ TEST_CASE("mirror_home: what is said to be whole in the end is on the medium") {
   }
 }
 
+TEST_CASE("mirror_home: is closed when both of its ends are") {
+  if (!has_io_uring()) return;
+  Mirrored m(1, true, true);
+  LossyDisk* first = &m.source;
+  LossyDisk* last = &m.destination;
+  SUBCASE("the destination first") { std::swap(first, last); }
+  SUBCASE("the source first") {}
+  first->closes_slowly = last->closes_slowly = true;
+  bool is_free = false;
+  bool is_closed = false;
+  m.daemon->home().close([&] { is_free = true; }, [&] { is_closed = true; });
+  m.settle();
+  REQUIRE(m.source.closing.size() == 1);
+  REQUIRE(m.destination.closing.size() == 1);
+  first->end_closing();
+  m.settle();
+  CHECK(is_free == (first == &m.source));
+  CHECK(!is_closed);
+  last->end_closing();
+  m.settle();
+  CHECK(is_closed);
+  m.daemon.reset();
+}
+
 }  // namespace
 }  // namespace ringdisk
