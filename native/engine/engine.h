@@ -204,6 +204,7 @@ class Engine final : private QueueEvents {
   FillTarget* find_fill(uint32_t target) const;
   void target_opened(BusMessage& message);
   void target_claimed(const BusMessage& message);
+  bool is_used(const std::shared_ptr<Target>& target) const;
   void tell_of_target(const BusMessage& message);
   void on_fence_lifted(const BusMessage& message);
   void on_target_warned(const BusMessage& message);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opened targets: what is asked of them, and what comes back.
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
 #include "engine/engine.h"
@@ -203,10 +205,22 @@ void Engine::target_opened(BusMessage& message) {
                      .facts = message.target->facts()});
 }
 
+bool Engine::is_used(const std::shared_ptr<Target>& target) const {
+  const auto has = [&target](const auto& one) { return one.second->shared->target == target; };
+  return std::ranges::any_of(vbds_, has) || exports_->uses(*target);
+}
+
 void Engine::tell_of_target(const BusMessage& message) {
   EngineEvent event{
       .type = EngineEvent::Type::done, .command = message.command, .value = message.handle};
   if (const auto found = targets_.find(message.handle); found != targets_.end()) {
+    // Whoever uses it goes on as before: what he was told he may still write, and it may be that
+    // the medium gets its size back.
+    if (const uint64_t bytes = found->second->capabilities().capacity;
+        message.capacity < bytes && is_used(found->second))
+      return fail(message.command, ERANGE,
+                  "it has " + std::to_string(message.capacity) + " bytes and is used with " +
+                      std::to_string(bytes));
     found->second->resize(message.capacity, message.direct_end);
     event.facts = found->second->facts();
     grow(found->second);

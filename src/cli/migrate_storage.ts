@@ -43,7 +43,7 @@ On the other host, give the disk room and export it, to be handed over to the gu
   truncate -s 20G /srv/vm1.img
   ringdisk export add /srv/vm1.img --name vm1 --hand-over
 Here, with a path to that export (see README, Exports over the network):
-  ringdisk migrate-storage 3/xvda=nbd:unix:/run/ringdisk/connect/host2.sock:exportname=vm1 \\
+  ringdisk migrate-storage 3/xvda=nbd:unix:/run/ringdisk/nbd/host2.sock:exportname=vm1 \\
     --run 'xl migrate -C /etc/xen/vm1.cfg vm1 host2'
 
 The disks are copied while the guest writes. Then each of its writes is answered when both hosts

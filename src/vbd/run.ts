@@ -3,6 +3,7 @@
 import { publish } from '../blkif/backend_nodes.ts';
 import { FRONTEND_NODES, queueFolder, ringRefNode } from '../blkif/features.ts';
 import type { Connection } from '../datapath/connection.ts';
+import { DatapathError } from '../datapath/datapath.ts';
 import { RingdiskError, showValue } from '../errors.ts';
 import { shownSizes } from '../target/target_spec.ts';
 import { isOverWithin } from './beside.ts';
@@ -174,12 +175,21 @@ export async function measure(device: Device): Promise<number> {
     );
   }
   const { askMs } = device.services.timing;
-  const refreshed = medium.target.refresh();
+  const refreshed = medium.target.refresh().catch(refuseToShrink);
   if (!(await isOverWithin(refreshed, askMs))) {
     refreshed.catch(() => {});
     throw new RingdiskError('VBD_BUSY', `The target has not answered for ${askMs / 1000} s.`);
   }
   return sectorsOf(await refreshed, shownSizes(medium.params));
+}
+
+/** The data path goes on with the size that the guest was told. */
+function refuseToShrink(error: unknown): never {
+  if (!(error instanceof DatapathError && error.code === 'ERANGE')) throw error;
+  throw new RingdiskError(
+    'RESIZE_REFUSED',
+    `The target has become smaller: ${error.message}; a disk in use can only grow.`,
+  );
 }
 
 /**

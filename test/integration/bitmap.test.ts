@@ -196,6 +196,20 @@ describe('a bitmap', () => {
     expect(await extents('a')).toEqual([{ offset: 80 * MIB, length: MIB }]);
   });
 
+  it('has what is written where the target was smaller for a while', async () => {
+    await add('a');
+    const image = machine.file('disk1.img');
+    await client('truncate', '-s', `${DISK_BYTES - 8 * MIB}`, image);
+    const refused = await machine.daemon.cli('resize', VBD);
+    expect(refused.stderr).toContain('a disk in use can only grow');
+    await client('truncate', '-s', `${DISK_BYTES}`, image);
+    await write(DISK_BYTES - 4 * MIB, MIB);
+    expect(await extents('a')).toEqual([{ offset: DISK_BYTES - 4 * MIB, length: MIB }]);
+    const { stdout } = await machine.daemon.cli('show', VBD, '--json');
+    expect(JSON.parse(stdout).result.vbd.target.capabilities.capacity).toBe(DISK_BYTES);
+    expect((await machine.daemon.cli('resize', VBD)).stderr).toBe('');
+  });
+
   it('is refused with a sentence', async () => {
     await expect(add('a/b')).rejects.toThrow('letters, digits');
     await expect(add('a', '--granularity', '5000')).rejects.toThrow('power of two');
