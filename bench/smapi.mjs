@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What XAPI waits for: Volume.stat with several callers at once, and SR.ls of a large SR, through the
-// files that XAPI runs, the manager's socket and the manager; ZFS is played (smapi/fake_zfs.mjs).
+// What XAPI waits for: Volume.stat with several callers at once, and SR.ls of a large SR, through
+// the files that XAPI runs, the manager's socket and the manager; ZFS is played
+// (smapi/fake_zfs.mjs).
 // `npm run build`, then: node bench/smapi.mjs [CALLS]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Datasets that are asked for one by one and read several at a time: while a command runs, those who
-// come wait for it and share the next one. So nobody is told what was so before he asked, and many
-// callers at once cost ZFS and the host little more than one.
+// Datasets that are asked for one by one and read several at a time: while a command runs, those
+// who come wait for it and share the next one. So nobody is told what was so before he asked, and
+// many callers at once cost ZFS and the host little more than one.
 import type { Properties } from '../zfs/tables.ts';
 import type { Zfs } from '../zfs/zfs.ts';
 import { isZfsError } from '../zfs/zfs_error.ts';

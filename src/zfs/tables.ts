@@ -40,8 +40,8 @@ function oddLine(line: string): SyntaxError {
 
 /**
  * Of `zfs get -Hp -o name,property,value,source`: datasets in ZFS's order. Throws SyntaxError as
- * parseTable(). A large SR is a quarter of a million lines, and XAPI waits: so nothing is cut out of
- * the text that is not kept.
+ * parseTable(). A large SR is a quarter of a million lines, and XAPI waits: so nothing is cut out
+ * of the text that is not kept.
  */
 export function parseProperties(text: string): Map<string, Properties> {
   const datasets = new Map<string, Properties>();

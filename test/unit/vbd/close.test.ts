@@ -276,7 +276,7 @@ describe('closing', () => {
       expect(await disk.read('state')).toBe('6');
     });
 
-    test('one that no guest has is done at once, and so is one that was closed before', async () => {
+    test('one that no guest has is done at once, and so is one that is closed', async () => {
       await plane.start();
       const disk = await plane.attach();
       await disk.writeBackend({ online: '0', 'shutdown-request': 'normal' });

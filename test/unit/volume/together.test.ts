@@ -26,7 +26,7 @@ function of(dataset: string): Properties {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-test('whoever comes while a command runs shares the next one, which begins after he asked', async () => {
+test('whoever comes while a command runs shares the next one, which begins later', async () => {
   const { commands, reads } = slowZfs();
   const first = reads.read('a');
   const later = ['b', 'c', 'b'].map((name) => reads.read(name));
