@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What XAPI waits for: Volume.stat with several callers at once, and SR.ls of a large SR, through the
-// files that XAPI runs, the manager's socket and the manager; ZFS is played (smapi/fake_zfs.mjs).
+// What XAPI waits for: Volume.stat with several callers at once, and SR.ls of a large SR, through
+// the files that XAPI runs, the manager's socket and the manager; ZFS is played
+// (smapi/fake_zfs.mjs).
 // `npm run build`, then: node bench/smapi.mjs [CALLS]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -71,9 +72,17 @@ async function stat(/** @type {number} */ callers, /** @type {number} */ volumes
   const elapsed = performance.now() - started;
   const cpu = (await manager.end()) / times.length;
   times.sort((a, b) => a - b);
-  const at = (/** @type {number} */ share) => `${(times[Math.floor(times.length * share)] ?? 0).toFixed(1)} ms`;
+  const at = (/** @type {number} */ share) =>
+    `${(times[Math.floor(times.length * share)] ?? 0).toFixed(1)} ms`;
   const name = `Volume.stat, ${callers} at once, ${volumes} volumes`;
-  return [name, at(0.5), at(0.95), at(0.999), `${cpu.toFixed(1)} ms`, (times.length / elapsed * 1000).toFixed(0)];
+  return [
+    name,
+    at(0.5),
+    at(0.95),
+    at(0.999),
+    `${cpu.toFixed(1)} ms`,
+    ((times.length / elapsed) * 1000).toFixed(0),
+  ];
 }
 
 async function list(/** @type {number} */ volumes) {
@@ -95,7 +104,9 @@ async function list(/** @type {number} */ volumes) {
 try {
   const rows = [await stat(1, 500), await stat(8, 500), await list(500), await list(5000)];
   const titles = ['call', 'p50', 'p95', 'longest', "manager's CPU", 'a second'];
-  process.stdout.write(`${table(titles, rows)}\n${os.cpus().length} CPUs, Node ${process.version}\n`);
+  process.stdout.write(
+    `${table(titles, rows)}\n${os.cpus().length} CPUs, Node ${process.version}\n`,
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -112,6 +112,13 @@ const mode = words(
   ]),
 );
 
+/** "normal", or whatever else a toolstack may call it, waits for the guest. */
+const shutdown: NodeType<'normal' | 'force'> = {
+  expects: 'normal or force',
+  parse: (value) => (value === 'force' ? 'force' : 'normal'),
+  format: (value) => value,
+};
+
 const abi = words<Abi>(
   new Map<string, Abi>([
     ['x86_64-abi', 'x86_64'],
@@ -159,6 +166,12 @@ function frontend<T>(
 export const TOOLSTACK_NODES = {
   frontend: toolstack('frontend', path, undefined, 'path of the frontend directory'),
   online: toolstack('online', flag, true, '0: the device is being removed'),
+  shutdownRequest: toolstack(
+    'shutdown-request',
+    shutdown,
+    undefined,
+    'the device is being removed, and shutdown-done is waited for; force: without its guest',
+  ),
   params: toolstack(
     'params',
     text(PARAMS_BYTES_MAX),
@@ -197,6 +210,12 @@ export const MARK_NODE = 'sm-data/ringdisk-id';
 export const BACKEND_NODES = {
   state: backend('state', state, undefined, 'our XenbusState'),
   hotplugStatus: backend('hotplug-status', text(WORD_BYTES_MAX), undefined, 'connected or error'),
+  shutdownDone: backend(
+    'shutdown-done',
+    text(WORD_BYTES_MAX),
+    undefined,
+    'all that was asked for by shutdown-request is over',
+  ),
   hotplugError: backend('hotplug-error', text(PATH_BYTES_MAX), undefined, 'why it is error'),
   kthreadPid: backend('kthread-pid', size, undefined, 'the process that does the I/O'),
   ringPageOrderMax: backend(

@@ -50,14 +50,28 @@ export async function finishClose(device: Device, view: View, wish: Wish): Promi
   device.log.info({ frontend: view.frontend }, 'closed');
 }
 
+/** The toolstack takes it away, and waits to be told. */
+export function isUnplugged({ backend: { toolstack } }: View): boolean {
+  return toolstack.online === false || toolstack.shutdownRequest !== undefined;
+}
+
 /**
- * Tells a toolstack that has taken the device offline that it is unplugged: for xenopsd that is the
- * absence of this node. On storage that several hosts share, the guest may be started elsewhere
- * then, so nothing of it may be under way any more.
+ * Tells the toolstack that it is unplugged: for xenopsd that is the absence of a node, or another
+ * one where it has asked by a node. On storage that several hosts share, the guest may be started
+ * elsewhere then, so nothing of it may be under way any more.
  */
-export async function tellUnplugged(device: Device): Promise<void> {
-  const { xenstore } = device.services;
-  await xenstore.remove(`${device.directory}/${BACKEND_NODES.hotplugStatus.node}`);
+export async function tellUnplugged(device: Device, view: View): Promise<void> {
+  const { directory, services } = device;
+  const { state, hotplugStatus, shutdownDone } = BACKEND_NODES;
+  if (view.backend.toolstack.shutdownRequest === undefined) {
+    await services.xenstore.remove(`${directory}/${hotplugStatus.node}`);
+    return;
+  }
+  await services.xenstore.transaction(async (requests) => {
+    // Not into a directory that is gone.
+    if ((await requests.read(`${directory}/${state.node}`)) === undefined) return;
+    await requests.write(`${directory}/${shutdownDone.node}`, '');
+  });
 }
 
 /**

@@ -49,11 +49,16 @@ export class Intent {
       this.close('the toolstack removes it', { bounded: false });
     // A toolstack that takes a device offline without closing it leaves the end to the frontend.
     const isConnected = ours === 'Connected' || ours === 'Left';
-    const offline = view.backend.toolstack.online === false && !isConnected;
+    const { online, shutdownRequest } = view.backend.toolstack;
+    const isForced = shutdownRequest === 'force';
+    if (shutdownRequest !== undefined && !isOver)
+      this.close('the toolstack asks for its end', { bounded: isForced });
+    const offline = (online === false && !isConnected) || shutdownRequest !== undefined;
     if (this.#closeReason === undefined && !offline) return 'serve';
     // libxl fails a removal that the guest refuses; one that is forced removes the frontend.
     const isClocked = this.#isBounded || !inUse;
     if (ours !== 'Closed' && isClocked) this.#closeDeadline ??= this.#now() + this.#closeMs;
+    if (ours !== 'Closed' && isForced) this.#closeDeadline = this.#now();
     return 'close';
   }
 
@@ -98,6 +103,6 @@ export class Intent {
 
 /** What an offer depends on; equal texts for equal offers. */
 function offerInputs(view: View): string {
-  const { online, frontend, limits, ...inputs } = view.backend.toolstack;
+  const { online, shutdownRequest, frontend, limits, ...inputs } = view.backend.toolstack;
   return JSON.stringify([inputs, view.backend.problem?.message]);
 }

@@ -13,6 +13,7 @@ import {
   abandonOpening,
   beginClose,
   finishClose,
+  isUnplugged,
   letGo,
   letGoOfMedium,
   tellUnplugged,
@@ -443,17 +444,16 @@ export class Vbd {
   /** The guest may have closed long before the toolstack takes the device offline. */
   async #tellUnplugged(view: View): Promise<void> {
     const device = this.#device;
-    if (device.state !== 'Closed' || view.backend.toolstack.online !== false) {
+    if (device.state !== 'Closed' || !isUnplugged(view)) {
       this.#isUnplugged = false;
       return;
     }
     if (this.#isUnplugged) return;
-    if (device.lettingGo) {
-      this.#markAfter(device.lettingGo);
-      return;
+    if (device.lettingGo) this.#markAfter(device.lettingGo);
+    else {
+      await tellUnplugged(device, view);
+      this.#isUnplugged = true;
     }
-    await tellUnplugged(device);
-    this.#isUnplugged = true;
   }
 
   /** The toolstack removed the directory. It may come back before we have let go of everything. */

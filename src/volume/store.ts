@@ -8,6 +8,7 @@ import { explained } from './failures.ts';
 import { ManagerError } from './manager_types.ts';
 import { checkKey, checkPoolName, oldDataset, storeOf } from './names.ts';
 import { ASKED, type DatasetRecord, isVisible, toRecord } from './records.ts';
+import { TogetherReads } from './together.ts';
 import { isBetweenTwo, type Step, unfinishedSteps } from './unfinished.ts';
 
 const TYPES = 'filesystem,volume,snapshot,bookmark';
@@ -27,6 +28,7 @@ export class Store {
   readonly pool: string;
   readonly #zfs: Zfs;
   readonly #log: Logger;
+  readonly #reads: TogetherReads;
   /** Snapshots of ours that are in use: they look as if they had been left. */
   readonly kept = new Set<string>();
   /** From when on something may be left to do; undefined: nothing is. */
@@ -37,6 +39,7 @@ export class Store {
   constructor(pool: string, zfs: Zfs, log: Logger) {
     this.pool = checkPoolName(pool);
     this.#zfs = zfs;
+    this.#reads = new TogetherReads(zfs, ASKED);
     this.#log = log;
   }
 
@@ -97,8 +100,9 @@ export class Store {
     const dataset = this.#seen.get(key) ?? `${storeOf(this.pool)}/${key}`;
     try {
       return await explained('volume', `${dataset} cannot be read`, async () => {
-        const records = this.#toRecords(await this.#zfs.get(dataset, { properties: ASKED }));
-        return records.find((record) => record.dataset === dataset && isVisible(record));
+        const properties = await this.#reads.read(dataset);
+        const record = properties && toRecord(this.pool, dataset, properties);
+        return record && isVisible(record) ? record : undefined;
       });
     } catch (error) {
       if (error instanceof ManagerError && error.code === 'VOLUME_UNKNOWN') return undefined;

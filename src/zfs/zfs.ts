@@ -45,6 +45,15 @@ export class Zfs {
     return parseProperties(await this.#run('zfs', args, { timeoutMs: READ_MS }));
   }
 
+  /** Datasets alone, without what is below them. Throws as get() where one of them is not there. */
+  async getSeveral(
+    datasets: readonly string[],
+    properties: readonly string[],
+  ): Promise<Map<string, Properties>> {
+    const args = ['get', '-Hp', '-o', 'name,property,value,source', properties.join(',')];
+    return parseProperties(await this.#run('zfs', [...args, ...datasets], { timeoutMs: READ_MS }));
+  }
+
   async exists(dataset: string): Promise<boolean> {
     try {
       await this.#run('zfs', ['list', '-H', '-o', 'name', dataset], { timeoutMs: READ_MS });

@@ -159,15 +159,18 @@ export class ModelZfs {
   }
 
   #get(args: readonly string[]): string {
-    const [properties = '', name = ''] = args.slice(-2);
-    this.#need(args, name);
     const isRecursive = args.includes('-r');
     const at = args.indexOf('-t');
     const types = at === -1 ? undefined : args[at + 1]?.split(',');
+    // "get -Hp -o COLUMNS", then what it is to do, then the properties, then the datasets.
+    const from = 4 + (isRecursive ? 1 : 0) + (types ? 2 : 0);
+    const [properties = '', ...asked] = args.slice(from);
+    for (const one of asked) this.#need(args, one);
+    const [name = ''] = asked;
     const below = (one: string) => one === name || /^[/@#]/.test(one.slice(name.length));
     const names = isRecursive
       ? [...this.#all.keys()].filter((one) => one.startsWith(name) && below(one))
-      : [name];
+      : asked;
     if (properties === 'all') {
       const { own } = this.#need(args, name);
       return [...own].map(([key, value]) => `${name}\t${key}\t${value}\tlocal\n`).join('');

@@ -238,6 +238,73 @@ describe('closing', () => {
     );
   });
 
+  describe('where a toolstack asks by shutdown-request', () => {
+    const done = (disk: Disk) => disk.read('shutdown-done');
+
+    test('a guest is asked, and it is done when nothing is under way any more', async () => {
+      let letGo = () => {};
+      plane.datapath.mayLetGo = () =>
+        new Promise<void>((resolve) => {
+          letGo = resolve;
+        });
+      await plane.start();
+      const disk = await plane.attach();
+      await disk.connect();
+      await disk.writeBackend({ online: '0', 'shutdown-request': 'normal' });
+      await disk.expectState('5');
+      await sleep(200);
+      expect(plane.datapath.connections[0]?.isConnected).toBe(true);
+      await disk.writeFrontend({ state: '6' });
+      await disk.expectState('6');
+      await quiet();
+      expect(await done(disk)).toBeUndefined();
+      letGo();
+      await eventually(async () => (await done(disk)) === '', 'shutdown-done');
+      await eventually(() => plane.datapath.held === 0, 'nothing held');
+    });
+
+    test('by force its guest loses it, though it says nothing and the state stays 4', async () => {
+      await plane.start({}, { closeMs: 60_000 });
+      const disk = await plane.attach();
+      await disk.connect();
+      await disk.writeBackend({ 'shutdown-request': 'force' });
+      await eventually(async () => (await done(disk)) === '', 'shutdown-done');
+      expect(plane.datapath.held).toBe(0);
+      // The frontend, which is still there, is not served again.
+      await disk.writeFrontend({ state: '1' });
+      await quiet();
+      expect(await disk.read('state')).toBe('6');
+    });
+
+    test('one that no guest has is done at once, and so is one that is closed', async () => {
+      await plane.start();
+      const disk = await plane.attach();
+      await disk.writeBackend({ online: '0', 'shutdown-request': 'normal' });
+      await eventually(async () => (await done(disk)) === '', 'shutdown-done');
+      const other = await plane.attach({}, { domid: 8 });
+      await other.connect();
+      await other.writeFrontend({ state: '6' });
+      await other.expectState('6');
+      await other.writeBackend({ online: '0', 'shutdown-request': 'normal' });
+      await eventually(async () => (await done(other)) === '', 'shutdown-done');
+    });
+
+    test('a daemon that comes after it was asked answers, too', async () => {
+      await plane.start();
+      const disk = await plane.attach();
+      await disk.connect();
+      await plane.kill();
+      await disk.writeBackend({ online: '0', 'shutdown-request': 'normal' });
+      await plane.start();
+      await disk.expectState('5');
+      await disk.writeFrontend({ state: '6' });
+      await eventually(async () => (await done(disk)) === '', 'shutdown-done');
+      await disk.deleteBackend();
+      await eventually(() => plane.daemon.vbds().length === 0, 'no VBD');
+      expect(await disk.read('state')).toBeUndefined();
+    });
+  });
+
   test('what is closed holds nothing, by its counters', async () => {
     await plane.start();
     const disk = await plane.attach();
