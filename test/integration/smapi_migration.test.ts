@@ -13,6 +13,8 @@ import { plugXapiDisk, takeNodesAway } from '../support/xapi_toolstack.ts';
 
 const SIZE = 32 * MIB;
 const MIRROR_DOMAIN = 'MIR1a2b3c';
+const STAT_MS = 60_000;
+const STAT_PAUSE_MS = 20;
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 
 interface Volume {
@@ -136,10 +138,12 @@ type Operation = [string, string];
 
 async function statUntil(operation: Operation, isOver: (status: Status) => boolean) {
   const seen: Status[] = [];
-  for (let tries = 0; tries < 60; tries++) {
+  // By time: while nothing is missing there, Data.stat answers at once.
+  for (const deadline = performance.now() + STAT_MS; performance.now() < deadline; ) {
     const status: Status = await source.smapi.call('Data.stat', { operation });
     seen.push(status);
     if (isOver(status)) return seen;
+    await sleep(STAT_PAUSE_MS);
   }
   throw new Error(`it is not over: ${JSON.stringify(seen.at(-1))}`);
 }
