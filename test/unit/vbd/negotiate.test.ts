@@ -24,6 +24,7 @@ const toolstack: ToolstackNodes = {
   discardEnable: true,
   limits: undefined,
   script: undefined,
+  shutdownRequest: undefined,
 };
 
 const frontend: FrontendNodes = {
