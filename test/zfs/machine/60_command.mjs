@@ -1,41 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The manager as a process, and the commands that are its clients.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
+import { json, ringdisk, started } from './manager_process.mjs';
 import { disk } from './pool.mjs';
 
 export const subject = 'ringdisk manage';
 
-const RINGDISK = '/host/ringdisk/dist/ringdisk.cjs';
 const SOCKET = '/run/ringdisk-manage/manage.sock';
-
-async function ringdisk(...args) {
-  return promisify(execFile)('node', [RINGDISK, ...args]);
-}
-
-async function json(...args) {
-  const { stdout } = await ringdisk(...args, '--json');
-  return JSON.parse(stdout).result;
-}
-
-async function started() {
-  const child = spawn('node', [RINGDISK, 'manage'], { stdio: ['ignore', 'ignore', 'inherit'] });
-  const ended = new Promise((resolve) => child.once('exit', resolve));
-  for (let i = 0; i < 300; i++) {
-    if (
-      await json('pool', 'list').then(
-        () => true,
-        () => false,
-      )
-    )
-      return { child, ended };
-    await sleep(100);
-  }
-  throw new Error('ringdisk manage does not answer');
-}
 
 export const tests = {
   'what README says, over a kill -9': async () => {

@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict';
 import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { createLogger } from '/host/ringdisk/dist/log.js';
-import { openManager } from '/host/ringdisk/dist/volume/manager.js';
+import { Jobs } from '/host/ringdisk/dist/replication/jobs.js';
+import { makeManager, openContext, openManager } from '/host/ringdisk/dist/volume/manager.js';
 import { runCommand } from '/host/ringdisk/dist/zfs/command.js';
+import { startProcess } from '/host/ringdisk/dist/zfs/process.js';
 import { run, sh } from './shell.mjs';
 
 export const GIB = 1024 ** 3;
@@ -19,6 +21,13 @@ export function disk(number) {
 /** @param {import('../../../src/zfs/command.ts').RunCommand} [command] */
 export function manage(command = runCommand) {
   return openManager(log, command);
+}
+
+/** A manager with replication jobs. */
+export async function manageJobs(start = startProcess) {
+  const context = await openContext(log);
+  const manager = makeManager(context);
+  return { context, manager, jobs: new Jobs({ context, manager, start, log }) };
 }
 
 let poolsMade = 0;
