@@ -3,7 +3,7 @@
 import { connect, type Socket } from 'node:net';
 import * as v from 'valibot';
 import { ControlError, DaemonUnreachableError } from './errors.ts';
-import { LineSplitter } from './framing.ts';
+import { LineSplitter, REQUEST_BYTES_MAX } from './framing.ts';
 import type { MethodName, MethodTable, ParamsOf, ResultOf, ServerWords } from './method_table.ts';
 import { METHODS, PROTOCOL, ResponseSchema } from './protocol.ts';
 
@@ -75,6 +75,13 @@ export class MethodClient<T extends MethodTable> {
   async call<M extends MethodName<T>>(method: M, params: ParamsOf<T, M>): Promise<ResultOf<T, M>> {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
+    const request = `${JSON.stringify({ protocol: PROTOCOL, id, method, params })}\n`;
+    if (Buffer.byteLength(request) > REQUEST_BYTES_MAX) {
+      throw new ControlError(
+        'USAGE',
+        `what is asked for is longer than ${REQUEST_BYTES_MAX} bytes`,
+      );
+    }
     let timer: NodeJS.Timeout | undefined;
     const answer = new Promise<unknown>((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
@@ -82,7 +89,7 @@ export class MethodClient<T extends MethodTable> {
         reject(noAnswer(method, this.#words, this.#timeoutMs));
       }, this.#timeoutMs);
     });
-    this.#socket.write(`${JSON.stringify({ protocol: PROTOCOL, id, method, params })}\n`);
+    this.#socket.write(request);
     try {
       return this.#checked(method, await answer);
     } finally {

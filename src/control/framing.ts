@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Newline-delimited JSON over a byte stream, with a bound on the length of a line.
 
+/** Of a request's line: a server takes no longer one. */
+export const REQUEST_BYTES_MAX = 64 * 1024;
+
 /** Splits a stream into lines; throws RangeError once a line is longer than `bytesMax`. */
 export class LineSplitter {
   readonly #bytesMax: number;

@@ -9,13 +9,12 @@ import type { Logger } from '../log.ts';
 import { listenUnseen, SOCKET_PATH_BYTES_MAX } from '../unix_socket.ts';
 import { LimitedLog } from '../vbd/rate_limit.ts';
 import { ControlError } from './errors.ts';
-import { LineSplitter } from './framing.ts';
+import { LineSplitter, REQUEST_BYTES_MAX } from './framing.ts';
 import type { HandlersOf, MethodTable } from './method_table.ts';
 import { isWelcome, type Peer, peerOf } from './peer.ts';
 import { METHODS, PROTOCOL, RequestSchema } from './protocol.ts';
 
 export const CONNECTIONS_MAX = 32;
-export const REQUEST_BYTES_MAX = 64 * 1024;
 /** Connections of those who may not speak to us, while they are told so. */
 const STRANGERS_MAX = 8;
 const STRANGER_MS_MAX = 1000;

@@ -337,9 +337,15 @@ function toPath(params: string, rest: string, kind: TargetKind | undefined): str
 /** "64G" → bytes, decimal. */
 function parseCapacity(text: string): string {
   const bytes = parseSize(text);
-  if (bytes === undefined || bytes <= 0 || bytes % SECTOR_BYTES !== 0) {
+  const wrong =
+    bytes === undefined
+      ? 'is no size'
+      : bytes <= 0
+        ? 'is too small'
+        : bytes % SECTOR_BYTES !== 0 && 'is not a multiple of 512 bytes';
+  if (wrong) {
     throw new TargetSpecError(
-      `The size ${showValue(text)} of a null target is not a multiple of 512 bytes; ` +
+      `The size ${showValue(text)} of a null target ${wrong}: ` +
         'write it as 1048576, 512K, 20M, 64G or 1T.',
     );
   }

@@ -8,13 +8,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ControlClient } from '../../src/control/client.ts';
 import { ControlError, DaemonUnreachableError } from '../../src/control/errors.ts';
+import { REQUEST_BYTES_MAX } from '../../src/control/framing.ts';
 import { lockRuntimeDir } from '../../src/control/lock.ts';
 import { controlSocketPath } from '../../src/control/protocol.ts';
 import {
   CONNECTIONS_MAX,
   type ControlServer,
   type Handlers,
-  REQUEST_BYTES_MAX,
   serveControl,
 } from '../../src/control/server.ts';
 import { createLogger } from '../../src/log.ts';
@@ -129,6 +129,10 @@ describe('control socket', () => {
 
   it('closes on a message without end', async () => {
     expect(await raw(Buffer.alloc(REQUEST_BYTES_MAX + 1, 'x'), 1)).toEqual([]);
+    const client = await ControlClient.connect(socketPath);
+    const long = client.call('show', { vbd: 'x'.repeat(REQUEST_BYTES_MAX) });
+    await expect(long).rejects.toMatchObject({ code: 'USAGE' });
+    client.close();
   });
 
   it('closes on requests that nobody waits the answers of', async () => {
