@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reader of the files that XAPI's rrdd reads, by the description of protocol 2 and nothing of ours.
+"""A reader of the files that XAPI's rrdd reads, by protocol 2's description and nothing of ours.
 
 Reads one from standard input, checks all of it as rrdd does, and prints what it holds as JSON. What
 rrdd would refuse ends it with a message and status 1.
