@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The volume manager's process. It keeps nothing in memory that ZFS does not know: it may be killed
 // at any time, and the next one finishes what was left.
+
 import { lockRuntimeDir } from '../control/lock.ts';
 import { makeRuntimeDir } from '../control/runtime_dir.ts';
 import { serveMethods } from '../control/server.ts';
 import { native } from '../datapath/binding.ts';
+import { healthHandlers } from '../health/handlers.ts';
+import { Health } from '../health/health.ts';
 import { createLogger } from '../log.ts';
 import { jobHandlers } from '../replication/handlers.ts';
 import { Jobs } from '../replication/jobs.ts';
 import { startSmapi } from '../smapi/smapi.ts';
 import { packageVersion } from '../version.ts';
+import { arcHandlers } from '../volume/arc.ts';
 import { manageHandlers } from '../volume/manage_handlers.ts';
 import { MANAGE_METHODS, manageSocketPath } from '../volume/manage_protocol.ts';
 import { makeManager, openContext } from '../volume/manager.ts';
+import { Arc } from '../zfs/arc.ts';
+import { runCommand } from '../zfs/command.ts';
 import { startProcess } from '../zfs/process.ts';
 
 export interface ManageOptions {
@@ -30,17 +36,25 @@ export async function manage({ runtimeDir, daemonRuntimeDir }: ManageOptions): P
   const context = await openContext(log);
   const manager = makeManager(context);
   const jobs = new Jobs({ context, manager, start: startProcess, log });
+  const health = new Health({ run: runCommand, log });
+  const volumeHandlers = manageHandlers(manager);
   const handlers = {
-    ...manageHandlers(manager),
+    ...volumeHandlers,
     ...jobHandlers({ context, manager, jobs }),
+    ...healthHandlers(health, volumeHandlers.poolStatus),
+    ...arcHandlers(new Arc()),
   };
   const server = await serveMethods(manageSocketPath(runtimeDir), MANAGE_METHODS, handlers, log);
   const smapi = await startSmapi({ manager, runtimeDir, daemonRuntimeDir, log });
   log.info({ version: packageVersion(), socket: server.path }, 'the volume manager is ready');
   native.sdNotify('READY=1');
   jobs.start();
+  health.start();
   await ended;
+  health.close();
   await Promise.all([server.close(), smapi.close(), jobs.close()]);
+  // A command of ZFS that hangs, or a disk that does not answer, is waited for by nobody.
+  process.exit();
 }
 
 function untilAsked(): Promise<void> {

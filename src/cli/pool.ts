@@ -2,8 +2,10 @@
 // `ringdisk pool`: pools of ZFS, by the volume manager.
 import type { Command } from 'commander';
 import { printResult } from './output.ts';
+import { addArc } from './pool_arc.ts';
 import { addPoolChanges } from './pool_changes.ts';
 import { addPoolCreate, type StoreOptions } from './pool_create.ts';
+import { formatHealth } from './pool_health_text.ts';
 import { formatPools, printPool, printStatus } from './pool_text.ts';
 import { collect } from './repeated.ts';
 import { formatTable } from './table.ts';
@@ -26,10 +28,12 @@ export function addPool(program: Command): void {
   addAdopt(command);
   addList(command);
   addStatus(command);
+  addHealth(command);
   addImport(command);
   addExport(command);
   addDestroy(command);
   addReserve(command);
+  addArc(command);
   addPoolChanges(command);
 }
 
@@ -77,6 +81,24 @@ function addStatus(parent: Command): void {
   addManagerOptions(command).action(async (pool: string, options: ManagerOptions) => {
     const { status } = await withManager(options, (client) => client.call('poolStatus', { pool }));
     printStatus('status', options, status);
+  });
+}
+
+const HEALTH_HELP = `
+It is looked at every half minute, and what changes is in the volume manager's log. A pool that
+cannot be asked is unknown, never healthy. Exit status: 0 if all are healthy, 1 if not, or if one
+is unknown.`;
+
+function addHealth(parent: Command): void {
+  const command = parent
+    .command('health')
+    .description('show which pools are healthy, and what is wrong with others and their disks')
+    .addHelpText('after', HEALTH_HELP);
+  addManagerOptions(command).action(async (options: ManagerOptions) => {
+    const result = await withManager(options, (client) => client.call('health', {}));
+    printResult('pool health', options, result, () => formatHealth(result));
+    const isWell = result.pools.every(({ verdict }) => verdict === 'healthy');
+    if (!isWell || result.incomplete !== undefined) process.exitCode = 1;
   });
 }
 

@@ -3,7 +3,8 @@
 import type { WirePlan, WirePool, WireStatus } from '../volume/manage_protocol.ts';
 import type { WireVdev } from '../volume/manage_schemas.ts';
 import { printResult } from './output.ts';
-import { type Column, formatFields, formatTable } from './table.ts';
+import { formatSmart } from './pool_health_text.ts';
+import { type Column, formatFields, formatTable, printable } from './table.ts';
 import { formatBytes } from './units.ts';
 import type { ManagerOptions } from './with_manager.ts';
 
@@ -60,9 +61,13 @@ export function formatStatus(status: WireStatus): string {
       ),
     ];
   });
-  return [formatFields(fields), ...status.warnings.map((text) => `! ${text}`), '', ...tables].join(
-    '\n',
-  );
+  const events = (status.events ?? []).map(({ message }) => `! ${printable(message)}`);
+  const warnings = status.events ? events : status.warnings.map((text) => `! ${text}`);
+  return [formatFields(fields), ...warnings, '', ...tables, ...smartLines(status)].join('\n');
+}
+
+function smartLines({ smart = [] }: WireStatus): string[] {
+  return smart.length === 0 ? [] : ['SMART:', formatSmart(smart)];
 }
 
 function rowsOf(vdev: WireVdev, depth: number): Row[] {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pool that is there: its disks changed, looked through, trimmed.
+import type { PoolRow } from '../zfs/zpool.ts';
 import type { Context } from './context.ts';
 import { Disks } from './disks.ts';
 import { explained } from './failures.ts';
@@ -11,7 +12,10 @@ import { needPool, poolInfo } from './pools.ts';
 import { topUp } from './reserve.ts';
 
 export async function poolStatus(context: Context, pool: string): Promise<PoolStatus> {
-  const row = await needPool(context, pool);
+  return statusOf(context, await needPool(context, pool));
+}
+
+export async function statusOf(context: Context, row: PoolRow): Promise<PoolStatus> {
   const report = await explained('pool', `the status of ${row.name} cannot be read`, () =>
     context.zpool.status(row.name),
   );

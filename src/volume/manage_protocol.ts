@@ -2,7 +2,9 @@
 // The methods of the volume manager's control socket; the frame is that of the daemon's.
 import path from 'node:path';
 import * as v from 'valibot';
+import { HEALTH_METHODS } from '../health/wire.ts';
 import { JOB_METHODS } from '../replication/wire.ts';
+import { ARC_METHODS } from './arc.ts';
 import {
   bytes,
   Change,
@@ -154,7 +156,12 @@ const VOLUME_METHODS = {
   unloadKey: { params: v.object(oneVolume), result: volume },
 } as const;
 
-export const MANAGE_METHODS = { ...VOLUME_METHODS, ...JOB_METHODS } as const;
+export const MANAGE_METHODS = {
+  ...VOLUME_METHODS,
+  ...JOB_METHODS,
+  ...HEALTH_METHODS,
+  ...ARC_METHODS,
+} as const;
 
 export type VolumeMethods = typeof VOLUME_METHODS;
 export type ManageMethods = typeof MANAGE_METHODS;

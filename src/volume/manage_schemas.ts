@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What travels on the manager's control socket: manager_types.ts as schemas.
 import * as v from 'valibot';
+import { HealthEvent } from '../health/event_log.ts';
+import { PoolSmart } from '../health/wire.ts';
 import { LAYOUTS, type VdevStatus, VOLUME_PROPERTIES } from './manager_types.ts';
 
 const NAMES_MAX = 256;
@@ -99,6 +101,9 @@ export const Status = v.object({
   vdevs: v.object({ data: vdevs, log: vdevs, cache: vdevs, special: vdevs, spare: vdevs }),
   errors: v.string(),
   warnings: v.array(v.string()),
+  /** Where the status alone is asked for: what is so now, see the method `health`. */
+  events: v.exactOptional(v.array(HealthEvent)),
+  smart: v.exactOptional(v.array(PoolSmart)),
 });
 
 export const Plan = v.object({

@@ -34,6 +34,7 @@ export const MANAGER_ERRORS = {
   KEY_WRONG: 'The encryption key is not the right one.',
   NOT_A_SNAPSHOT: 'The operation wants a snapshot, or one of that volume.',
   UNSUPPORTED: 'This version of ZFS cannot do it.',
+  ARC_INVALID: "The limit of ZFS's cache cannot be that, or ZFS has not taken it.",
   JOB_UNKNOWN: 'There is no replication job of that name.',
   JOB_EXISTS: 'There is a replication job of that name already.',
   JOB_INVALID: 'The replication job cannot be as it was asked for; the message says why.',

@@ -4,8 +4,8 @@ import type { StatusReport, VdevNode } from '../zfs/pool_status.ts';
 import type { DeviceState, PoolInfo, PoolStatus, VdevStatus } from './manager_types.ts';
 
 /** Beyond this ZFS writes slower, and slower still: little is left in one piece. */
-const CAPACITY_WARN = 80;
-const FRAGMENTATION_WARN = 50;
+export const CAPACITY_WARN = 80;
+export const FRAGMENTATION_WARN = 50;
 
 export function toStatus(info: PoolInfo, report: StatusReport): PoolStatus {
   const { status, action, scan, scanProgress, errors } = report;

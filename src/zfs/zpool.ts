@@ -29,8 +29,9 @@ export class Zpool {
     this.#run = run;
   }
 
-  async list(): Promise<PoolRow[]> {
-    const args = ['list', '-Hp', '-o', COLUMNS.join(',')];
+  /** All pools, or one. */
+  async list(pool?: string): Promise<PoolRow[]> {
+    const args = ['list', '-Hp', '-o', COLUMNS.join(','), ...(pool === undefined ? [] : [pool])];
     const text = await this.#run('zpool', args, { timeoutMs: READ_MS });
     return parseTable(text, COLUMNS.length).map(toRow);
   }
