@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { cleanUp } from './pool.mjs';
 import { within } from './shell.mjs';
 
-const TEST_MS = 300_000;
+const TEST_MS = 900_000;
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 
 /** @param {Record<string, unknown>} event */
