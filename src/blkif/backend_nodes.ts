@@ -21,6 +21,8 @@ export interface BackendDirectory {
   readonly toolstack: ToolstackNodes;
   /** The first node that makes no sense. It must not hide a removal, so it is not thrown. */
   readonly problem: BackendNodeError | undefined;
+  /** The same of what the guest may ask a second: no reason to take its disk away. */
+  readonly limitsProblem: BackendNodeError | undefined;
 }
 
 /** undefined: there is no such device (any more). */
@@ -36,18 +38,23 @@ export async function readBackendDirectory(
   ]);
   if (stateText === undefined) return undefined;
   let problem: BackendNodeError | undefined;
+  let limitsProblem: BackendNodeError | undefined;
   const parse = <T>(spec: NodeSpec<T>, text: string | undefined): T | undefined => {
     if (text === undefined) return spec.absent;
     const value = spec.type.parse(text);
-    if (value === undefined) problem ??= new BackendNodeError(spec.node, text, spec.type.expects);
-    return value ?? spec.absent;
+    if (value !== undefined) return value;
+    const found = new BackendNodeError(spec.node, text, spec.type.expects);
+    if (spec.node === TOOLSTACK_NODES.limits.node) limitsProblem = found;
+    else problem ??= found;
+    return spec.absent;
   };
   const state = parse(BACKEND_NODES.state, stateText) ?? 'Unknown';
   const entries = keys.map((key, index) => [
     key,
     parse<unknown>(TOOLSTACK_NODES[key] as NodeSpec<unknown>, texts[index]),
   ]);
-  return { state, toolstack: Object.fromEntries(entries) as ToolstackNodes, problem };
+  const toolstack = Object.fromEntries(entries) as ToolstackNodes;
+  return { state, toolstack, problem, limitsProblem };
 }
 
 /** The nodes and texts that stand for `values`; `state` comes last. */

@@ -127,9 +127,9 @@ const abi = words<Abi>(
 );
 
 const limits: NodeType<Limits> = {
-  expects: 'limits such as iops=2000,burst=500,bps=100M,group=name (see ringdisk limit --help)',
+  expects: 'limits such as iops=2000,bps=100M,group=name, or off (see ringdisk limit --help)',
   parse: (value) => {
-    const parsed = parseLimits(value);
+    const parsed = parseLimits(value === 'off' ? '' : value);
     return typeof parsed === 'string' ? undefined : parsed;
   },
   format: formatLimits,

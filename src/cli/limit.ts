@@ -121,19 +121,23 @@ function groupOf({ group, weight, sharedWith = [] }: WireLimits): string {
   return ` in group ${group}${others}${part}`;
 }
 
-/** A line for each disk that is limited. */
-export function limitLines(
-  vbds: readonly {
-    name: string;
-    limits?: WireLimits | undefined;
-    counters?: Pick<WireCounters, 'waitingForTokens'> | undefined;
-  }[],
-): string[] {
-  return vbds
-    .filter(({ limits }) => limits)
-    .map(({ name, limits, counters }) => {
-      const waiting = counters?.waitingForTokens ?? 0;
-      const wait = waiting > 0 ? `; ${formatCount(waiting)} requests wait for their turn` : '';
-      return printable(`${name}: limited to ${formatLimits(limits)}${wait}`);
-    });
+interface Limited {
+  name: string;
+  limits?: WireLimits | undefined;
+  limitsProblem?: string | undefined;
+  counters?: Pick<WireCounters, 'waitingForTokens'> | undefined;
+}
+
+/** A line for each disk that is limited, and for each whose toolstack's word makes no sense. */
+export function limitLines(vbds: readonly Limited[]): string[] {
+  return vbds.flatMap(({ name, limits, limitsProblem, counters }) => {
+    const waiting = counters?.waitingForTokens ?? 0;
+    const wait = waiting > 0 ? `; ${formatCount(waiting)} requests wait for their turn` : '';
+    return [
+      ...(limits ? [printable(`${name}: limited to ${formatLimits(limits)}${wait}`)] : []),
+      ...(limitsProblem
+        ? [printable(`${name}: its limits stay as they are: ${limitsProblem}`)]
+        : []),
+    ];
+  });
 }

@@ -50,6 +50,7 @@ function generalFields(vbd: WireVbd): Fields {
     ['mode', vbd.readOnly ? 'read only' : 'read and write'],
     ...(vbd.onError ? ([['on error', vbd.onError]] satisfies Fields) : []),
     ...(vbd.limits ? ([['limits', formatLimits(vbd.limits)]] satisfies Fields) : []),
+    ...(vbd.limitsProblem ? ([['limits stay', vbd.limitsProblem]] satisfies Fields) : []),
     ...waitFields(vbd),
     ...(vbd.bitmaps ?? []).map(({ name, state, dirtyBytes }): [string, string] => [
       'bitmap',

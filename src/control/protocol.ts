@@ -238,6 +238,7 @@ const Vbd = v.object({
   counters: v.optional(Counters),
   onError: v.optional(v.string()),
   limits: v.optional(LimitInfo),
+  limitsProblem: v.optional(v.string()),
   /** These two only in the answer to `show`: by queue, the number of the reactor that serves it. */
   reactors: v.optional(v.array(v.number())),
   latency: v.optional(Latency),

@@ -5,14 +5,14 @@
 // domain's sudden death, migration, and the time that any of it takes.
 import { mkdirSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
-import { type Config, engineOptions } from '../config.ts';
-import { native } from '../datapath/binding.ts';
-import { type Datapath, openDatapath } from '../datapath/datapath.ts';
+import type { Config } from '../config.ts';
+import type { Datapath } from '../datapath/datapath.ts';
 import { isAbandoned } from '../unix_socket.ts';
 import { openXenstore } from '../xenstore/connection.ts';
 import { MemoryXenstore } from '../xenstore/memory_client.ts';
 import { MemorySession, MemoryStore } from '../xenstore/memory_store.ts';
 import { serveXenstore, type XenstoreServer } from '../xenstore/server.ts';
+import { openEngine } from './open_engine.ts';
 import type { Platform } from './platform.ts';
 
 /** A machine that this process is. */
@@ -82,7 +82,7 @@ export async function openLoopbackPlatform(config: Config): Promise<LoopbackPlat
 function openMachine(config: Config): Datapath {
   const machineDir = loopbackMachineDir(config.runtimeDir);
   mkdirSync(machineDir, { recursive: true, mode: 0o700 });
-  return openDatapath(native, { platform: 'loopback', machineDir, ...engineOptions(config) });
+  return openEngine(config, { platform: 'loopback', machineDir });
 }
 
 function serveStore(store: MemoryStore, runtimeDir: string): Promise<XenstoreServer> {

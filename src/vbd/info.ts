@@ -61,6 +61,8 @@ export interface VbdInfo {
   readonly onError?: OnError;
   /** What it may ask a second; missing: as much as it likes. */
   readonly limits?: LimitInfo;
+  /** What is wrong with the toolstack's node of limits: what it said before holds. */
+  readonly limitsProblem?: string;
   /** Since then (ISO 8601) requests that failed with this errno wait and are tried again. */
   readonly failing?: { readonly since: string; readonly error: string };
   /** The last failure, until something succeeds. */
@@ -70,7 +72,7 @@ export interface VbdInfo {
 /** A snapshot; nothing in it changes later. */
 export function describeVbd(device: Device, view: View | undefined): VbdInfo {
   const { id, state, medium, link, error, fencedSince, failing } = device;
-  const { toolstack } = view?.backend ?? {};
+  const { toolstack, limitsProblem } = view?.backend ?? {};
   const counters = link ? link.connection.counters() : device.counters;
   const waits = describeWaits(device);
   const limits = describeLimits(device);
@@ -93,6 +95,7 @@ export function describeVbd(device: Device, view: View | undefined): VbdInfo {
     ...(link && { agreement: link.agreement, onError: link.onError }),
     ...(counters && { counters: { ...counters } }),
     ...(limits && { limits }),
+    ...(limitsProblem && { limitsProblem: limitsProblem.message }),
     ...(fencedSince && { fencedSince: fencedSince.toISOString() }),
     ...(failing && { failing: { since: failing.since.toISOString(), error: failing.error } }),
     ...(error !== undefined && { error }),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which limits hold for a disk: an operator's word, or else the toolstack's node, or else what
 // stands before its target. The first of them counts, whole.
-import { TOOLSTACK_NODES } from '../blkif/features.ts';
 import { RingdiskError, showValue } from '../errors.ts';
 import {
   figuresOf,
@@ -66,20 +65,15 @@ function applyLimits(device: Device): void {
   device.link?.connection.limit(name);
 }
 
-/**
- * What the toolstack's node says by now. One that makes no sense changes nothing while the disk is
- * in use; at an offer it is refused.
- */
+/** What the toolstack's node says by now. One that makes no sense changes nothing. */
 export function followToolstack(device: Device, { backend }: View): void {
   const { limits: said, log } = device;
-  if (backend.problem?.node === TOOLSTACK_NODES.limits.node) {
-    if (said.problem !== backend.problem.message) {
-      log.warn({ error: backend.problem.message }, 'the limits stay as they are');
-    }
-    said.problem = backend.problem.message;
-    return;
+  const problem = backend.limitsProblem?.message;
+  if (problem !== undefined && said.problem !== problem) {
+    log.warn({ error: problem }, 'the limits stay as they are');
   }
-  said.problem = undefined;
+  said.problem = problem;
+  if (problem !== undefined) return;
   const { limits } = backend.toolstack;
   if (textOf(said.toolstack) === textOf(limits)) return;
   said.toolstack = limits;

@@ -46,6 +46,25 @@ describe('in one process', () => {
     expect(bytes).toBeLessThan(2.7 * MIB);
   }, 20_000);
 
+  it('by a node that makes no sense nothing changes, and the guest comes back', async () => {
+    machine = await LoopbackMachine.start();
+    const guest = await machine.plug({ params: NULL_DISK });
+    const node = `${guest.paths.backend}/${NODE}`;
+    const { xenstore } = machine.platform;
+    await xenstore.write(node, 'iops=500');
+    await guest.frontend.connect();
+    for (const text of ['iops=abc', 'fast']) {
+      await xenstore.write(node, text);
+      const problem = `backend node ${NODE} is "${text}", not limits such as`;
+      await expect.poll(() => machine.infos()[0]?.limitsProblem).toContain(problem);
+      await guest.frontend.reconnect();
+      expect(machine.infos()[0]).toMatchObject({ state: 'Connected', limits: { iops: 500 } });
+    }
+    await xenstore.write(node, 'off');
+    await expect.poll(() => machine.infos()[0]?.limits).toBeUndefined();
+    expect(machine.infos()[0]?.limitsProblem).toBeUndefined();
+  }, 20_000);
+
   it('a disk whose requests wait is detached as fast as any', async () => {
     machine = await LoopbackMachine.start();
     const image = machine.image(64 * MIB);

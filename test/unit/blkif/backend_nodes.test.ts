@@ -54,6 +54,7 @@ describe('readBackendDirectory', () => {
         discardEnable: false,
       },
       problem: undefined,
+      limitsProblem: undefined,
     });
   });
 

@@ -9,7 +9,7 @@ import type { OurState } from '../../../src/vbd/states.ts';
 function aView(state: XenbusStateName, nodes: Partial<ToolstackNodes> = {}): View {
   const toolstack = { online: true, params: 'null:1G', ...nodes } as ToolstackNodes;
   return {
-    backend: { state, toolstack, problem: undefined },
+    backend: { state, toolstack, problem: undefined, limitsProblem: undefined },
     frontendDir: '/local/domain/7/device/vbd/51712',
     frontend: 'Connected',
     frontendProblem: undefined,
