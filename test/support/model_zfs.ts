@@ -55,6 +55,7 @@ export class ModelZfs {
   readonly #all = new Map<string, Dataset>();
   readonly #pools: string[];
   #txg = 0;
+  poolState = 'ONLINE';
   /** Of each stream. */
   payloadBytes = 4096;
   /** Seconds since 1970: of what is made from now on. Undefined: as the clock has it. */
@@ -83,17 +84,26 @@ export class ModelZfs {
 
   readonly run: RunCommand = async (program, args) => {
     await Promise.resolve();
-    if (program === 'zpool') {
-      return this.#pools
-        .map((name, at) => `${name}\t${at + 1}\tONLINE\t1000\t0\t0\toff\n`)
-        .join('');
-    }
+    if (program === 'zpool') return this.#zpool(args);
     if (program.endsWith('zvol_id')) {
       const name = (args[0] ?? '').replace('/dev/zvol/', '');
       return this.#all.has(name) ? `${name}\n` : this.#fail(args, 'it does not exist');
     }
     return this.#zfs(args);
   };
+
+  #zpool(args: readonly string[]): string {
+    if (args[0] === 'events') return '';
+    const named = this.#pools.filter((name) => args.includes(name));
+    const [pool = ''] = named;
+    const state = this.poolState;
+    if (args[0] === 'status') {
+      return `  pool: ${pool}\n state: ${state}\nconfig:\n\n\tNAME STATE READ WRITE CKSUM\n\t${pool} ${state} 0 0 0\n\t  /dev/${pool}1 ${state} 0 0 0\n\nerrors: No known data errors\n`;
+    }
+    return (named.length > 0 ? named : this.#pools)
+      .map((name, at) => `${name}\t${at + 1}\t${state}\t1000\t0\t0\toff\n`)
+      .join('');
+  }
 
   /** Names of all but the store itself. */
   names(): string[] {
