@@ -45,6 +45,7 @@ export class ModelHost {
       mount -t tmpfs none /run
       mount --bind ${this.#programs} /usr/local/sbin
       mount --bind ${this.#programs} /usr/lib/udev
+      mount -t tmpfs none /etc/modprobe.d
       exec ${process.execPath} ${MAIN} manage`;
     const args = ['-m', '--propagation', 'private', 'sh', '-c', script];
     this.#manager = follow(spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'] }));
