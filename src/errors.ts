@@ -15,6 +15,8 @@ export const ERROR_CODES = {
   EXPORT_INVALID: 'The name or the socket of an NBD export cannot be used.',
   EXPORT_REFUSED: 'It cannot be exported as it was asked for.',
   LIMIT_INVALID: 'The disk cannot be limited in the way it was asked for.',
+  LIMIT_UNRECORDED: 'It holds, but a restart of the daemon goes by what held before.',
+  EXPORT_BUSY: 'It is no longer exported, but I/O of its clients is not over.',
   EXPORT_UNRECORDED: 'It holds, but a restart of the daemon goes by what was exported before.',
   EXPORT_UNKNOWN: 'No NBD export has that name.',
   CERTIFICATES_INVALID: 'A certificate or key for NBD over TLS is missing or cannot be used.',

@@ -18,7 +18,9 @@ export function addDisconnect(program: Command): void {
       '\nThe guest is asked as by xl block-detach, and the disk is served until it has let go.\n' +
         'This waits for 30 s and says if it has not; the guest may still do so later. With\n' +
         '--force a guest that does not let go within 8 s loses the disk and what it had not yet\n' +
-        'written. Many Linux guests give a disk up at once, even while it is mounted.\n' +
+        'written. Where storage hangs, that takes 6 s more, and its last I/O is said not to be\n' +
+        'over: that is a failure, as it may still land. Many Linux guests give a\n' +
+        'disk up at once, even while it is mounted.\n' +
         "To remove a disk for good use the toolstack's command, xl block-detach.\n\n" +
         'Example:\n  ringdisk disconnect 3/xvdb',
     );

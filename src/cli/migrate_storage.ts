@@ -72,7 +72,7 @@ async function migrate(pairs: string[], options: MigrateOptions): Promise<void> 
   try {
     await mirrors.start(options.rate, interrupt.signal);
     await orInterrupted(mirrors.untilAlike(interrupt.signal), interrupt.signal);
-    if (options.run !== undefined) await follow(options.run, mirrors);
+    if (options.run !== undefined) await follow(options.run, mirrors, interrupt.signal);
   } catch (error) {
     const left = await mirrors.stop(again.signal);
     throw left.length === 0 ? error : stillMirrored(error as Error, left);
@@ -108,11 +108,13 @@ function parsePair(text: string): Disk {
 }
 
 /** Throws what is to be told of a guest that has not moved. */
-async function follow(text: string, mirrors: DiskMirrors): Promise<void> {
+async function follow(text: string, mirrors: DiskMirrors, signal: AbortSignal): Promise<void> {
   const child = spawn('/bin/sh', ['-c', text], { stdio: ['inherit', 2, 2] });
-  const [code, signal] = await once(child, 'exit');
+  const [code, endedBy] = await once(child, 'exit');
   if (code !== 0) {
-    const how = signal ?? `status ${code}`;
+    // The terminal's ^C has ended both.
+    if (signal.aborted) throw new InterruptedError('Interrupted: the guest stays.');
+    const how = endedBy ?? `status ${code}`;
     throw new RingdiskError('MIGRATION_FAILED', `The command ended with ${how}: the guest stays.`);
   }
   await mirrors.untilGone();

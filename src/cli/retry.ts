@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import type { WireVbd } from '../control/protocol.ts';
+import { EXIT_CODE } from './exit_code.ts';
 import { printResult } from './output.ts';
 import { addDaemonOptions, type DaemonOptions, VBD_ARGUMENT, withDaemon } from './with_daemon.ts';
 
@@ -21,6 +22,8 @@ export function addRetry(program: Command): void {
 async function retry(name: string, options: DaemonOptions): Promise<void> {
   const result = await withDaemon(options, (client) => client.call('retry', { vbd: name }));
   printResult('retry', options, result, () => textOf(name, result.vbd));
+  // What was asked for is told; a script has to know that it failed.
+  if (result.vbd.error !== undefined) process.exitCode = EXIT_CODE.error;
 }
 
 function textOf(name: string, { state, error }: WireVbd): string {

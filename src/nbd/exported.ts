@@ -221,8 +221,14 @@ export class Exported {
       ...(this.#use && { size: this.#use.capabilities.capacity }),
       clients: clients?.count ?? 0,
       ...(clients && clients.count > 0 && { counters: clients.counters }),
-      ...(this.#error !== undefined && { error: this.#error }),
+      ...(this.#why !== undefined && { error: this.#why }),
     };
+  }
+
+  /** What it waits for. */
+  get #why(): string | undefined {
+    if (this.#offered) return undefined;
+    return this.#error ?? 'its target has not been opened yet';
   }
 
   /** See Exports.drain(). */

@@ -6,12 +6,17 @@ import path from 'node:path';
 import { RingdiskError, showValue } from '../errors.ts';
 import type { Limits } from '../target/limits.ts';
 import { nbdAddress } from '../target/nbd_address.ts';
+import { isOverWithin } from '../vbd/beside.ts';
 import { ExportRecords } from './export_records.ts';
 import { checkWish, defaultName, type ExportWish, isVbdName } from './export_wish.ts';
 import { Exported, type ExportInfo, type ExportServices } from './exported.ts';
 
 /** Each may have a socket and connections of its own. */
 const EXPORTS_MAX = 1024;
+/** How long an operator waits for the I/O of clients that is under way. */
+const REMOVE_MS = 10_000;
+/** What a timer takes at most. */
+const FOR_EVER = 2 ** 31 - 1;
 
 /** What is missing has a default. */
 export type ExportRequest = Pick<ExportWish, 'source'> & {
@@ -123,14 +128,17 @@ export class Exports {
     return exported.info();
   }
 
-  /** Resolves when its clients are gone. Throws EXPORT_UNKNOWN, or _UNRECORDED: it has ended. */
-  async remove(name: string): Promise<void> {
+  /**
+   * Resolves when its clients are gone. Throws EXPORT_UNKNOWN, or where it has ended _UNRECORDED,
+   * and EXPORT_BUSY if I/O of its clients is not over after `ms`.
+   */
+  async remove(name: string, ms = REMOVE_MS): Promise<void> {
     const exported = this.#find(name);
     this.#all.delete(name);
     try {
       this.#write();
     } finally {
-      await exported.end();
+      await this.#endWithin(exported, ms);
       this.#services.log.info({ export: name }, 'no longer exported');
     }
   }
@@ -138,12 +146,22 @@ export class Exports {
   /** The disk is going away, and with it what is exported of it. */
   vbdGoes(name: string): Promise<unknown> {
     const its = [...this.#all.values()].filter(({ wish }) => wish.source === name);
-    return Promise.allSettled(its.map(({ wish }) => this.remove(wish.name)));
+    // Nothing of it may be under way when the disk is said to be unplugged.
+    return Promise.allSettled(its.map(({ wish }) => this.remove(wish.name, FOR_EVER)));
   }
 
   /** Ends all connections; what is exported stays known. */
   async stop(): Promise<void> {
     await Promise.allSettled([...this.#all.values()].map((exported) => exported.end()));
+  }
+
+  async #endWithin(exported: Exported, ms: number): Promise<void> {
+    if (await isOverWithin(exported.end(), ms)) return;
+    throw new RingdiskError(
+      'EXPORT_BUSY',
+      `${showValue(exported.wish.name)} is no longer exported, but I/O of its clients is not ` +
+        'over: its storage hangs. What is under way may still land.',
+    );
   }
 
   #make(wish: ExportWish): Exported {

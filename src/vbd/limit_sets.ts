@@ -37,6 +37,7 @@ export class LimitSets {
   readonly #datapath: Pick<Datapath, 'setLimits' | 'setShare' | 'dropLimits'>;
   readonly #file: string;
   readonly #log: Logger;
+  #isUnrecorded = false;
   /** Of disks that have their own, as text. */
   readonly #own = new Map<string, string>();
   readonly #groups = new Map<string, Group>();
@@ -91,6 +92,11 @@ export class LimitSets {
 
   isOperators(group: string): boolean {
     return this.#groups.get(group)?.isOperators === true;
+  }
+
+  /** What groups may was not written down the last time: a restart would forget it. */
+  get isUnrecorded(): boolean {
+    return this.#isUnrecorded;
   }
 
   /** By an operator. */
@@ -162,7 +168,9 @@ export class LimitSets {
     try {
       const whole = { version: VERSION, groups: Object.fromEntries(groups) };
       replaceFile(this.#file, JSON.stringify(whole));
+      this.#isUnrecorded = false;
     } catch (error) {
+      this.#isUnrecorded = true;
       const message = 'the limits of groups cannot be recorded: a restart would forget them';
       this.#log.error({ file: this.#file, err: error }, message);
     }

@@ -156,9 +156,16 @@ async function hasSameRing(device: Device, view: View, link: Link): Promise<bool
 }
 
 /** Live. Throws LIMIT_INVALID, and nothing has changed then. */
+/** Throws LIMIT_INVALID, or LIMIT_UNRECORDED: it holds. */
 export async function limit(device: Device, change: LimitChange): Promise<void> {
   changeLimits(device, change);
   remember(device);
+  if (!device.isRecordDue && !device.services.limitSets.isUnrecorded) return;
+  throw new RingdiskError(
+    'LIMIT_UNRECORDED',
+    'It holds, but cannot be recorded: a restart of the daemon would go by what held before. Is ' +
+      'the runtime directory full? See the log.',
+  );
 }
 
 /**

@@ -179,13 +179,13 @@ export class Vbd {
     if (state !== 'Connected' && state !== 'Closing' && state !== 'Left') {
       throw new RingdiskError('VBD_NOT_READY', `The VBD is ${state}, not Connected.`);
     }
-    const { askMs } = device.services.timing;
+    const { askMs, letGoMs } = device.services.timing;
     this.#intent.close('the operator disconnects it', { bounded: force });
     this.mark();
     const isClosed = () => device.state === 'Closed' || this.#view === undefined;
     await this.#turns.until(isClosed, askMs);
     if (!isClosed()) throw new RingdiskError('VBD_BUSY', whyInUse(this.#view, askMs));
-    if (!(await isOverWithin(device.lettingGo, askMs))) {
+    if (!(await isOverWithin(device.lettingGo, force ? letGoMs : askMs))) {
       throw new RingdiskError(
         'VBD_BUSY',
         'It is closed for the guest, but its last I/O is not over: its storage hangs.',

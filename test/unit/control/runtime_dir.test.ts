@@ -25,3 +25,11 @@ test("somebody else's is refused", () => {
   const { uid } = statSync(folder);
   expect(() => makeRuntimeDir(folder, uid + 1)).toThrow(/belongs to user .*chown/);
 });
+
+test.each([
+  ['/proc/foo/bar', /cannot be made: its file system takes no folders/],
+  ['/etc/passwd', /passwd is no directory/],
+  ['/etc/passwd/x', /cannot be made: what is above it is no directory/],
+])('%s cannot be one: said at once', (folder, says) => {
+  expect(() => makeRuntimeDir(folder)).toThrow(says);
+});
