@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `ringdisk pool health` and `pool arc` as an operator uses them: the real manager and commands, and
-// a model in ZFS's place. test/zfs has the real one.
+// `ringdisk pool health` and `pool arc` as an operator uses them: the real manager and commands,
+// and a model in ZFS's place. test/zfs has the real one.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WireStatus } from '../../src/volume/manage_protocol.ts';
 import { ModelHost, obstacle } from '../support/model_host.ts';

@@ -4,6 +4,7 @@
 // on the real one.
 import type { RunCommand } from '../../src/zfs/command.ts';
 import { ZfsError } from '../../src/zfs/zfs_error.ts';
+import { zpoolSays } from './model_zpool.ts';
 
 interface Dataset {
   type: 'filesystem' | 'volume' | 'snapshot' | 'bookmark';
@@ -84,7 +85,7 @@ export class ModelZfs {
 
   readonly run: RunCommand = async (program, args) => {
     await Promise.resolve();
-    if (program === 'zpool') return this.#zpool(args);
+    if (program === 'zpool') return zpoolSays(this.#pools, this.poolState, args);
     if (program === 'readlink') return this.#device(args, '/dev/zvol/', '/dev/zd:');
     if (program.endsWith('zvol_id')) return this.#device(args, '/dev/zd:', '');
     return this.#zfs(args);
@@ -96,30 +97,6 @@ export class ModelZfs {
     const name = path.slice(from.length);
     if (!path.startsWith(from) || !this.#all.has(name)) return this.#fail(args, 'does not exist');
     return `${to}${name}\n`;
-  }
-
-  #zpool(args: readonly string[]): string {
-    if (args[0] === 'events') return '';
-    const named = this.#pools.filter((name) => args.includes(name));
-    const [pool = ''] = named;
-    const state = this.poolState;
-    if (args[0] === 'status') {
-      return [
-        `  pool: ${pool}`,
-        ` state: ${state}`,
-        'config:',
-        '',
-        '\tNAME STATE READ WRITE CKSUM',
-        `\t${pool} ${state} 0 0 0`,
-        `\t  /dev/${pool}1 ${state} 0 0 0`,
-        '',
-        'errors: No known data errors',
-        '',
-      ].join('\n');
-    }
-    return (named.length > 0 ? named : this.#pools)
-      .map((name, at) => `${name}\t${at + 1}\t${state}\t1000\t0\t0\toff\n`)
-      .join('');
   }
 
   /** Names of all but the store itself. */

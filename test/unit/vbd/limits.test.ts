@@ -93,14 +93,13 @@ describe('the order of those who have a say', () => {
 });
 
 describe('what makes no sense', () => {
-  test('in the node: refused at the offer, with a sentence', async () => {
+  test('in the node costs no guest its disk; what is wrong is shown', async () => {
     const disk = await plane.attach({ [NODE]: 'iops=fast' });
-    await eventually(async () => (await disk.read('hotplug-status')) === 'error', 'a refusal');
-    expect(await disk.read('hotplug-error')).toContain(
-      `${NODE} is "iops=fast", not limits such as`,
-    );
-    await disk.writeBackend({ [NODE]: 'iops=5' });
     await disk.connect();
+    expect(limitsOf(disk)).toBeUndefined();
+    expect(disk.vbd.info().limitsProblem).toContain(`${NODE} is "iops=fast", not limits such as`);
+    await disk.writeBackend({ [NODE]: 'iops=5' });
+    await eventually(() => limitsOf(disk) !== undefined, 'limits');
     expect(limitsOf(disk)).toEqual({ iops: 5 });
   });
 
