@@ -32,7 +32,7 @@ export class ModelHost {
     this.zfs = new ModelZfs(pool);
     this.streams = new ModelStreams(this.zfs);
     mkdirSync(this.#programs);
-    for (const name of ['zfs', 'zpool', 'zvol_id']) {
+    for (const name of ['zfs', 'zpool', 'zvol_id', 'readlink']) {
       copyFileSync(CLIENT, path.join(this.#programs, name));
     }
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket));
@@ -45,6 +45,7 @@ export class ModelHost {
       mount -t tmpfs none /run
       mount --bind ${this.#programs} /usr/local/sbin
       mount --bind ${this.#programs} /usr/lib/udev
+      mount -t tmpfs none /etc/modprobe.d
       exec ${process.execPath} ${MAIN} manage`;
     const args = ['-m', '--propagation', 'private', 'sh', '-c', script];
     this.#manager = follow(spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'] }));

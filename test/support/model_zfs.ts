@@ -55,6 +55,7 @@ export class ModelZfs {
   readonly #all = new Map<string, Dataset>();
   readonly #pools: string[];
   #txg = 0;
+  poolState = 'ONLINE';
   /** Of each stream. */
   payloadBytes = 4096;
   /** Seconds since 1970: of what is made from now on. Undefined: as the clock has it. */
@@ -83,11 +84,7 @@ export class ModelZfs {
 
   readonly run: RunCommand = async (program, args) => {
     await Promise.resolve();
-    if (program === 'zpool') {
-      return this.#pools
-        .map((name, at) => `${name}\t${at + 1}\tONLINE\t1000\t0\t0\toff\n`)
-        .join('');
-    }
+    if (program === 'zpool') return this.#zpool(args);
     if (program === 'readlink') return this.#device(args, '/dev/zvol/', '/dev/zd:');
     if (program.endsWith('zvol_id')) return this.#device(args, '/dev/zd:', '');
     return this.#zfs(args);
@@ -99,6 +96,22 @@ export class ModelZfs {
     const name = path.slice(from.length);
     if (!path.startsWith(from) || !this.#all.has(name)) return this.#fail(args, 'does not exist');
     return `${to}${name}\n`;
+  }
+
+  #zpool(args: readonly string[]): string {
+    if (args[0] === 'events') return '';
+    const named = this.#pools.filter((name) => args.includes(name));
+    const [pool = ''] = named;
+    const state = this.poolState;
+    if (args[0] === 'status') {
+      const disks = [pool, `  /dev/${pool}1`].map((name) => `\t${name} ${state} 0 0 0`);
+      const config = ['config:', '', '\tNAME STATE READ WRITE CKSUM', ...disks];
+      const lines = [`  pool: ${pool}`, ` state: ${state}`, ...config];
+      return [...lines, '', 'errors: No known data errors', ''].join('\n');
+    }
+    return (named.length > 0 ? named : this.#pools)
+      .map((name, at) => `${name}\t${at + 1}\t${state}\t1000\t0\t0\toff\n`)
+      .join('');
   }
 
   /** Names of all but the store itself. */
