@@ -32,7 +32,7 @@ export class ModelHost {
     this.zfs = new ModelZfs(pool);
     this.streams = new ModelStreams(this.zfs);
     mkdirSync(this.#programs);
-    for (const name of ['zfs', 'zpool', 'zvol_id']) {
+    for (const name of ['zfs', 'zpool', 'zvol_id', 'readlink']) {
       copyFileSync(CLIENT, path.join(this.#programs, name));
     }
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket));
