@@ -14,6 +14,7 @@ import {
 import path from 'node:path';
 import { packageRoot } from '../package_root.ts';
 import type { PluginKind } from './call.ts';
+import { IMPORT_PROGRAM } from './imports.ts';
 import { SR_TYPE } from './plugin_calls.ts';
 import { DATAPATH_METHODS, VOLUME_METHODS } from './schema.ts';
 import { SCHEME } from './uri.ts';
@@ -21,6 +22,8 @@ import { SCHEME } from './uri.ts';
 export const PLUGIN_ROOT = '/usr/libexec/xapi-storage-script';
 const PROGRAM = 'ringdisk_smapi.py';
 const PROGRAM_SOURCE = path.join(packageRoot, 'src/smapi/plugin', PROGRAM);
+/** Of ringdisk-import@.service. */
+const IMPORT_SOURCE = path.join(packageRoot, 'src/smapi/plugin', IMPORT_PROGRAM);
 export const SOCKET_LINK = 'manager.sock';
 
 /** By the volume plugin's folder XAPI names the SRs' type, by the other's a volume's URI. */
@@ -53,6 +56,7 @@ export function layOutPlugins(root: string, socket: string): void {
     chmodSync(program, 0o755);
     symlinkSync(socket, path.join(made, SOCKET_LINK));
     for (const method of methodsOf(kind)) symlinkSync(PROGRAM, path.join(made, method));
+    if (kind === 'datapath') copyFileSync(IMPORT_SOURCE, path.join(made, IMPORT_PROGRAM));
     const place = path.join(root, folder);
     mkdirSync(path.dirname(place), { recursive: true });
     takeAway(root, folder);

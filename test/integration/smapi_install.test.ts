@@ -65,7 +65,9 @@ test('what is installed reaches the manager, and is taken away without a trace',
   expect(files()).toEqual(before);
   const removed = await xapi('remove');
   expect(removed.status).toBe(0);
-  const left = files().filter((file) => !/\/ringdisk(-network|-manage)?\.service$/.test(file));
+  const left = files().filter(
+    (file) => !/\/ringdisk(-network|-manage|-import@?)?\.(service|socket)$/.test(file),
+  );
   expect(left).toEqual([]);
   // XAPI's daemon watches these two, and never again once they have gone.
   for (const root of ['volume', 'datapath']) expect(existsSync(script(root))).toBe(true);
