@@ -7,6 +7,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -78,6 +79,15 @@ function takeAway(root: string, folder: string): boolean {
   renameSync(place, old);
   rmSync(old, { recursive: true, force: true });
   return true;
+}
+
+/** Whether what is there was laid out by this very version. */
+export function isProgramOurs(root: string): boolean {
+  const ours = readFileSync(PROGRAM_SOURCE);
+  return PLUGINS.every(({ folder }) => {
+    const program = path.join(root, folder, PROGRAM);
+    return existsSync(program) && readFileSync(program).equals(ours);
+  });
 }
 
 /** What is missing of the plugins, as sentences; nothing: they are as they should be. */
