@@ -198,7 +198,7 @@ function xenVerdicts(facts: HostFacts): Verdict[] {
     xenstoreVerdict(facts),
     mapCountVerdict(facts),
     ...judgeXen(facts),
-    ...(facts.xapi ? judgeXapi(facts.xapi, facts.daemonBackends) : []),
+    ...(facts.xapi ? judgeXapi(facts.xapi, facts.daemonBackends, facts.daemonVersion) : []),
   ];
 }
 

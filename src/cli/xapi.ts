@@ -12,7 +12,7 @@ interface XapiOptions {
   json?: boolean;
 }
 
-const SERVICES = ['ringdisk.service', 'ringdisk-manage.service'];
+const SERVICES = ['ringdisk.service', 'ringdisk-manage.service', 'ringdisk-import.socket'];
 const INSTALL_HELP = `
 XAPI reads the types of its SRs when it starts: run xe-toolstack-restart after this, once. Guests do
 not notice. Then 'xe sr-create type=ringdisk device-config:device=/dev/sdb ...' makes a pool.

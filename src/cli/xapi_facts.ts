@@ -1,42 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `ringdisk doctor` looks at where XAPI's storage daemon is, and what it makes of it.
-import { hasXapi, missingForXapi } from '../smapi/install.ts';
+import { MethodClient } from '../control/client.ts';
+import { hasXapi } from '../smapi/install.ts';
 import { smapiSocketPath } from '../smapi/smapi_socket.ts';
+import { judgeXapiHost } from '../smapi/xapi_findings.ts';
+import { readXapiHost, type XapiHostFacts } from '../smapi/xapi_host.ts';
 import { isAbandoned } from '../unix_socket.ts';
-import { MANAGE_DIR } from '../volume/manage_protocol.ts';
+import { packageVersion } from '../version.ts';
+import {
+  MANAGE_DIR,
+  MANAGE_METHODS,
+  MANAGER_WORDS,
+  manageSocketPath,
+} from '../volume/manage_protocol.ts';
 import type { Verdict } from './host_verdicts.ts';
 
+const ANSWER_MS = 5000;
+
 export interface XapiFacts {
-  /** Sentences; nothing: the plugins and drop-ins are there. */
-  missing: readonly string[];
-  managerListens: boolean;
+  readonly host: XapiHostFacts;
+  readonly managerListens: boolean;
+  /** Of the one that runs; undefined: it does not answer. */
+  readonly managerVersion?: string;
 }
 
 /** undefined: there is no XAPI here. */
 export async function readXapiFacts(): Promise<XapiFacts | undefined> {
   if (!hasXapi()) return undefined;
   const managerListens = !(await isAbandoned(smapiSocketPath(MANAGE_DIR)));
-  return { missing: missingForXapi(), managerListens };
+  const managerVersion = await askManager();
+  const host = await readXapiHost();
+  return { host, managerListens, ...(managerVersion !== undefined && { managerVersion }) };
+}
+
+async function askManager(): Promise<string | undefined> {
+  const socket = manageSocketPath(MANAGE_DIR);
+  try {
+    const client = await MethodClient.open(socket, MANAGE_METHODS, MANAGER_WORDS, ANSWER_MS);
+    try {
+      return (await client.call('version', {})).ringdisk;
+    } finally {
+      client.close();
+    }
+  } catch {
+    return undefined;
+  }
 }
 
 /** `backends`: the kinds of disks that the daemon serves; undefined: none runs. */
 export function judgeXapi(
-  { missing, managerListens }: XapiFacts,
+  { host, managerListens, managerVersion }: XapiFacts,
   backends: readonly string[] | undefined,
+  daemonVersion?: string,
 ): Verdict[] {
-  return [pluginVerdict(missing), managerVerdict(managerListens), ...kindVerdict(backends)];
-}
-
-function pluginVerdict(missing: readonly string[]): Verdict {
-  const check = 'XAPI plugins';
-  if (missing.length === 0) return { check, status: 'ok', found: 'both' };
-  return {
-    check,
-    status: 'warn',
-    found: missing.join('; '),
-    breaks: 'XAPI knows no SR of type ringdisk, or cannot use it',
-    remedy: 'run ringdisk xapi install, then xe-toolstack-restart',
-  };
+  const running = { daemon: daemonVersion, manager: managerVersion };
+  const socket = smapiSocketPath(MANAGE_DIR);
+  return [
+    ...judgeXapiHost(host, running, socket, packageVersion()),
+    managerVerdict(managerListens),
+    ...kindVerdict(backends),
+  ];
 }
 
 function managerVerdict(listens: boolean): Verdict {

@@ -10,7 +10,10 @@ import { smapiSocketPath } from './smapi_socket.ts';
 const UNIT_FOLDER = '/etc/systemd/system';
 const TMPFILES_FOLDER = '/etc/tmpfiles.d';
 /** Of the daemon and the manager; those that are there already stay as they are. */
-const UNITS = ['ringdisk.service', 'ringdisk-network.service', 'ringdisk-manage.service'];
+const UNITS = [
+  ...['ringdisk.service', 'ringdisk-network.service', 'ringdisk-manage.service'],
+  ...['ringdisk-import.socket', 'ringdisk-import@.service'],
+];
 const TMPFILES = 'ringdisk-xapi.conf';
 
 /** XAPI's disks are of kind qdisk, and all others have their own backends on its hosts. */
@@ -27,11 +30,7 @@ BindPaths=-/run/nbdproxy
 `,
   'ringdisk-manage.service.d/xapi.conf': `[Unit]
 Before=attach-static-vdis.service xapi-storage-script.service
-After=ringdisk.service
-
-[Service]
-# What is attached, and for whom, is in there: the manager that comes after goes on with it.
-RuntimeDirectoryPreserve=yes
+After=ringdisk.service ringdisk-import.socket
 `,
 };
 

@@ -7,6 +7,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -14,6 +15,7 @@ import {
 import path from 'node:path';
 import { packageRoot } from '../package_root.ts';
 import type { PluginKind } from './call.ts';
+import { IMPORT_PROGRAM } from './imports.ts';
 import { SR_TYPE } from './plugin_calls.ts';
 import { DATAPATH_METHODS, VOLUME_METHODS } from './schema.ts';
 import { SCHEME } from './uri.ts';
@@ -21,6 +23,8 @@ import { SCHEME } from './uri.ts';
 export const PLUGIN_ROOT = '/usr/libexec/xapi-storage-script';
 const PROGRAM = 'ringdisk_smapi.py';
 const PROGRAM_SOURCE = path.join(packageRoot, 'src/smapi/plugin', PROGRAM);
+/** Of ringdisk-import@.service. */
+const IMPORT_SOURCE = path.join(packageRoot, 'src/smapi/plugin', IMPORT_PROGRAM);
 export const SOCKET_LINK = 'manager.sock';
 
 /** By the volume plugin's folder XAPI names the SRs' type, by the other's a volume's URI. */
@@ -53,6 +57,7 @@ export function layOutPlugins(root: string, socket: string): void {
     chmodSync(program, 0o755);
     symlinkSync(socket, path.join(made, SOCKET_LINK));
     for (const method of methodsOf(kind)) symlinkSync(PROGRAM, path.join(made, method));
+    if (kind === 'datapath') copyFileSync(IMPORT_SOURCE, path.join(made, IMPORT_PROGRAM));
     const place = path.join(root, folder);
     mkdirSync(path.dirname(place), { recursive: true });
     takeAway(root, folder);
@@ -74,6 +79,15 @@ function takeAway(root: string, folder: string): boolean {
   renameSync(place, old);
   rmSync(old, { recursive: true, force: true });
   return true;
+}
+
+/** Whether what is there was laid out by this very version. */
+export function isProgramOurs(root: string): boolean {
+  const ours = readFileSync(PROGRAM_SOURCE);
+  return PLUGINS.every(({ folder }) => {
+    const program = path.join(root, folder, PROGRAM);
+    return existsSync(program) && readFileSync(program).equals(ours);
+  });
 }
 
 /** What is missing of the plugins, as sentences; nothing: they are as they should be. */

@@ -9,6 +9,8 @@ import type { Disks } from './disks.ts';
 import type { SmapiQuery, VolumeHandlers } from './schema.ts';
 import { SR_CONFIGURATION } from './sr_config.ts';
 import { SCHEME } from './uri.ts';
+import { judgeXapiHost } from './xapi_findings.ts';
+import { readXapiHost } from './xapi_host.ts';
 
 /** XAPI's name of the SRs' type, which is also the end of the volume plugin's folder. */
 export const SR_TYPE = 'ringdisk';
@@ -38,6 +40,10 @@ interface PluginServices {
   readonly manager: VolumeManager;
   readonly daemon: DaemonLink;
   readonly disks: Disks;
+  /** Where the plugins find us. */
+  readonly socket: string;
+  /** Why XAPI gets no metrics; undefined: it gets them, or has no collector. */
+  readonly metricsProblem: () => string | undefined;
 }
 
 export function pluginCalls(
@@ -73,8 +79,10 @@ function query(kind: PluginKind): SmapiQuery {
 }
 
 /** For people, in a bug report: each part says so itself where it cannot be had. */
-async function diagnostics({ manager, daemon, disks }: PluginServices): Promise<string> {
+async function diagnostics(services: PluginServices): Promise<string> {
+  const { manager, daemon, disks } = services;
   const parts = await Promise.all([
+    part('Wrong on this host', () => whatIsWrong(services)),
     part('Pools', async () => (await manager.listPools(true)).map(describePool)),
     part('Daemon', async () => {
       const { ringdisk, pid, backends } = await daemon.callNow('version', {});
@@ -96,6 +104,23 @@ async function diagnostics({ manager, daemon, disks }: PluginServices): Promise<
     ),
   ]);
   return [`ringdisk ${packageVersion()}`, ...parts].join('\n');
+}
+
+/** As `ringdisk doctor` says it, of XAPI's side. */
+async function whatIsWrong(services: PluginServices): Promise<string[]> {
+  const { daemon, socket, metricsProblem } = services;
+  const [facts, known] = await Promise.all([
+    readXapiHost(),
+    daemon.callNow('version', {}).catch(() => undefined),
+  ]);
+  const running = { daemon: known?.ringdisk };
+  const findings = judgeXapiHost(facts, running, socket, packageVersion());
+  const wrong = findings.filter(({ status }) => status !== 'ok');
+  const problem = metricsProblem();
+  return [
+    ...wrong.map(({ check, found, breaks, remedy }) => `${check}: ${found}. ${breaks}: ${remedy}`),
+    ...(problem === undefined ? [] : [`metrics: ${problem}`]),
+  ];
 }
 
 async function part(title: string, lines: () => Promise<string[]>): Promise<string> {

@@ -47,9 +47,9 @@ export interface SmapiOptions {
 export async function startSmapi(options: SmapiOptions): Promise<SmapiServer> {
   const { runtimeDir, log } = options;
   const disks = new Disks(runtimeDir);
-  const smapi = new Smapi(options, disks);
-  const server = await serveSmapi(smapiSocketPath(runtimeDir), (call) => smapi.answer(call), log);
   const metrics = startMetrics(options, disks);
+  const smapi = new Smapi(options, disks, () => metrics.problem());
+  const server = await serveSmapi(smapiSocketPath(runtimeDir), (call) => smapi.answer(call), log);
   return {
     close: async () => {
       await Promise.all([server.close(), metrics.close()]);
@@ -60,7 +60,7 @@ export async function startSmapi(options: SmapiOptions): Promise<SmapiServer> {
 function startMetrics(
   { manager, daemonRuntimeDir, log, metrics: places = {} }: SmapiOptions,
   disks: Disks,
-): { close(): Promise<void> } {
+): { problem(): string | undefined; close(): Promise<void> } {
   const { openXenstore, ...where } = places;
   const served = new ServedDisks(daemonRuntimeDir);
   const guests = new Guests(openXenstore);
@@ -68,6 +68,7 @@ function startMetrics(
   const samples = new Samples({ served, guests, pools, disks });
   const told = new Metrics({ take: () => samples.take(), log, ...where });
   return {
+    problem: () => told.problem,
     close: async () => {
       await told.close();
       await guests.close();
@@ -83,13 +84,19 @@ export class Smapi {
   readonly #turns = new Turns();
   readonly #log: Logger;
 
-  constructor({ manager, runtimeDir, daemonRuntimeDir, log }: SmapiOptions, disks: Disks) {
+  constructor(
+    { manager, runtimeDir, daemonRuntimeDir, log }: SmapiOptions,
+    disks: Disks,
+    metricsProblem: () => string | undefined = () => undefined,
+  ) {
     this.#log = log;
     const daemon = new DaemonLink(daemonRuntimeDir);
     const nbdFolder = path.join(daemonRuntimeDir, 'nbd');
     const written = new WrittenMarks(runtimeDir);
     const paths = new DiskPaths({ manager, daemon, disks, written, nbdFolder, log });
-    const services = { manager, daemon, disks, written, paths, log };
+    const socket = smapiSocketPath(runtimeDir);
+    const known = { manager, daemon, disks, written, paths, log };
+    const services = { ...known, socket, metricsProblem };
     this.#volume = {
       ...pluginCalls(services, 'volume'),
       ...srCalls(services),

@@ -11,7 +11,7 @@ import type { Disks } from './disks.ts';
 import { backendFailure, SmapiError } from './errors.ts';
 import type { SmapiProbeResult, SmapiSrStat, VolumeHandlers } from './schema.ts';
 import { defaultsToKeep, missingDevice, readFlag, readLayout, readNumber } from './sr_config.ts';
-import { isTransient, toVolume } from './volumes.ts';
+import { isTransient, toVolumes } from './volumes.ts';
 
 type SrCalls = {
   [M in keyof VolumeHandlers as M extends `SR.${string}` ? M : never]: VolumeHandlers[M];
@@ -44,11 +44,7 @@ export function srCalls(services: SrServices): SrCalls {
     'SR.stat': ({ sr }) => statSr(manager, sr),
     // All of them, or a failure: XAPI forgets at once what is missing here. But for what was never
     // its own: snapshots that come and go with a replication job.
-    'SR.ls': async ({ sr }) => {
-      const volumes = await manager.listVolumes(sr);
-      const isXapis = (info: VolumeInfo) => !isTransient(info) && info.job === undefined;
-      return volumes.filter(isXapis).map(toVolume);
-    },
+    'SR.ls': async ({ sr }) => toVolumes(await manager.listVolumes(sr)),
     'SR.set_name': async ({ sr, new_name }) => {
       await manager.setPoolMetadata(sr, { name: new_name });
       return null;

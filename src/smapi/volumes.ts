@@ -24,13 +24,13 @@ interface VolumeServices {
 export function volumeCalls(services: VolumeServices): VolumeCalls {
   const { manager, paths, written } = services;
   return {
-    'Volume.stat': async ({ sr, key }) => toVolume(await manager.statVolume(sr, key)),
+    'Volume.stat': async ({ sr, key }) => told(manager, await manager.statVolume(sr, key)),
     'Volume.create': async ({ sr, name, description, size, sharable }) => {
       const { store } = await manager.statPool(sr);
       const wish = { pool: sr, name, description, size: checkedSize(size), sharable };
       return toVolume(await manager.createVolume({ ...wish, ...keptDefaults(store?.keys ?? {}) }));
     },
-    'Volume.snapshot': async ({ sr, key }) => toVolume(await manager.snapshotVolume(sr, key)),
+    'Volume.snapshot': async ({ sr, key }) => toVolume(await manager.snapshotVolume(sr, key), key),
     'Volume.clone': async ({ sr, key }) => toVolume(await manager.cloneVolume(sr, key)),
     // Also where there is none: XAPI destroys some volumes twice.
     'Volume.destroy': async ({ sr, key }) => {
@@ -112,7 +112,24 @@ async function tellOfSize({ daemon, paths }: VolumeServices, sr: string, key: st
   for (const { name } of open) await daemon.call('resize', { vbd: name });
 }
 
-export function toVolume(info: VolumeInfo): SmapiVolume {
+/** All of an SR, but for those that are nobody's business. */
+export function toVolumes(infos: readonly VolumeInfo[]): SmapiVolume[] {
+  const keys = new Map(infos.map(({ uuid, key }) => [uuid, key]));
+  const shown = infos.filter((info) => !isTransient(info) && info.job === undefined);
+  return shown.map((info) => toVolume(info, keys.get(info.snapshotOf ?? '')));
+}
+
+/** XAPI itself has said of most snapshots whose they are; of others it is looked for. */
+async function told(manager: VolumeManager, info: VolumeInfo): Promise<SmapiVolume> {
+  const { pool, kind, keys, snapshotOf } = info;
+  const isToldBefore = kind === 'volume' || keys['snapshot_of'] !== undefined;
+  if (isToldBefore || snapshotOf === undefined) return toVolume(info);
+  const volumes = await manager.listVolumes(pool);
+  return toVolume(info, volumes.find(({ uuid }) => uuid === snapshotOf)?.key);
+}
+
+/** `volumeKey`: of a snapshot's volume, where that is there. */
+export function toVolume(info: VolumeInfo, volumeKey?: string): SmapiVolume {
   const { key, uuid, kind, name, description, pool, size, used, sharable, keys } = info;
   return {
     ...{ key, uuid, name, description, sharable },
@@ -120,9 +137,18 @@ export function toVolume(info: VolumeInfo): SmapiVolume {
     virtual_size: size,
     physical_utilisation: used,
     uri: [uriOf({ sr: pool, key })],
-    // Those that XAPI has asked for have both keys from it.
-    keys: kind === 'volume' ? keys : { is_a_snapshot: 'true', ...keys },
+    keys: kind === 'volume' ? keys : { ...snapshotKeys(info, volumeKey), ...keys },
     cbt_enabled: info.cbtEnabled,
+  };
+}
+
+/** Of a snapshot that XAPI has not asked for; of others it sets these itself. */
+function snapshotKeys({ created }: VolumeInfo, volumeKey: string | undefined) {
+  const time = new Date(created * 1000).toISOString();
+  return {
+    is_a_snapshot: 'true',
+    snapshot_time: time.replaceAll('-', '').replace(/\..*$/, 'Z'),
+    ...(volumeKey !== undefined && { snapshot_of: volumeKey }),
   };
 }
 

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { PLUGIN_ROOT } from '../../src/smapi/layout.ts';
+import { readXapiHost } from '../../src/smapi/xapi_host.ts';
 import { ringdisk, type Started, start } from '../support/serve_process.ts';
 import { runScript } from '../support/smapi_host.ts';
 import { temporaryFolder } from '../support/temporary_folder.ts';
@@ -59,13 +60,23 @@ test('what is installed reaches the manager, and is taken away without a trace',
     const { stdout } = await runScript(script(`${plugin}/Plugin.Query`), ['--json'], '{"dbg":"d"}');
     expect(JSON.parse(stdout)).toMatchObject({ plugin: 'ringdisk', required_api_version: '5.0' });
   }
+  // It is told what this host lacks, and of what is there it is told nothing wrong.
+  const facts = await readXapiHost(destdir);
+  const socket = path.join(runtimeDir, 'smapi.sock');
+  expect(facts).toMatchObject({ missing: [], isOurs: true, socket });
+  expect(facts.python).toMatch(/^3\.\d+$/);
+  const diagnostics = script('volume/org.xen.xapi.storage.ringdisk/Plugin.diagnostics');
+  const { stdout: told } = await runScript(diagnostics, ['--json'], '{"dbg":"d"}');
+  expect(JSON.parse(told)).toMatch(/^ringdisk .*\nWrong on this host:\n/s);
   // A second time is the first.
   const before = files();
   expect((await xapi('install')).status).toBe(0);
   expect(files()).toEqual(before);
   const removed = await xapi('remove');
   expect(removed.status).toBe(0);
-  const left = files().filter((file) => !/\/ringdisk(-network|-manage)?\.service$/.test(file));
+  const left = files().filter(
+    (file) => !/\/ringdisk(-network|-manage|-import@?)?\.(service|socket)$/.test(file),
+  );
   expect(left).toEqual([]);
   // XAPI's daemon watches these two, and never again once they have gone.
   for (const root of ['volume', 'datapath']) expect(existsSync(script(root))).toBe(true);

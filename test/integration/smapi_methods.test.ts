@@ -161,6 +161,25 @@ describe('a volume', () => {
     expect(listed[1].keys).toEqual(words);
   });
 
+  test('that somebody else has snapshotted has snapshots with all that XAPI wants', async () => {
+    const sr = await makeSr();
+    const { key } = await makeVolume(sr);
+    const made = await host.volumes.snapshotVolume(sr, key, { key: 's1' });
+    const time = `${new Date(made.created * 1000).toISOString().replaceAll('-', '').slice(0, 17)}Z`;
+    const keys = { is_a_snapshot: 'true', snapshot_time: time, snapshot_of: key };
+    expect(time).toMatch(/^\d{8}T\d\d:\d\d:\d\dZ$/);
+    expect((await host.call('SR.ls', { sr }))[1]).toMatchObject({ key: 's1', keys });
+    expect((await host.call('Volume.stat', { sr, key: 's1' })).keys).toEqual(keys);
+    await host.call('Volume.set', { sr, key: 's1', k: 'snapshot_of', v: 'XAPI’s word' });
+    const { keys: told } = await host.call('Volume.stat', { sr, key: 's1' });
+    expect(told).toEqual({ ...keys, snapshot_of: 'XAPI’s word' });
+    // Whose volume has gone is nobody's snapshot.
+    await host.volumes.destroyVolume(sr, key);
+    await host.call('Volume.unset', { sr, key: 's1', k: 'snapshot_of' });
+    const { keys: left } = await host.call('Volume.stat', { sr, key: 's1' });
+    expect(left).toEqual({ is_a_snapshot: 'true', snapshot_time: time });
+  });
+
   test('tells its changed blocks in whole words, also when the older data is gone', async () => {
     const sr = await makeSr();
     const { key } = await makeVolume(sr);

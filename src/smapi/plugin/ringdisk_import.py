@@ -45,6 +45,9 @@ def take_descriptor(path):
     server.listen(1)
     server.settimeout(PATIENCE_SECONDS)
     print("ready", flush=True)
+    # Whoever has asked need not wait for our end.
+    sys.stdout.close()
+    os.close(1)
     try:
         control = server.accept()[0]
     finally:
@@ -165,7 +168,9 @@ def carry(source, target):
 
 
 def main():
-    path, export, name, marks, size = sys.argv[1:]
+    # As a service it is told on its standard input, which is a socket.
+    words = sys.argv[1:] or sys.stdin.readline().rstrip("\n").split("\0")
+    path, export, name, marks, size = words
     written = Written(marks, int(size))
     client = take_descriptor(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -155,7 +155,11 @@ describe('Xen and toolstacks', () => {
 });
 
 describe('where XAPI is', () => {
-  const xapi = { missing: [], managerListens: true };
+  const host = {
+    ...{ missing: [], isOurs: true, socket: '/run/ringdisk-manage/smapi.sock', python: '3.6' },
+    hasProxyFolder: true,
+  };
+  const xapi = { host, managerListens: true };
 
   it('nothing is wrong when its plugins, the manager and the daemon are there', () => {
     const facts = { ...HEALTHY, xapi, daemonBackends: ['qdisk'] };
@@ -165,7 +169,8 @@ describe('where XAPI is', () => {
 
   it('says what it would see of what is missing', () => {
     const missing = ['there is no /usr/libexec/xapi-storage-script/datapath/ringdisk'];
-    expect(verdict({ xapi: { ...xapi, missing } }, 'XAPI plugins')).toMatchObject({
+    const without = { ...xapi, host: { ...host, missing } };
+    expect(verdict({ xapi: without }, 'XAPI plugins')).toMatchObject({
       status: 'warn',
       found: missing[0],
     });
@@ -176,5 +181,15 @@ describe('where XAPI is', () => {
     });
     const kind = verdict({ xapi, daemonBackends: ['vbd3'] }, 'kind qdisk');
     expect(kind).toMatchObject({ status: 'fail', found: 'the daemon serves vbd3' });
+  });
+
+  it('says which process is of another version', () => {
+    const other = { xapi: { ...xapi, managerVersion: '0.0.9' } };
+    expect(verdict(other, 'volume manager, version')).toMatchObject({
+      status: 'warn',
+      found: expect.stringMatching(/^0\.0\.9 runs, and this is /),
+    });
+    const old = { xapi, daemonVersion: '0.0.8' };
+    expect(verdict(old, 'daemon, version')).toMatchObject({ remedy: 'run ringdisk upgrade' });
   });
 });

@@ -36,6 +36,11 @@ describe('ringdisk-manage.service', () => {
     const hiding = /^(Private|ProtectSystem|ProtectHome|ProtectClock|Device|ReadOnly|Temporary)/;
     expect(settings.filter((line) => hiding.test(line))).toEqual([]);
     expect(settings).toContain('NoNewPrivileges=yes');
+  });
+
+  it('ends with what it has started, and keeps what is attached for whom', () => {
+    const settings = text.split('\n');
     expect(settings).toContain('KillMode=control-group');
+    expect(settings).toContain('RuntimeDirectoryPreserve=yes');
   });
 });

@@ -23,6 +23,7 @@ const toolstack: ToolstackNodes = {
   deviceType: 'disk',
   discardEnable: true,
   limits: undefined,
+  shutdownRequest: undefined,
   script: undefined,
   shutdownRequest: undefined,
 };
