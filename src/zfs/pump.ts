@@ -35,12 +35,12 @@ export async function pump(
   });
   // What it says there has no reader.
   to.stdout.resume();
-  const failed = watch(from, to);
+  const ends = watch(from, to);
   try {
     await pipeline(from.stdout, counter, to.stdin, { signal: any });
     await Promise.race([Promise.all([from.ended, to.ended]), rejectedBy(any)]);
   } catch (error) {
-    throw await whyOf(failed, { error: error as Error, signal, silence: silence.signal });
+    throw await whyOf(ends, { error: error as Error, signal, silence: silence.signal });
   } finally {
     clearTimeout(timer);
     from.kill();
@@ -56,30 +56,44 @@ function rejectedBy(signal: AbortSignal): Promise<never> {
   });
 }
 
-interface Failed {
-  /** Which of the two has failed first: the other one fails by that. */
-  first: Error | undefined;
+/** How a sender fails whose receiver has gone. */
+const BROKEN = /broken pipe|connection reset|EPIPE|SIGPIPE|signal received|ended with 141/i;
+
+interface Ends {
+  /** Undefined: it goes on; null: it has ended well. */
+  from: Error | null | undefined;
+  to: Error | null | undefined;
 }
 
-function watch(...processes: RunningProcess[]): Failed {
-  const failed: Failed = { first: undefined };
-  for (const { ended } of processes) {
-    ended.catch((error: Error) => {
-      failed.first ??= error;
-    });
-  }
-  return failed;
+function watch(from: RunningProcess, to: RunningProcess): Ends {
+  const ends: Ends = { from: undefined, to: undefined };
+  const note = (which: keyof Ends, { ended }: RunningProcess) =>
+    ended.then(
+      () => {
+        ends[which] = null;
+      },
+      (error: Error) => {
+        ends[which] = error;
+      },
+    );
+  void note('from', from);
+  void note('to', to);
+  return ends;
 }
 
 async function whyOf(
-  failed: Failed,
+  ends: Ends,
   { error, signal, silence }: { error: Error; signal: AbortSignal; silence: AbortSignal },
 ): Promise<Error> {
   if (signal.aborted) return new Error('it was stopped');
   if (silence.aborted) return new Error('nothing has moved for minutes, so it was ended');
   // A pipe breaks a moment before the one who broke it has said why.
-  for (let waited = 0; !failed.first && waited < LAST_WORDS_MS; waited += LOOK_MS) {
+  const isOver = () => ends.from !== undefined && ends.to !== undefined;
+  for (let waited = 0; !isOver() && waited < LAST_WORDS_MS; waited += LOOK_MS) {
     await sleep(LOOK_MS);
   }
-  return failed.first ?? error;
+  const { from, to } = ends;
+  // A receiver whose sender has failed says that the stream is short, and no more.
+  if (from && !BROKEN.test(from.message)) return from;
+  return to ?? from ?? error;
 }
