@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Another host's NBD client as XAPI brings it: a descriptor over a socket that we name. Node takes
-// no descriptors, so a small process does, one for each; it outlives us, as the client does. systemd
-// starts it where it listens for that, so that what ends with our unit is not it; else we do.
+// no descriptors, so a small process does, one for each; it outlives us, as the client does.
+// systemd starts it where it listens for that, so that what ends with our unit is not it; else we.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';

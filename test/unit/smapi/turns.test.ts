@@ -90,7 +90,7 @@ test('changes of one volume never meet, and come in the order of asking', async 
   expect(Object.keys((await volumes.statVolume(SR, 'a')).keys)).toHaveLength(20);
 });
 
-test('calls that are about two volumes wait for both, in any order, and meet in no ring', async () => {
+test('calls about two volumes wait for both, in any order, and meet in no ring', async () => {
   const { key: s1 } = await volumes.snapshotVolume(SR, 'a');
   const { key: s2 } = await volumes.snapshotVolume(SR, 'b');
   const calls = Array.from({ length: 10 }, () => [

@@ -23,7 +23,6 @@ const toolstack: ToolstackNodes = {
   deviceType: 'disk',
   discardEnable: true,
   limits: undefined,
-  shutdownRequest: undefined,
   script: undefined,
   shutdownRequest: undefined,
 };
