@@ -34,21 +34,23 @@ const RUNNING_MAX = 64;
 export const ENVIRONMENT = { LC_ALL: 'C', PATH: '/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin' };
 
 let running = 0;
-/** Since when, in milliseconds. */
-const slots = new Map<string, number>();
+/** Since when, in milliseconds, and what it says; not any more: it has taken too long. */
+const slots = new Map<string, { since: number; answer?: Promise<string> | undefined }>();
 
 export const runCommand: RunCommand = async (program, args, options = {}) => {
   if (running >= RUNNING_MAX) {
     throw new ZfsError('timeout', program, args, `${running} commands have not ended`);
   }
   const { slot } = options;
-  const since = slot === undefined ? undefined : slots.get(slot);
-  if (since !== undefined) {
-    const seconds = Math.round((performance.now() - since) / 1000);
+  const before = slot === undefined ? undefined : slots.get(slot);
+  if (before?.answer) return before.answer;
+  if (before) {
+    const seconds = Math.round((performance.now() - before.since) / 1000);
     throw new ZfsError('timeout', program, args, `the one before has not ended for ${seconds} s`);
   }
   running++;
-  if (slot !== undefined) slots.set(slot, performance.now());
+  const own: { since: number; answer?: Promise<string> | undefined } = { since: performance.now() };
+  if (slot !== undefined) slots.set(slot, own);
   const child = spawn(program, args, {
     cwd: '/',
     env: ENVIRONMENT,
@@ -63,12 +65,15 @@ export const runCommand: RunCommand = async (program, args, options = {}) => {
   };
   child.once('close', ended);
   child.once('error', ended);
-  return watch(child, program, args, options);
+  own.answer = watch(child, program, args, options).finally(() => {
+    own.answer = undefined;
+  });
+  return own.answer;
 };
 
 /**
- * For those who ask again and again: a command that hangs is not started once more, so that what
- * hangs in one pool never uses up the commands for all others.
+ * For those who ask again and again, and may ask at once: a command that runs is not started once
+ * more, but its answer shared; so what hangs in one pool never uses up the commands for all others.
  */
 export function oncePerCommand(run: RunCommand): RunCommand {
   return (program, args, options) =>
