@@ -8,8 +8,9 @@ import { serveMethods } from '../control/server.ts';
 import { native } from '../datapath/binding.ts';
 import { healthHandlers } from '../health/handlers.ts';
 import { Health } from '../health/health.ts';
-import { createLogger } from '../log.ts';
+import { createLogger, type Logger } from '../log.ts';
 import { jobHandlers } from '../replication/handlers.ts';
+import { HostKey } from '../replication/host_key.ts';
 import { Jobs } from '../replication/jobs.ts';
 import { startSmapi } from '../smapi/smapi.ts';
 import { packageVersion } from '../version.ts';
@@ -20,6 +21,9 @@ import { makeManager, openContext } from '../volume/manager.ts';
 import { Arc } from '../zfs/arc.ts';
 import { runCommand } from '../zfs/command.ts';
 import { startProcess } from '../zfs/process.ts';
+
+/** What outlives the host's restart and is no pool's: as in the unit. */
+const STATE_DIR = '/var/lib/ringdisk-manage';
 
 export interface ManageOptions {
   runtimeDir: string;
@@ -35,7 +39,8 @@ export async function manage({ runtimeDir, daemonRuntimeDir }: ManageOptions): P
   await lockRuntimeDir(runtimeDir);
   const context = await openContext(log);
   const manager = makeManager(context);
-  const jobs = new Jobs({ context, manager, start: startProcess, log });
+  const hostKey = openHostKey(log);
+  const jobs = new Jobs({ context, manager, start: startProcess, hostKey, log });
   const health = new Health({ run: runCommand, log });
   const volumeHandlers = manageHandlers(manager);
   const handlers = {
@@ -55,6 +60,16 @@ export async function manage({ runtimeDir, daemonRuntimeDir }: ManageOptions): P
   await Promise.all([server.close(), smapi.close(), jobs.close()]);
   // A command of ZFS that hangs, or a disk that does not answer, is waited for by nobody.
   process.exit();
+}
+
+/** Without one that is kept, jobs that are added now are not run by the next manager. */
+function openHostKey(log: Logger): HostKey {
+  try {
+    return HostKey.open(STATE_DIR);
+  } catch (error) {
+    log.warn({ err: error, folder: STATE_DIR }, 'the key by which jobs are known cannot be kept');
+    return new HostKey();
+  }
 }
 
 function untilAsked(): Promise<void> {

@@ -38,6 +38,7 @@ export function addJobs(parent: Command): void {
   addShow(command);
   addRun(command);
   addStop(command);
+  addAllow(command);
   addRemove(command);
 }
 
@@ -193,6 +194,22 @@ function addStop(parent: Command): void {
   addManagerOptions(command).action(async (job: string, options: ManagerOptions) => {
     const result = await withManager(options, (client) => client.call('stopJob', { job }));
     printResult('volume job stop', options, result, () => formatJob(result.job));
+  });
+}
+
+const ALLOW_HELP = `
+A job is kept in the pool whose volumes it sends. One that has come with its pool from another host
+is not run here, since it may run any command, until it is allowed: look at it with job show.`;
+
+function addAllow(parent: Command): void {
+  const command = parent
+    .command('allow')
+    .description('have a job run on this host which was added on another one')
+    .argument('<job>', JOB_ARGUMENT)
+    .addHelpText('after', ALLOW_HELP);
+  addManagerOptions(command).action(async (job: string, options: ManagerOptions) => {
+    const result = await withManager(options, (client) => client.call('allowJob', { job }));
+    printResult('volume job allow', options, result, () => formatJob(result.job));
   });
 }
 

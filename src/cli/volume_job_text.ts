@@ -26,7 +26,8 @@ function timeOf(seconds: number): string {
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
-function stateOf({ state, running }: WireJob): string {
+function stateOf({ allowed, state, running }: WireJob): string {
+  if (!allowed) return 'not allowed here';
   const share = running && shareOf(running);
   return share === undefined ? state : `${state} ${share} %`;
 }

@@ -4,7 +4,7 @@
 import * as v from 'valibot';
 import type { Context } from '../volume/context.ts';
 import { ManagerError, type VolumeManager } from '../volume/manager_types.ts';
-import { checkPoolName, volumeDataset } from '../volume/names.ts';
+import { checkKey, checkPoolName, volumeDataset } from '../volume/names.ts';
 import { MINE_ALONE, PROPERTY } from '../volume/properties.ts';
 import type { RunningProcess, StartProcess } from '../zfs/process.ts';
 import { receiveArguments } from '../zfs/send_arguments.ts';
@@ -150,7 +150,7 @@ class PoolBehind implements Destination {
   async destroy(key: string, snapshots: readonly string[]): Promise<void> {
     for (let at = 0; at < snapshots.length; at += DESTROY_MAX) {
       const names = snapshots.slice(at, at + DESTROY_MAX);
-      const words = names.map((name) => `${this.#name(key)}@${name}`);
+      const words = names.map((name) => `${this.#name(key)}@${checkKey(name)}`);
       await this.#run(['destroy', ...words], DESTROY_MS);
     }
   }

@@ -5,6 +5,7 @@ import { ManagerError, type VolumeManager } from '../volume/manager_types.ts';
 import { checkPoolName } from '../volume/names.ts';
 import { type DestinationServices, destinationOf, destroySnapshot } from './destination.ts';
 import { readHoldings } from './holdings.ts';
+import type { HostKey } from './host_key.ts';
 import { isJobName, JOBS_MAX, type Job, jobId } from './job.ts';
 import { readJobs, removeJob, writeJob } from './job_store.ts';
 import { KEEP_DEFAULT, parseKeep } from './keep.ts';
@@ -27,13 +28,17 @@ export interface AddJob {
   replace?: boolean;
 }
 
+export interface EditServices extends DestinationServices {
+  hostKey: HostKey;
+}
+
 /** The job, and what an operator should know of it. */
 export async function addJob(
-  services: DestinationServices,
+  services: EditServices,
   wish: AddJob,
   now: number,
 ): Promise<{ job: Job; warnings: string[] }> {
-  const { context, manager } = services;
+  const { context, manager, hostKey } = services;
   const { pool } = await manager.statPool(wish.pool);
   const job = await checkedJob(manager, { ...wish, pool }, now);
   await context.alone(pool, async () => {
@@ -43,9 +48,14 @@ export async function addJob(
       throw new ManagerError('JOB_EXISTS', `there is a job ${jobId(job)}; --replace changes it`);
     }
     if (!known && jobs.length >= JOBS_MAX) throw invalid(`${pool} has ${JOBS_MAX} jobs already`);
-    await writeJob(context, known ? { ...job, added: known.added } : job);
+    await writeJob(context, hostKey.sealed(known ? { ...job, added: known.added } : job));
   });
   return { job, warnings: await warningsOf(services, job) };
+}
+
+/** A job that has come with its pool is run here from now on, as it is. */
+export async function allowJob({ context, hostKey }: EditServices, job: Job): Promise<void> {
+  await context.alone(job.pool, () => writeJob(context, hostKey.sealed(job)));
 }
 
 async function checkedJob(manager: VolumeManager, wish: AddJob, added: number): Promise<Job> {

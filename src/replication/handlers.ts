@@ -27,6 +27,7 @@ export function jobHandlers({ context, manager, jobs }: Services): HandlersOf<ty
     },
     showJob: async ({ job }) => ({ job: toWireJob(await jobs.show(job)) }),
     runJob: async ({ job, force = false }) => ({ job: toWireJob(await jobs.run(job, force)) }),
+    allowJob: async ({ job }) => ({ job: toWireJob(await jobs.allow(job)) }),
     stopJob: async ({ job }) => ({ job: toWireJob(await jobs.stop(job)) }),
     removeJob: ({ job, snapshots = false }) => jobs.remove(job, snapshots),
     receiving: async ({ pool }) => {

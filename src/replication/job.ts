@@ -34,6 +34,8 @@ export const KeptJob = v.object({
   rate: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(1))),
   /** Milliseconds since 1970: from then on its schedule counts. */
   added: v.number(),
+  /** Of the host that runs it, see host_key.ts. */
+  seal: v.exactOptional(v.string()),
 });
 
 export interface Job extends v.InferOutput<typeof KeptJob> {

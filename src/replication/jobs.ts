@@ -10,7 +10,8 @@ import type { StartProcess } from '../zfs/process.ts';
 import { Zfs } from '../zfs/zfs.ts';
 import { Zpool } from '../zfs/zpool.ts';
 import { type Due, nextRun } from './due.ts';
-import { type AddJob, addJob, removeJobAnd } from './edit_jobs.ts';
+import { type AddJob, addJob, allowJob, removeJobAnd } from './edit_jobs.ts';
+import type { HostKey } from './host_key.ts';
 import { type Job, type JobState, jobId } from './job.ts';
 import { readJobs, writeState } from './job_store.ts';
 import { Progress } from './progress.ts';
@@ -27,12 +28,15 @@ export interface JobsOptions {
   context: Context;
   manager: VolumeManager;
   start: StartProcess;
+  hostKey: HostKey;
   log: Logger;
   now?: () => number;
 }
 
 export interface JobInfo {
   job: Job;
+  /** False: it has come with its pool from elsewhere, and is not run here. */
+  isAllowed: boolean;
   state: 'idle' | 'waiting' | 'running';
   /** Milliseconds since 1970; missing: when it is told to. */
   next?: number;
@@ -129,6 +133,15 @@ export class Jobs {
     return { info: await this.show(jobId(job)), warnings };
   }
 
+  /** A job that has come with its pool is run here from now on. */
+  async allow(id: string): Promise<JobInfo> {
+    await this.reload();
+    await allowJob(this.#options, this.#need(id).job);
+    await this.reload();
+    if (this.#timer) void this.#loop();
+    return this.#info(id);
+  }
+
   /** `snapshots`: those that it has made go as well, but for those at the destination. */
   async remove(id: string, snapshots: boolean): Promise<{ left: number; destroyed: number }> {
     const { job } = await this.stop(id);
@@ -148,7 +161,7 @@ export class Jobs {
   /** Throws JOB_RUNNING; without a schedule to wait for it begins as soon as it may. */
   async run(id: string, force: boolean): Promise<JobInfo> {
     await this.reload();
-    this.#need(id);
+    this.#refuseStrange(this.#need(id));
     if (this.#running.has(id)) throw new ManagerError('JOB_RUNNING', `the job ${id} runs already`);
     this.#waiting.set(id, { due: this.#now(), force });
     this.#startThoseThatMay();
@@ -216,12 +229,31 @@ export class Jobs {
     );
   }
 
+  #isAllowed({ job }: Known): boolean {
+    return this.#options.hostKey.isSealed(job);
+  }
+
+  #refuseStrange(known: Known): void {
+    if (this.#isAllowed(known)) return;
+    const { job } = known;
+    const { to } = job;
+    const command = to?.via ? `, which runs "${to.via.join(' ')}",` : '';
+    throw new ManagerError(
+      'JOB_INVALID',
+      `the job ${jobId(job)}${command} was added on another host: if it is to run here, ` +
+        `ringdisk volume job allow ${jobId(job)}`,
+    );
+  }
+
   #info(id: string): JobInfo {
-    const { job, state } = this.#need(id);
+    const known = this.#need(id);
+    const { job, state } = known;
     const running = this.#running.get(id);
-    const next = running ? undefined : nextRun(job, state, this.#now())?.at;
+    const isAllowed = this.#isAllowed(known);
+    const next = running || !isAllowed ? undefined : nextRun(job, state, this.#now())?.at;
     return {
       job,
+      isAllowed,
       state: running ? 'running' : this.#waiting.has(id) ? 'waiting' : 'idle',
       ...(next !== undefined && { next }),
       ...(state?.ended !== undefined && { last: state }),
@@ -253,8 +285,9 @@ export class Jobs {
 
   #dueOf(id: string): Due | undefined {
     if (this.#running.has(id) || this.#waiting.has(id)) return undefined;
-    const { job, state } = this.#need(id);
-    return nextRun(job, state, this.#now());
+    const known = this.#need(id);
+    if (!this.#isAllowed(known)) return undefined;
+    return nextRun(known.job, known.state, this.#now());
   }
 
   #queueWhatIsDue(): void {
@@ -270,7 +303,7 @@ export class Jobs {
       if (this.#running.size >= RUNNING_MAX || this.#isClosed) return;
       this.#waiting.delete(id);
       const known = this.#known.get(id);
-      if (known) this.#begin(id, known, waiting);
+      if (known && this.#isAllowed(known)) this.#begin(id, known, waiting);
     }
   }
 

@@ -3,7 +3,7 @@
 import type { Context } from '../volume/context.ts';
 import type { StartProcess } from '../zfs/process.ts';
 import { pump } from '../zfs/pump.ts';
-import { parseEstimate, type SendEstimate, sendArguments } from '../zfs/send_arguments.ts';
+import { isToken, parseEstimate, type SendEstimate, sendArguments } from '../zfs/send_arguments.ts';
 import { ZfsError } from '../zfs/zfs_error.ts';
 import type { Destination } from './destination.ts';
 import type { SourceSnapshot, SourceVolume } from './holdings.ts';
@@ -37,8 +37,10 @@ export function stepArguments(
   return sendArguments({ snapshot: full(to), from: from && full(from), encrypted });
 }
 
+/** The token comes from the destination, which may be another host. */
 export function resumeArguments(token: string): string[] {
-  return ['send', '-t', token];
+  if (isToken(token)) return ['send', '-t', token];
+  throw new Error(`${JSON.stringify(token.slice(0, 40))} is no token of zfs receive`);
 }
 
 /** Undefined: ZFS does not tell. */

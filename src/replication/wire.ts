@@ -32,6 +32,8 @@ const WireJob = v.object({
   keep: v.string(),
   keepThere: v.string(),
   rate: v.exactOptional(v.number()),
+  /** False: it has come with its pool from another host, and is not run here. */
+  allowed: v.boolean(),
   state: v.picklist(['idle', 'waiting', 'running']),
   next: v.exactOptional(v.number()),
   last: v.exactOptional(
@@ -86,6 +88,7 @@ export const JOB_METHODS = {
   showJob: { params: v.object(which), result: job },
   runJob: { params: v.object({ ...which, force: v.optional(v.boolean()) }), result: job },
   stopJob: { params: v.object(which), result: job },
+  allowJob: { params: v.object(which), result: job },
   removeJob: {
     params: v.object({ ...which, snapshots: v.optional(v.boolean()) }),
     /** Its snapshots, at the source. */
@@ -104,13 +107,15 @@ export const JOB_METHODS = {
 
 const seconds = (ms: number) => Math.floor(ms / 1000);
 
-export function toWireJob({ job: kept, state, next, last, progress, began }: JobInfo): WireJob {
-  const { added: _, keep, keepThere, ...others } = kept;
+export function toWireJob(info: JobInfo): WireJob {
+  const { job: kept, isAllowed, state, next, last, progress, began } = info;
+  const { added: _, seal: __, keep, keepThere, ...others } = kept;
   return {
     job: `${kept.pool}/${kept.name}`,
     ...others,
     keep: formatKeep(keep),
     keepThere: formatKeep(keepThere),
+    allowed: isAllowed,
     state,
     ...(next !== undefined && { next: seconds(next) }),
     ...(last && { last: toWireRun(last) }),

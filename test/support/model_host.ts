@@ -25,6 +25,7 @@ export class ModelHost {
   readonly zfs: ModelZfs;
   readonly streams: ModelStreams;
   readonly #programs = path.join(temporaryFolder(), 'programs');
+  readonly #state = temporaryFolder();
   readonly #server: Server;
   #manager: Started | undefined;
 
@@ -46,6 +47,7 @@ export class ModelHost {
       mount --bind ${this.#programs} /usr/local/sbin
       mount --bind ${this.#programs} /usr/lib/udev
       mount -t tmpfs none /etc/modprobe.d
+      mount --bind ${this.#state} /var/lib
       exec ${process.execPath} ${MAIN} manage`;
     const args = ['-m', '--propagation', 'private', 'sh', '-c', script];
     this.#manager = follow(spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'] }));

@@ -2,6 +2,7 @@
 // Replication jobs, on a model of ZFS with two pools. test/zfs does the like on the real one.
 import { describe, expect, it } from 'vitest';
 import { createLogger } from '../../../src/log.ts';
+import { HostKey } from '../../../src/replication/host_key.ts';
 import { Jobs } from '../../../src/replication/jobs.ts';
 import { makeManager, openContext } from '../../../src/volume/manager.ts';
 import type { VolumeInfo, VolumeManager } from '../../../src/volume/manager_types.ts';
@@ -17,6 +18,7 @@ class Host {
   readonly streams = new ModelStreams(this.zfs);
   manager!: VolumeManager;
   jobs!: Jobs;
+  hostKey = new HostKey();
   clock = Date.parse('2026-11-30T00:00:00Z');
 
   static async start(): Promise<Host> {
@@ -27,12 +29,13 @@ class Host {
 
   /** Another manager, which knows what ZFS knows. */
   async restart(): Promise<void> {
-    const { zfs, streams } = this;
+    const { zfs, streams, hostKey } = this;
     zfs.now = this.clock / 1000;
     const context = await openContext(log, zfs.run);
     this.manager = makeManager(context);
     const now = () => this.clock;
-    this.jobs = new Jobs({ context, manager: this.manager, start: streams.start, log, now });
+    const { manager } = this;
+    this.jobs = new Jobs({ context, manager, start: streams.start, hostKey, log, now });
   }
 
   later(ms: number): void {
@@ -334,6 +337,36 @@ describe('jobs', () => {
     expect((await host.snapshots('tank', 'vm1')).map(({ key }) => key)).toEqual(['mine']);
     expect((await host.jobs.list()).jobs).toEqual([]);
     await expect(host.jobs.run(id, false)).rejects.toThrow(/there is no job tank\/nightly/);
+  });
+
+  it('that come with a pool from another host are not run before they are allowed', async () => {
+    const host = await Host.start();
+    await host.create('vm1');
+    await host.jobs.add({ ...add, schedule: 'every 1h' });
+    host.hostKey = new HostKey();
+    await host.restart();
+    await host.jobs.tick();
+    const strange = await host.jobs.show(id);
+    expect(strange).toMatchObject({ state: 'idle', isAllowed: false });
+    expect(strange.next).toBeUndefined();
+    await expect(host.jobs.run(id, false)).rejects.toThrow(/was added on another host.*job allow/);
+    expect(await host.snapshots('tank', 'vm1')).toEqual([]);
+    expect(await host.jobs.allow(id)).toMatchObject({ isAllowed: true });
+    expect((await host.run(id))?.problems).toEqual([]);
+    // Nor is one that somebody has changed in the pool.
+    const kept = await host.zfs.run('zfs', [
+      'get',
+      '-Hp',
+      '-o',
+      'name,property,value,source',
+      'all',
+      'tank/ringdisk',
+    ]);
+    const [, value = ''] = /ringdisk:job:nightly\t([^\t]*)/.exec(kept) ?? [];
+    const changed = value.replace('"pool":"backup"', '"pool":"backup","via":["reboot"]');
+    expect(changed).not.toBe(value);
+    await host.zfs.run('zfs', ['set', `ringdisk:job:nightly=${changed}`, 'tank/ringdisk']);
+    await expect(host.jobs.run(id, false)).rejects.toThrow(/runs "reboot", was added on another/);
   });
 
   it('that cannot be read are told, and no list without them is taken for whole', async () => {

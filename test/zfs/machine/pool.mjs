@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { createLogger } from '/host/ringdisk/dist/log.js';
+import { HostKey } from '/host/ringdisk/dist/replication/host_key.js';
 import { Jobs } from '/host/ringdisk/dist/replication/jobs.js';
 import { makeManager, openContext, openManager } from '/host/ringdisk/dist/volume/manager.js';
 import { runCommand } from '/host/ringdisk/dist/zfs/command.js';
@@ -23,11 +24,14 @@ export function manage(command = runCommand) {
   return openManager(log, command);
 }
 
+const HOST_KEY = new HostKey();
+
 /** A manager with replication jobs. */
 export async function manageJobs(start = startProcess) {
   const context = await openContext(log);
   const manager = makeManager(context);
-  return { context, manager, jobs: new Jobs({ context, manager, start, log }) };
+  const jobs = new Jobs({ context, manager, start, hostKey: HOST_KEY, log });
+  return { context, manager, jobs };
 }
 
 let poolsMade = 0;
